@@ -1,0 +1,44 @@
+"""Everything that Logistream raises on purpose.
+
+LogistreamError
+├── DataError (ValueError): a file or frame is not what was expected
+├── ModelError (ValueError): a model file is damaged, foreign or from the future
+├── RequestError (ValueError): a parameter that a caller sent is not allowed
+├── StreamError (RuntimeError): the stream cannot do that in its present state
+└── PortInUseError (OSError): another program listens on the port
+"""
+
+from __future__ import annotations
+
+__all__ = ["DataError", "LogistreamError", "ModelError", "PortInUseError", "RequestError", "StreamError"]
+
+
+class LogistreamError(Exception):
+    """Base of all errors of this package; its text is one sentence for the user."""
+
+
+class DataError(LogistreamError, ValueError):
+    """A table is not what was expected: a wrong file, missing columns, nothing to fit."""
+
+
+class ModelError(LogistreamError, ValueError):
+    """A model file is damaged, truncated, foreign or newer than this version can read."""
+
+
+class RequestError(LogistreamError, ValueError):
+    """A value that a caller gave is not allowed; the text names the value and what is."""
+
+
+class StreamError(LogistreamError, RuntimeError):
+    """The stream cannot do what was asked in its present state."""
+
+
+class PortInUseError(LogistreamError, OSError):
+    """The port is taken by another program."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        super().__init__(
+            f"port {port} on {host} is already in use: stop the program that holds it, "
+            f"or choose another port (port=0 takes a free one)"
+        )

@@ -1,0 +1,269 @@
+"""The columns of `df_cleaned` and of an event: the one list from which every other form is derived.
+
+A `Column` says what a column is; a `Schema` is an ordered tuple of them and knows its pandas, Arrow and
+JSON Schema forms. `ORDERS` is `df_cleaned`, `EVENT` the published 23 keys of a streamed event. A model
+fitted on another table carries a schema of its own, made of the same parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+
+from logistream.errors import RequestError
+
+__all__ = [
+    "EVENT",
+    "EVENT_NUMBER",
+    "EVENT_TIME",
+    "ORDERS",
+    "ORDER_DATE_FORMAT",
+    "Column",
+    "Kind",
+    "Schema",
+]
+
+Kind = Literal["category", "boolean", "integer", "number", "timestamp"]
+"""How a column's values behave: text from a finite set, yes/no, whole numbers, real numbers, instants."""
+
+ORDER_DATE_FORMAT = "%m/%d/%Y %H:%M"
+"""How DataCo writes a date; UTC in a live stream."""
+
+_ARROW: Mapping[Kind, pa.DataType] = {
+    "category": pa.dictionary(pa.int32(), pa.string()),
+    "boolean": pa.bool_(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+_PANDAS: Mapping[Kind, str] = {
+    "category": "category",
+    "boolean": "bool",
+    "integer": "int64",
+    "number": "float64",
+    "timestamp": "datetime64[us, UTC]",
+}
+_PANDAS_NULLABLE: Mapping[Kind, str] = {**_PANDAS, "boolean": "boolean", "integer": "Int64"}
+_JSON_TYPE: Mapping[Kind, str] = {
+    "category": "string",
+    "boolean": "boolean",
+    "integer": "integer",
+    "number": "number",
+    "timestamp": "string",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table or key of an event.
+
+    Parameters
+    ----------
+    name : str
+        Name as it stands in the data; may hold blanks and brackets.
+    kind : Kind
+        How the values behave.
+    meaning : str
+        One phrase for a reader.
+    unit : str
+        Unit of the values, empty if they have none.
+    nullable : bool
+        Whether values may be missing (`null` in JSON).
+    decimals : int or None
+        For numbers: digits after the point that values are rounded to; None for full precision.
+    text_format : str or None
+        For timestamps: `strftime` pattern of the JSON text; None for RFC 3339 in UTC with microseconds.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str = ""
+    unit: str = ""
+    nullable: bool = False
+    decimals: int | None = None
+    text_format: str | None = None
+
+    @property
+    def arrow_field(self) -> pa.Field:
+        """The column as an Arrow field."""
+        return pa.field(self.name, _ARROW[self.kind], nullable=self.nullable)
+
+    @property
+    def pandas_dtype(self) -> str:
+        """The dtype of the column in a live pandas DataFrame."""
+        return (_PANDAS_NULLABLE if self.nullable else _PANDAS)[self.kind]
+
+    def json_schema(self, values: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return the JSON Schema of one value; `values` closes the set of texts."""
+        json_type = _JSON_TYPE[self.kind]
+        schema: dict[str, Any] = {"type": [json_type, "null"] if self.nullable else json_type}
+        if self.meaning:
+            schema["description"] = f"{self.meaning} ({self.unit})" if self.unit else self.meaning
+        if self.kind == "timestamp":
+            if self.text_format is None:
+                schema["format"] = "date-time"
+            else:
+                schema["x-strftime"] = self.text_format
+        if values is not None:
+            schema["enum"] = [*values, None] if self.nullable else list(values)
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """An ordered set of columns.
+
+    Examples
+    --------
+    >>> EVENT.names[:2], len(EVENT)
+    (('Type', 'Days for shipment (scheduled)'), 23)
+    >>> ORDERS["Sales"].unit
+    'USD'
+    """
+
+    columns: tuple[Column, ...]
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __contains__(self, name: object) -> bool:
+        return any(column.name == name for column in self.columns)
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise RequestError(f"no column {name!r}; there are {', '.join(self.names)}")
+
+    def __add__(self, more: Iterable[Column]) -> Schema:
+        return Schema((*self.columns, *more))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(column.name for column in self.columns)
+
+    def select(self, names: Iterable[str]) -> Schema:
+        """Return the named columns, in the order of `names`; `RequestError` for an unknown one."""
+        return Schema(tuple(self[name] for name in names))
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema: texts dictionary-encoded, timestamps in UTC with microseconds."""
+        return pa.schema([column.arrow_field for column in self.columns])
+
+    @property
+    def pandas_dtypes(self) -> dict[str, str]:
+        """Column name to dtype of a live pandas DataFrame."""
+        return {column.name: column.pandas_dtype for column in self.columns}
+
+    def json_schema(self, title: str, values: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of one event as an object with exactly these keys."""
+        known = values or {}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": title,
+            "type": "object",
+            "properties": {
+                column.name: column.json_schema(known.get(column.name)) for column in self.columns
+            },
+            "required": list(self.names),
+            "additionalProperties": False,
+        }
+
+    @classmethod
+    def from_json_schema(cls, published: Mapping[str, Any]) -> Self:
+        """Rebuild the columns from what `json_schema` gave; names, kinds, order and formats are exact.
+
+        Raises `RequestError` if `published` is not the schema of a flat object of known types.
+        """
+        properties = published.get("properties") if isinstance(published, Mapping) else None
+        if not isinstance(properties, Mapping):
+            raise RequestError("expected the JSON Schema of an object with properties")
+        return cls(tuple(_published_column(name, value) for name, value in properties.items()))
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return plain data for a model file."""
+        return [asdict(column) for column in self.columns]
+
+    @classmethod
+    def from_list(cls, columns: Iterable[Mapping[str, Any]]) -> Self:
+        """Rebuild what `to_list` gave."""
+        return cls(tuple(Column(**column) for column in columns))
+
+
+def _published_column(name: str, value: Mapping[str, Any]) -> Column:
+    """Undo `Column.json_schema`."""
+    types = value.get("type") if isinstance(value, Mapping) else None
+    types = [types] if isinstance(types, str) else types or []
+    kinds: dict[str, Kind] = {text: kind for kind, text in _JSON_TYPE.items() if kind != "timestamp"}
+    kind = next((kinds[text] for text in types if text in kinds), None)
+    if kind is None:
+        raise RequestError(f"property {name!r} must be one of {', '.join(kinds)}, got {value!r}")
+    text_format = value.get("x-strftime")
+    if kind == "category" and (text_format is not None or value.get("format") == "date-time"):
+        kind = "timestamp"
+    description = str(value.get("description", ""))
+    meaning, _, unit = description.rpartition(" (")
+    if not (meaning and unit.endswith(")")):
+        meaning, unit = description, ")"
+    return Column(name, kind, meaning, unit[:-1], nullable="null" in types, text_format=text_format)
+
+
+EVENT_TIME = Column("event_time", "timestamp", "the moment the order is booked", "UTC")
+"""The one key of an event that the table does not have."""
+
+EVENT_NUMBER = Column("event_number", "integer", "position in the stream, from 0")
+"""Added on request: `numbered=true`."""
+
+
+def _money(name: str, meaning: str) -> Column:
+    return Column(name, "number", meaning, "USD", decimals=2)
+
+
+_PUBLISHED = (
+    Column("Type", "category", "how the order is paid"),
+    Column("Days for shipment (scheduled)", "integer", "days promised by the shipping mode", "days"),
+    _money("Benefit per order", "profit on the order line, negative for a loss"),
+    _money("Sales per customer", "what the customer pays: sales less the discount"),
+    Column("Late_delivery_risk", "integer", "1 if delivery takes longer than scheduled, else 0"),
+    Column("Customer City", "category", "where the purchase was registered"),
+    Column("Customer Country", "category", "country of the customer"),
+    Column("Latitude", "number", "of the purchase", "degrees"),
+    Column("Longitude", "number", "of the purchase", "degrees"),
+    Column("Market", "category", "part of the world the order goes to"),
+    Column("Order City", "category", "city the order goes to"),
+    Column("Order Country", "category", "country the order goes to, in Spanish"),
+    Column("Order Region", "category", "region of the world the order goes to"),
+    Column("Order State", "category", "state or province the order goes to"),
+    Column("Product Category Id", "integer", "category of the product"),
+    _money("Product Price", "price of one piece"),
+    Column("Product Status", "integer", "0 if the product is available, 1 if not"),
+    Column("Shipping Mode", "category", "the service booked"),
+    Column(
+        "shipping date (DateOrders)",
+        "timestamp",
+        "when the order is delivered: booking plus the real shipping days",
+        "UTC",
+        text_format=ORDER_DATE_FORMAT,
+    ),
+    Column("Order Item Quantity", "integer", "pieces on the order line"),
+    _money("Sales", "price times quantity"),
+    Column("Order Status", "category", "state of the order"),
+)
+_UNPUBLISHED = (
+    Column("Department Id", "integer", "department that sells the category"),
+    Column("Order Item Discount Rate", "number", "discount as a share of sales", decimals=2),
+)
+
+ORDERS = Schema((*_PUBLISHED, *_UNPUBLISHED))
+"""`df_cleaned`: the 22 columns that are published, then the two that a client can ask for."""
+
+EVENT = Schema((*_PUBLISHED, EVENT_TIME))
+"""The published event: 23 keys in this order."""
