@@ -1,0 +1,244 @@
+"""Model and seed and number → event: random access into an endless synthetic table.
+
+Events come in blocks of `BLOCK`. The uniforms of block `b` are raw bits of a Philox generator whose key is
+the seed and whose counter starts at `b` (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011),
+so any block can be made at any time without those before it. Only raw bits are used, which NumPy keeps
+stable across versions; from there on only comparisons, table look-ups and the four basic operations, which
+are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from logistream.errors import RequestError
+from logistream.schema import EVENT_TIME, Schema
+
+if TYPE_CHECKING:
+    from logistream.model import Emission, Factor, Model
+
+__all__ = ["BLOCK", "Sampler", "to_frame"]
+
+BLOCK = 4096
+"""Events drawn at once; part of what a seed means, so never to be changed."""
+
+_CACHED_BLOCKS = 8
+_DAY = 86_400_000_000  # microseconds
+_STREAM_KEY = 0x4C4F474953545245  # "LOGISTRE": keeps our draws apart from other users of the same seed
+
+
+@dataclass(frozen=True, slots=True)
+class _Urns:
+    """A factor with its urns filled: drawing is one look-up of each array."""
+
+    factor: Factor
+    strides: tuple[int, ...]
+    start: np.ndarray  # (n_combinations,) first ball of the urn that the combination selects
+    balls: np.ndarray  # (n_combinations,) number of balls in it
+    ball: np.ndarray  # (all balls,) the code on each
+
+    @classmethod
+    def of(cls, factor: Factor) -> _Urns:
+        per_urn = np.add.reduceat(factor.counts, factor.offsets[:-1])
+        first = np.concatenate([[0], np.cumsum(per_urn)[:-1]])
+        sizes = [int(group.max()) + 1 for group in factor.groups]
+        strides = tuple(int(np.prod(sizes[i + 1 :], dtype=np.int64)) for i in range(len(sizes)))
+        return cls(
+            factor=factor,
+            strides=strides,
+            start=first[factor.urn_of].astype(np.int64),
+            balls=per_urn[factor.urn_of].astype(np.float64),
+            ball=np.repeat(factor.codes, factor.counts).astype(np.int32),
+        )
+
+    def draw(self, uniform: np.ndarray, codes: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the code of each event, shape (BLOCK,), int32."""
+        if not self.factor.parents:
+            return np.asarray(self.ball[(uniform * self.balls[0]).astype(np.int64)])
+        combination = np.zeros(len(uniform), np.int64)
+        for parent, group, stride in zip(self.factor.parents, self.factor.groups, self.strides, strict=True):
+            combination += group[codes[parent]] * stride
+        within = (uniform * self.balls[combination]).astype(np.int64)
+        return np.asarray(self.ball[self.start[combination] + within])
+
+
+class Sampler:
+    """The events of one model and seed, by number.
+
+    Parameters
+    ----------
+    model : Model
+        What to draw from.
+    seed : int
+        From 0 to 2**64 - 1.
+
+    Raises
+    ------
+    RequestError
+        If the seed is out of its range.
+    """
+
+    def __init__(self, model: Model, seed: int = 0) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+            raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
+        self.model = model
+        self.seed = int(seed)
+        self._urns = [_Urns.of(factor) for factor in model.factors]
+        ranges = sum(e.high is not None for f in model.factors for e in f.emissions)
+        self._lanes = len(model.factors) + ranges + len(model.delays)
+        self._dictionaries = {name: pa.array(texts, pa.string()) for name, texts in model.categories.items()}
+        self._blocks: OrderedDict[int, tuple[pa.RecordBatch, list[np.ndarray]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def batch(self, start: int, stop: int, times: np.ndarray | None = None) -> pa.RecordBatch:
+        """Return events `start` to `stop` (exclusive) as columns.
+
+        Parameters
+        ----------
+        start, stop : int
+            Event numbers, 0 <= start <= stop <= 2**53.
+        times : ndarray of int64 of shape (stop - start,), optional
+            Event times in microseconds since 1970 UTC.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            Without times, the columns of `model.schema`, dates from the fitted history. With times, those
+            of `model.full_schema`: `event_time` added, columns that follow the clock computed from it.
+
+        Raises
+        ------
+        RequestError
+            If the range is not allowed.
+        """
+        if not 0 <= start <= stop <= 2**53:
+            raise RequestError(f"event numbers must satisfy 0 <= start <= stop <= 2**53, not {start}, {stop}")
+        first, last = start // BLOCK, max(start, stop - 1) // BLOCK
+        parts, delays = [], []
+        for block in range(first, last + 1):
+            columns, days = self._block(block)
+            low, high = max(start - block * BLOCK, 0), min(stop - block * BLOCK, BLOCK)
+            parts.append(columns.slice(low, high - low))
+            delays.append([column[low:high] for column in days])
+        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        if times is None:
+            return batch
+        return self._live(batch, times, [np.concatenate(column) for column in zip(*delays, strict=True)])
+
+    def _live(self, batch: pa.RecordBatch, times: np.ndarray, delays: list[np.ndarray]) -> pa.RecordBatch:
+        """Put the columns that follow the clock on the given times."""
+        schema = self.model.full_schema
+        moments = {EVENT_TIME.name: times}
+        for delay, days in zip(self.model.delays, delays, strict=True):
+            moments[delay.column] = times + days * _DAY
+        arrays = [
+            pa.array(moments[c.name], pa.timestamp("us", tz="UTC"))
+            if c.name in moments
+            else batch.column(c.name)
+            for c in schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+
+    def _block(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+        """Return a block's columns and the days of each delay, from the cache or made anew."""
+        with self._lock:
+            if number in self._blocks:
+                self._blocks.move_to_end(number)
+                return self._blocks[number]
+        made = self._make(number)
+        with self._lock:
+            self._blocks[number] = made
+            while len(self._blocks) > _CACHED_BLOCKS:
+                self._blocks.popitem(last=False)
+        return made
+
+    def _make(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+        """Draw a block."""
+        bits = np.random.Philox(key=[self.seed, _STREAM_KEY], counter=[0, 0, 0, number])
+        raw = bits.random_raw(self._lanes * BLOCK).reshape(self._lanes, BLOCK)
+        lanes = iter((raw >> np.uint64(11)) * 2.0**-53)
+        codes: dict[str, np.ndarray] = {}
+        columns: dict[str, pa.Array] = {}
+        numbers: dict[str, np.ndarray] = {}
+        for urns in self._urns:
+            factor = urns.factor
+            code = codes[factor.name] = urns.draw(next(lanes), codes)
+            for emission in factor.emissions:
+                uniform = None if emission.high is None else next(lanes)
+                self._emit(emission, code, uniform, columns, numbers)
+        for formula in self.model.formulas:
+            left, right = numbers[formula.left], numbers[formula.right]
+            value = left * right if formula.operation == "product" else left + right
+            if formula.decimals is not None:
+                value = np.round(value, formula.decimals) + 0.0  # + 0.0: no negative zero
+            numbers[formula.column] = value
+            if formula.column in self.model.schema:
+                columns[formula.column] = _finish(value, self.model.schema, formula.column, None)
+        delays = []
+        for delay in self.model.delays:
+            low, high = delay.low[codes[delay.factor]], delay.high[codes[delay.factor]]
+            delays.append(low + (next(lanes) * (high - low + 1)).astype(np.int64))
+        schema = self.model.schema
+        return pa.RecordBatch.from_arrays(
+            [columns[name] for name in schema.names], schema=schema.arrow
+        ), delays
+
+    def _emit(
+        self,
+        emission: Emission,
+        code: np.ndarray,
+        uniform: np.ndarray | None,
+        columns: dict[str, pa.Array],
+        numbers: dict[str, np.ndarray],
+    ) -> None:
+        """Add the values of one column for these codes."""
+        mask = code == emission.missing if emission.missing >= 0 else None
+        low = emission.low[code]
+        name = emission.column
+        if name in self._dictionaries:
+            indices = pa.array(low.astype(np.int32), pa.int32(), mask=mask)
+            columns[name] = pa.DictionaryArray.from_arrays(indices, self._dictionaries[name])
+            return
+        if uniform is not None and emission.high is not None:
+            span = emission.high[code] - low
+            if emission.quantum is None:
+                low = low + uniform * span
+            else:
+                low = low + (uniform * (span + 1)).astype(np.int64)
+        if emission.quantum is not None:
+            numerator, denominator = emission.quantum
+            low = low * numerator
+            if denominator != 1:
+                low = low / denominator
+        numbers[name] = low
+        if name in self.model.schema:
+            columns[name] = _finish(low, self.model.schema, name, mask)
+
+
+def _finish(values: np.ndarray, schema: Schema, name: str, mask: np.ndarray | None) -> pa.Array:
+    """Return values as an Arrow array of the column's type."""
+    field = schema[name].arrow_field
+    if pa.types.is_timestamp(field.type):
+        return pa.array(values.astype(np.int64), pa.int64(), mask=mask).cast(field.type)
+    kinds = {"integer": np.int64, "boolean": np.bool_, "number": np.float64}
+    return pa.array(values.astype(kinds[schema[name].kind]), field.type, mask=mask)
+
+
+def to_frame(model: Model, batch: pa.RecordBatch) -> pd.DataFrame:
+    """Return table columns as a DataFrame with the dtypes of the frame that was fitted."""
+    frame = {}
+    for column in model.schema:
+        series = batch.column(column.name).to_pandas()
+        if column.kind == "timestamp":
+            series = series.dt.tz_localize(None) if "UTC" not in model.dtypes[column.name] else series
+        if model.dtypes[column.name] != "category" or column.kind != "category":
+            series = series.astype(model.dtypes[column.name])
+        frame[column.name] = series
+    return pd.DataFrame(frame)

@@ -1,0 +1,123 @@
+"""From a table to a model, on data with a known structure and on the real sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from logistream.errors import DataError
+from logistream.fitting import fit
+from logistream.model import Model
+
+
+def test_fitted_orders_keep_every_rule(fitted: Model, orders: pd.DataFrame) -> None:
+    """No impossible place, price, status or sum in 50,000 synthetic orders."""
+    s = fitted.sample(50_000, seed=1)
+    assert np.allclose(s["Sales"], s["Product Price"] * s["Order Item Quantity"], atol=0.005)
+    place = ["Order City", "Order State", "Order Country", "Order Region", "Market"]
+    product = ["Product Category Id", "Department Id", "Product Price"]
+    service = ["Shipping Mode", "Days for shipment (scheduled)", "Late_delivery_risk"]
+    for block in (place, product, service, ["Type", "Order Status"], ["Customer City", "Customer Country"]):
+        seen = set(map(tuple, orders[block].astype(str).to_numpy()))
+        assert set(map(tuple, s[block].astype(str).to_numpy())) <= seen
+    paid = s["Sales per customer"] / s["Sales"]
+    assert np.allclose(paid, 1 - s["Order Item Discount Rate"], atol=0.0101)  # 0.055 is published as 0.06
+    assert (s["Benefit per order"] <= 0.501 * s["Sales per customer"] + 0.01).all()
+    assert (s["Product Status"] == 0).all()
+
+
+def test_fitted_orders_have_the_dtypes_and_shares_of_the_real_ones(
+    fitted: Model, orders: pd.DataFrame
+) -> None:
+    """Frequencies are those of the sample, within five standard errors."""
+    n = 50_000
+    s = fitted.sample(n)
+    assert s.dtypes.equals(orders.dtypes)
+    for name in (
+        "Type",
+        "Market",
+        "Shipping Mode",
+        "Late_delivery_risk",
+        "Order Item Quantity",
+        "Product Category Id",
+    ):
+        real = orders[name].value_counts(normalize=True)
+        made = s[name].value_counts(normalize=True).reindex(real.index, fill_value=0.0)
+        assert (abs(made - real) < 5 * np.sqrt(real * (1 - real) / n) + 0.01).all(), name
+
+
+def test_markets_are_served_in_turns(fitted: Model, orders: pd.DataFrame) -> None:
+    """Market and date hang together as in the real orders: a month has the market it had."""
+
+    def top_share(frame: pd.DataFrame) -> float:
+        month = frame["shipping date (DateOrders)"].dt.to_period("M")
+        return float(pd.crosstab(month, frame["Market"], normalize="index").max(axis=1).mean())
+
+    assert abs(top_share(fitted.sample(50_000)) - top_share(orders)) < 0.03
+
+
+def test_input_is_not_changed(model: Model) -> None:
+    """Fitting only reads."""
+    frame = model.sample(300)
+    before = frame.copy(deep=True)
+    fit(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.fixture(scope="module")
+def foreign() -> pd.DataFrame:
+    """Return a table of all kinds, with missing values and a dependence of each on the one before."""
+    rng = np.random.default_rng(0)
+    n = 3000
+    kind = rng.choice(["a", "b", "c"], n, p=[0.5, 0.3, 0.2])
+    size = np.where(kind == "a", rng.normal(10, 1, n), rng.normal(20, 2, n))
+    return pd.DataFrame(
+        {
+            "kind": kind,
+            "size": np.where(rng.random(n) < 0.1, np.nan, size),
+            "count": (size // 2).astype(int),
+            "class": pd.Series(kind).mask(rng.random(n) < 0.2).astype("category"),
+            "flag": kind == "c",
+            "when": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 10**7, n), "s"),
+        }
+    )
+
+
+def test_any_table_can_be_fitted(foreign: pd.DataFrame) -> None:
+    """Columns, dtypes, missing values and dependences of a table that nobody prepared us for."""
+    s = fit(foreign).sample(3000)
+    assert s.dtypes.astype(str).equals(foreign.dtypes.astype(str))
+    assert abs(s["size"].isna().mean() - 0.1) < 0.03
+    assert abs(s["class"].isna().mean() - 0.2) < 0.03
+    for kind in "abc":
+        real, made = foreign[foreign["kind"] == kind], s[s["kind"] == kind]
+        assert abs(real["size"].mean() - made["size"].mean()) < 0.3
+        assert abs(real["flag"].mean() - made["flag"].mean()) < 0.01
+    assert s["when"].between(foreign["when"].min(), foreign["when"].max()).all()
+
+
+def test_independent_columns_stay_independent() -> None:
+    """No structure is found in 4,000 rows of noise."""
+    rng = np.random.default_rng(1)
+    noise = pd.DataFrame({f"x{i}": rng.integers(0, 3 + 20 * i, 4000) for i in range(8)})
+    found = [factor.parents for factor in fit(noise).factors if factor.parents]
+    assert len(found) <= 1
+
+
+@pytest.mark.parametrize(
+    ("frame", "sentence"),
+    [
+        (pd.DataFrame(), "has 0 rows and 0 columns"),
+        (pd.DataFrame({"a": [1]}), "has 1 rows and 1 columns"),
+        (pd.DataFrame({"a": [None] * 30}), "column 'a' has no values at all"),
+        (pd.DataFrame([[1, 2]] * 30, columns=["a", "a"]), "column 'a' occurs more than once"),
+        (pd.DataFrame({"a": [1.0, np.inf] * 20}), "column 'a' holds infinite numbers"),
+        (pd.DataFrame({"a": [1, "x"] * 20}), "column 'a' mixes int, str"),
+        (pd.DataFrame({"event_time": [1, 2] * 20}), "column 'event_time' is what the stream adds"),
+    ],
+)
+def test_bad_frames_get_a_sentence(frame: pd.DataFrame, sentence: str) -> None:
+    """What was expected, what came, what to do."""
+    with pytest.raises(DataError, match=sentence):
+        fit(frame)
