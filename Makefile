@@ -24,10 +24,10 @@ $(STAMP): pyproject.toml
 	  if command -v uv >/dev/null; then uv venv -q "$(VENV)"; else $(PYTHON) -m venv "$(VENV)"; fi; \
 	fi
 	@if command -v uv >/dev/null; then \
-	  echo "installing with uv"; uv pip install -q --python "$(VENV)/bin/python" -e ".[lab,test]"; \
+	  echo "installing with uv"; uv pip install -q --python "$(VENV)/bin/python" -e ".[lab,report,test]"; \
 	else \
 	  echo "installing with pip, which takes a minute or two"; \
-	  "$(VENV)/bin/python" -m pip install -q -e ".[lab,test]"; \
+	  "$(VENV)/bin/python" -m pip install -q -e ".[lab,report,test]"; \
 	fi
 	@touch "$(STAMP)"
 

@@ -26,7 +26,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="session")
 def sample_path() -> Path:
-    """The real DataCo sample, raw; named by LOGISTREAM_SAMPLE or found beside the checkout."""
+    """Return the raw DataCo sample: named by LOGISTREAM_SAMPLE, or beside the checkout."""
     beside = Path(__file__).parents[2] / "shared" / "data" / "DataCoSupplyChainDataset_sample.csv"
     path = Path(os.environ.get("LOGISTREAM_SAMPLE", beside))
     if not path.exists():
@@ -42,7 +42,7 @@ def orders(sample_path: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def fitted(orders: pd.DataFrame) -> Model:
-    """A model fitted on the real sample."""
+    """Return a model fitted on the real sample."""
     return fit(orders)
 
 

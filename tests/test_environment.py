@@ -13,7 +13,7 @@ def test_conda_and_pip_users_get_the_same_packages() -> None:
     """Names and lower bounds agree, and conda ends with the package itself, editable."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = {*project["dependencies"], *extras["lab"], *extras["test"]}
+    wanted = {*project["dependencies"], *extras["lab"], *extras["report"], *extras["test"]}
     lines = (ROOT / "environment.yml").read_text("utf-8").splitlines()
     listed = [line.strip().removeprefix("- ") for line in lines if line.startswith("  - ")]
     packages = {line for line in listed[listed.index("pip") + 1 :] if line != "pip:"}

@@ -10,7 +10,7 @@ import pytest
 
 from logistream.errors import DataError
 from logistream.model import Model
-from logistream.orders import read_orders
+from logistream.orders import read_orders, read_table
 from logistream.schema import ORDERS
 
 
@@ -72,7 +72,7 @@ def test_canceled_orders_are_dropped(clean: pd.DataFrame, tmp_path: Path) -> Non
 
 def spoil(clean: pd.DataFrame, column: str, value: object) -> bytes:
     frame = clean.astype(object)
-    frame.iloc[2, frame.columns.get_loc(column)] = value  # type: ignore[index]
+    frame[column] = pd.Series([value if row == 2 else old for row, old in enumerate(frame[column])])
     return frame.to_csv(index=False).encode()
 
 
@@ -83,7 +83,7 @@ def test_wrong_files_get_a_sentence(clean: pd.DataFrame, tmp_path: Path) -> None
         "is empty": b"",
         "it holds binary data": b"\x89PNG\r\n\x1a\n\0\0\0",
         "starts like a Parquet file but cannot be read": b"PAR1 and then nothing",
-        "lacks 23 of the 24 columns of the schema: Days for shipment": b"Type\nCASH\n",
+        "lacks 23 of the 24 columns of orders: Days for shipment": b"Type\nCASH\n",
         "lacks 24 of the 24 columns": b"What is this?\nA letter, to you.\n",
         "is not a table": b'a,b\n"1,2\n',
         "has a header but no orders": header + b"\n",
@@ -114,3 +114,18 @@ def test_real_sample(orders: pd.DataFrame) -> None:
     assert np.array_equal(orders["Sales"], orders["Sales"].round(2))
     assert "México" in orders["Order Country"].cat.categories
     assert not any(text != text.strip() for text in orders["Order Region"].cat.categories)
+
+
+def test_any_other_table_is_read_by_what_it_holds(tmp_path: Path) -> None:
+    """Numbers, texts and ISO dates; orders are recognised and cleaned."""
+    path = tmp_path / "other.csv"
+    path.write_text("when,n,word\n2026-01-01T10:00:00,1,a\n,2.5,b\n2026-01-02,,c\n", "utf-8")
+    got = read_table(path)
+    assert [str(dtype) for dtype in got.dtypes] == ["datetime64[us, UTC]", "float64", "str"]
+    assert got["when"].isna().tolist() == [False, True, False]
+
+
+def test_orders_are_recognised(clean: pd.DataFrame, tmp_path: Path) -> None:
+    """A raw CSV of orders is cleaned whichever way it is read."""
+    raw(clean).to_csv(tmp_path / "raw.csv", index=False)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "raw.csv"), read_orders(tmp_path / "raw.csv"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from logistream.schema import Column
 
-__all__ = ["BIN_ROWS", "Coded", "code_column", "code_together"]
+__all__ = ["BIN_ROWS", "Coded", "code_column", "code_together", "micros"]
 
 BIN_ROWS = 8
 """Fewest rows that a bin of a continuous column stands for."""
@@ -53,6 +53,15 @@ class Coded:
     size: int
     ordered: bool
     emissions: tuple[Emission, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether every code is a single value."""
+        return all(emission.high is None for emission in self.emissions)
+
+    def named(self, name: str) -> Coded:
+        """Return the same variable without columns, under another name."""
+        return replace(self, name=name, emissions=())
 
     def emitting(self, *more: Emission) -> Coded:
         """Return the same variable with further columns."""
@@ -91,25 +100,29 @@ def code_together(parts: Sequence[Coded]) -> Coded:
             emission,
             low=emission.low[seen[:, i]],
             high=None if emission.high is None else emission.high[seen[:, i]],
+            missing=None if emission.missing is None else emission.missing[seen[:, i]],
         )
         for i, part in enumerate(parts)
         for emission in part.emissions
     )
-    if any(emission.missing >= 0 for emission in emissions):
-        raise NotImplementedError("blocks with missing values")
     name = ", ".join(part.name for part in parts)
     return Coded(
-        name, codes.reshape(-1).astype(np.int64), len(seen), ordered=len(parts) == 1, emissions=emissions
+        name, codes.reshape(-1).astype(np.int64), len(seen), ordered=parts[0].ordered, emissions=emissions
     )
+
+
+def micros(values: pd.Series) -> np.ndarray:
+    """Return instants as int64 microseconds since 1970 UTC, shape (n_rows,)."""
+    naive = values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz is not None else values
+    return naive.astype("datetime64[us]").astype("int64").to_numpy()
 
 
 def _multiples(values: pd.Series, column: Column) -> tuple[np.ndarray, tuple[int, int] | None]:
     """Return values as whole multiples of their quantum, or as floats if they have none."""
     if column.kind == "timestamp":
-        moments = values.dt.tz_localize(None) if values.dt.tz is not None else values
-        micros = moments.astype("datetime64[us]").astype("int64").to_numpy()
-        step = _MINUTE if not (micros % _MINUTE).any() else 1
-        return micros // step, (step, 1)
+        instants = micros(values)
+        step = _MINUTE if not (instants % _MINUTE).any() else 1
+        return instants // step, (step, 1)
     if column.kind in ("integer", "boolean"):
         return values.astype("int64").to_numpy(), (1, 1)
     floats = values.to_numpy(dtype=np.float64)
@@ -156,7 +169,7 @@ def _with_missing(coded: Coded, empty: np.ndarray) -> Coded:
             e,
             low=np.append(e.low, e.low[:1]),
             high=None if e.high is None else np.append(e.high, e.low[:1]),
-            missing=coded.size,
+            missing=np.arange(coded.size + 1) == coded.size,
         )
         for e in coded.emissions
     )

@@ -5,12 +5,21 @@ LogistreamError
 ├── ModelError (ValueError): a model file is damaged, foreign or from the future
 ├── RequestError (ValueError): a parameter that a caller sent is not allowed
 ├── StreamError (RuntimeError): the stream cannot do that in its present state
-└── PortInUseError (OSError): another program listens on the port
+├── PortInUseError (OSError): another program listens on the port
+└── MissingPackageError (ImportError): a part of this package needs one that is not installed
 """
 
 from __future__ import annotations
 
-__all__ = ["DataError", "LogistreamError", "ModelError", "PortInUseError", "RequestError", "StreamError"]
+__all__ = [
+    "DataError",
+    "LogistreamError",
+    "MissingPackageError",
+    "ModelError",
+    "PortInUseError",
+    "RequestError",
+    "StreamError",
+]
 
 
 class LogistreamError(Exception):
@@ -42,3 +51,11 @@ class PortInUseError(LogistreamError, OSError):
             f"port {port} on {host} is already in use: stop the program that holds it, "
             f"or choose another port (port=0 takes a free one)"
         )
+
+
+class MissingPackageError(LogistreamError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(f"{what} needs {package}: pip install 'logistream[{extra}]'")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
+from rich.progress import track
 
-from logistream.coding import Coded, code_column, code_together
+from logistream.coding import Coded, code_column, code_together, micros
 from logistream.errors import DataError
-from logistream.model import Delay, Emission, Factor, Formula, Model
+from logistream.model import Delay, Factor, Model
 from logistream.schema import EVENT, EVENT_TIME, ORDERS, Column, Schema
+from logistream.structure import find_blocks, find_formulas, find_keys
 from logistream.trees import grow
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["fit"]
 
@@ -22,7 +22,7 @@ _MAX_DECIMALS = 8  # more digits than that are taken as full precision
 _MIN_ROWS = 20
 
 
-def fit(df: pd.DataFrame, *, name: str = "") -> Model:
+def fit(df: pd.DataFrame, *, name: str = "", progress: bool = False) -> Model:
     """Learn a table.
 
     Parameters
@@ -32,6 +32,8 @@ def fit(df: pd.DataFrame, *, name: str = "") -> Model:
         or without missing values. It is not changed.
     name : str
         What to call the model.
+    progress : bool
+        Whether to show a progress bar, in a terminal or a notebook.
 
     Returns
     -------
@@ -52,19 +54,25 @@ def fit(df: pd.DataFrame, *, name: str = "") -> Model:
         for c in schema
         if c.kind == "category"
     }
-    coded = {c.name: code_column(df[c.name], c, categories.get(c.name, ())) for c in schema}
-    if orders:
-        factors, formulas, delays = _fit_orders(df, coded)
-    else:
-        factors, formulas, delays = _chain(_by_kind(schema, coded)), [], []
+    relations = find_formulas(*_numbers(df, schema))
+    computed = {relation.formula.column for relation in relations}
+    coded = {
+        c.name: code_column(df[c.name], c, categories.get(c.name, ()))
+        for c in schema
+        if c.name not in computed
+    }
+    for relation in relations:
+        if relation.helper is not None:
+            helper = Column(relation.formula.right, "number", decimals=relation.helper_decimals)
+            coded[helper.name] = code_column(pd.Series(relation.helper), helper)
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
         schema=schema,
         categories=categories,
         dtypes={c.name: str(df[c.name].dtype) for c in schema},
-        factors=tuple(factors),
-        formulas=tuple(formulas),
-        delays=tuple(delays),
+        factors=tuple(_factors(schema, coded, progress=progress)),
+        formulas=tuple(relation.formula for relation in relations),
+        delays=(_delay(categories),) if orders else (),
         on_request=tuple(c.name for c in schema if orders and c.name not in EVENT),
         rows=len(df),
     )
@@ -118,96 +126,85 @@ def _decimals(floats: np.ndarray) -> int | None:
     return None
 
 
-def _chain(variables: Sequence[Coded]) -> list[Factor]:
-    """Return a factor for each variable, given all before it."""
-    return [grow(variable, variables[:i]) for i, variable in enumerate(variables)]
+def _numbers(df: pd.DataFrame, schema: Schema) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Return the numeric columns that formulas are looked for in, and their digits after the point."""
+    columns, decimals = {}, {}
+    for column in schema:
+        if column.nullable:
+            continue
+        if column.kind == "timestamp":
+            columns[column.name] = micros(df[column.name]).astype(np.float64)
+            decimals[column.name] = 0
+        elif column.kind == "integer" or (column.kind == "number" and column.decimals is not None):
+            columns[column.name] = df[column.name].to_numpy(dtype=np.float64)
+            decimals[column.name] = column.decimals or 0
+    return columns, decimals
 
 
-def _by_kind(schema: Schema, coded: dict[str, Coded]) -> list[Coded]:
-    """Return the variables of a foreign table in an order that suits drawing: instants, few values, many."""
-    instants = [coded[c.name] for c in schema if c.kind == "timestamp"]
-    others = [coded[c.name] for c in schema if c.kind != "timestamp"]
-    return [*instants, *sorted(others, key=lambda v: v.size)]
-
-
-def _fit_orders(df: pd.DataFrame, coded: dict[str, Coded]) -> tuple[list[Factor], list[Formula], list[Delay]]:
-    """Return the parts of a model of DataCo orders, whose structure is known."""
-
-    def block(*names: str) -> Coded:
-        return code_together([coded[name] for name in names])
-
-    date = coded["shipping date (DateOrders)"]
-    # A place is drawn from the large to the small: each step refines the one before. Only the last emits.
-    place = block("Order City", "Order State", "Order Country", "Order Region", "Market")
-    levels = [
-        block(*names)
-        for names in (("Market",), ("Order Region", "Market"), ("Order Country", "Order Region", "Market"))
+def _factors(schema: Schema, coded: dict[str, Coded], *, progress: bool) -> list[Factor]:
+    """Return the factors: one or several for each block, key, or single column."""
+    exact = {name: variable for name, variable in coded.items() if variable.exact}
+    keys = find_keys(exact)
+    owner = {other: name for name in reversed(keys) for other in keys[name]}
+    free = {name: variable for name, variable in exact.items() if name not in owner}
+    blocks = find_blocks(free)
+    blocks += [(name,) for name in free if not any(name in block for block in blocks)]
+    chains = []
+    for block in blocks:
+        members = [*block, *(other for name in block for other in keys.get(name, ()) if owner.get(other))]
+        chains.append(_levels([coded[name] for name in dict.fromkeys(members)], block))
+    instants = [c.name for c in schema if c.kind == "timestamp"]
+    loose = [name for name in coded if name not in exact]
+    singles = [[coded[name]] for name in loose]
+    chains.sort(key=lambda chain: chain[-1].size)
+    chains = [
+        *(chain for chain in singles if chain[0].name in instants),
+        *chains,
+        *(chain for chain in singles if chain[0].name not in instants),
     ]
-    levels = [
-        Coded(name, v.codes, v.size, ordered=False, emissions=())
-        for name, v in zip(("market", "region", "country"), levels, strict=True)
-    ]
-    product = block("Product Category Id", "Department Id", "Product Price", "Product Status")
-    service = block("Shipping Mode", "Days for shipment (scheduled)", "Late_delivery_risk")
-    discount = coded["Order Item Discount Rate"]
-    discount = discount.emitting(Emission(_PAID_SHARE, _paid_share(df, discount), None, (1, 1000)))
-    margin = code_column(_margin(df), Column(_MARGIN, "number", decimals=3))
-    variables: list[Coded] = [
-        date,
-        *levels,
-        place,
-        product,
-        coded["Order Item Quantity"],
-        block("Type", "Order Status"),
-        service,
-        discount,
-        margin,
-        block("Customer City", "Customer Country"),
-        coded["Latitude"],
-        coded["Longitude"],
-    ]
-    coarser = {id(fine): coarse for coarse, fine in zip(levels, [*levels[1:], place], strict=True)}
-    factors = [grow(v, variables[:i], within=coarser.get(id(v))) for i, v in enumerate(variables)]
-    formulas = [
-        Formula("Sales", "product", "Product Price", "Order Item Quantity", 2),
-        Formula("Sales per customer", "product", "Sales", _PAID_SHARE, 2),
-        Formula("Benefit per order", "product", "Sales per customer", _MARGIN, 2),
-    ]
-    return factors, formulas, [_delay(df, service)]
+    factors: list[Factor] = []
+    drawn: list[Coded] = []
+    console = Console(stderr=True)
+    for chain in track(chains, "learning", console=console, disable=not progress, transient=True):
+        coarser: list[Coded] = []
+        for level in chain:
+            factors.append(grow(level, drawn, within=coarser))
+            drawn.append(level)
+            coarser = [level]
+    return factors
 
 
-_PAID_SHARE = "share of sales paid"
-_MARGIN = "profit ratio"
+_STEP = 1.5  # a level is worth a draw of its own if it has so many times the codes of the one before
+
+
+def _levels(members: list[Coded], block: tuple[str, ...]) -> list[Coded]:
+    """Return a block as refinements from the coarse to the fine; the last one gives all its columns."""
+    whole = replace(code_together(members), name=", ".join(block), ordered=False)
+    if len(block) == 1 and members[0].ordered:
+        return [replace(whole, ordered=True)]  # the codes are those of the one that determines the others
+    levels: list[Coded] = []
+    behind: list[Coded] = []
+    for member in sorted(members, key=lambda variable: variable.size):
+        behind.append(member)
+        level = code_together(behind)
+        before = levels[-1].size if levels else 1
+        if level.size >= _STEP * before and level.size * _STEP <= whole.size:
+            levels.append(level.named(f"{member.name} of {whole.name}"))
+    return [*levels, whole]
+
 
 _REAL_DAYS = {"Same Day": (0, 1), "First Class": (2, 2), "Second Class": (2, 6), "Standard Class": (2, 6)}
-"""Fewest and most real shipping days of each mode, evenly spread; late means more than the scheduled days."""
+"""Fewest and most real shipping days of each mode of DataCo, evenly spread."""
 
 
-def _paid_share(df: pd.DataFrame, discount: Coded) -> np.ndarray:
-    """Return, for each discount rate, sales per customer as a share of sales, in thousandths.
-
-    The published rates are rounded to two digits; the one shown as 0.06 is really 0.055.
-    """
-    share = (df["Sales per customer"] / df["Sales"]).to_numpy()
-    medians = pd.Series(share).groupby(discount.codes).median().to_numpy()
-    return np.asarray(np.rint(medians * 1000), dtype=np.int64)
-
-
-def _margin(df: pd.DataFrame) -> pd.Series:
-    """Return benefit as a share of sales per customer; 0 where nothing was paid."""
-    paid = df["Sales per customer"]
-    return (df["Benefit per order"] / paid.where(paid != 0, 1)).round(3)
-
-
-def _delay(df: pd.DataFrame, service: Coded) -> Delay:
-    """Return the real shipping days that each combination of mode and lateness allows."""
-    first = pd.Series(service.codes).drop_duplicates().sort_values().index
-    low, high = [], []
-    for row in df.iloc[first].itertuples(index=False):
-        values = dict(zip(df.columns, row, strict=True))
-        fewest, most = _REAL_DAYS[values["Shipping Mode"]]
-        scheduled = int(values["Days for shipment (scheduled)"])
-        late = bool(values["Late_delivery_risk"])
-        low.append(max(fewest, scheduled + 1) if late else fewest)
-        high.append(most if late else min(most, scheduled))
-    return Delay("shipping date (DateOrders)", service.name, np.array(low), np.array(high))
+def _delay(categories: dict[str, tuple[str, ...]]) -> Delay:
+    """Return how delivery dates of DataCo orders follow the clock; the table itself has no booking date."""
+    days = np.array([_REAL_DAYS.get(mode, (0, 6)) for mode in categories["Shipping Mode"]])
+    return Delay(
+        "shipping date (DateOrders)",
+        "Shipping Mode",
+        days[:, 0],
+        days[:, 1],
+        "Days for shipment (scheduled)",
+        "Late_delivery_risk",
+    )

@@ -44,7 +44,7 @@ def log_p_value(table: np.ndarray) -> float:
     if variance <= 1e-12 * mean * mean:
         return 0.0  # the margins leave only one table
     freedom = 2 * mean * mean / variance
-    return _log_upper_tail(statistic / mean, freedom)
+    return _log_upper_tail(max(statistic, 0.0) / mean, freedom)  # rounding may leave it just below 0
 
 
 def _margin(totals: np.ndarray, n: float) -> tuple[float, float]:

@@ -57,15 +57,15 @@ class Emission:
     quantum : tuple of (int, int) or None
         Numerator and denominator: a value is `multiple * numerator / denominator`. (1, 100) for cents,
         (60_000_000, 1) for whole minutes in microseconds. None for full precision.
-    missing : int
-        The code that stands for a missing value, -1 if none does.
+    missing : ndarray of bool of shape (n_codes,) or None
+        Which codes stand for a missing value; None if none does.
     """
 
     column: str
     low: np.ndarray
     high: np.ndarray | None = None
     quantum: tuple[int, int] | None = (1, 1)
-    missing: int = -1
+    missing: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +116,31 @@ class Formula:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """In a live stream: a timestamp column is event time plus whole days, fixed by a factor's code.
+    """In a live stream: a timestamp column is event time plus whole days.
+
+    The days are drawn evenly from those that the service takes, of which only those above `promised` are
+    possible for a late event and only the others for one in time.
 
     Parameters
     ----------
     column : str
         The timestamp column that the clock drives.
-    factor : str
-        The factor whose code sets the days.
-    low, high : ndarray of int64 of shape (n_codes,)
-        Fewest and most days for each code, inclusive; drawn evenly between.
+    service : str
+        The category column that names the service.
+    low, high : ndarray of int64 of shape (n_categories,)
+        Fewest and most days of each category of `service`, inclusive.
+    promised : str
+        The integer column with the days promised.
+    late : str
+        The column that is 1 for a late event.
     """
 
     column: str
-    factor: str
+    service: str
     low: np.ndarray
     high: np.ndarray
+    promised: str
+    late: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +242,7 @@ class Model:
             lines.append(f"- {factor.name}: {factor.size:,} values in {urns:,} urn{'s' * (urns > 1)}{given}")
         signs = {"product": "x", "sum": "+"}
         lines += [f"- {f.column} = {f.left} {signs[f.operation]} {f.right}" for f in self.formulas]
-        lines += [f"- live, {d.column} = event_time + days by {d.factor}" for d in self.delays]
+        lines += [f"- live, {d.column} = event_time + the days that {d.service} takes" for d in self.delays]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -395,7 +404,8 @@ def _load(data: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Model:
         for item in items:
             high = None if item["high"] is None else array(item["high"])
             quantum = None if item["quantum"] is None else (int(item["quantum"][0]), int(item["quantum"][1]))
-            yield Emission(item["column"], array(item["low"]), high, quantum, int(item["missing"]))
+            missing = None if item["missing"] is None else array(item["missing"]).astype(bool)
+            yield Emission(item["column"], array(item["low"]), high, quantum, missing)
 
     factors = tuple(
         Factor(
@@ -416,7 +426,7 @@ def _load(data: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Model:
         factors=factors,
         formulas=tuple(Formula(**item) for item in data["formulas"]),
         delays=tuple(
-            Delay(d["column"], d["factor"], array(d["low"]), array(d["high"])) for d in data["delays"]
+            Delay(**{**d, "low": array(d["low"]), "high": array(d["high"])}) for d in data["delays"]
         ),
         on_request=tuple(data["on_request"]),
         rows=int(data["rows"]),

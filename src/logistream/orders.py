@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from logistream.errors import DataError
 from logistream.schema import ORDERS, Column
+from logistream.tables import open_table
 
 if TYPE_CHECKING:
     import os
 
-__all__ = ["read_orders"]
+__all__ = ["read_orders", "read_table"]
 
 _STATUS = "Delivery Status"
 _CANCELED = "Shipping canceled"
-_PARQUET_MAGIC = b"PAR1"
+_READ = {*ORDERS.names, _STATUS}
 
 
 def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -46,20 +44,11 @@ def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
         fit their column.
     """
     source = Path(path)
-    try:
-        with source.open("rb") as file:
-            magic = file.read(4)
-    except FileNotFoundError:
-        raise DataError(f"no file at {source}: check the path") from None
-    except OSError as exc:
-        raise DataError(f"{source} cannot be read: {exc.strerror or exc}") from exc
-    if not magic:
-        raise DataError(f"{source} is empty: expected a table of orders")
-    frame = _read_parquet(source) if magic == _PARQUET_MAGIC else _read_csv(source)
+    frame = open_table(source, dtype=str, keep_default_na=False, usecols=lambda name: name in _READ)
     missing = [name for name in ORDERS.names if name not in frame.columns]
     if missing:
         raise DataError(
-            f"{source} lacks {len(missing)} of the {len(ORDERS)} columns of the schema: {', '.join(missing)}; "
+            f"{source} lacks {len(missing)} of the {len(ORDERS)} columns of orders: {', '.join(missing)}; "
             f"expected the DataCo orders CSV or a table cleaned from it"
         )
     if _STATUS in frame.columns:
@@ -71,41 +60,29 @@ def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame({c.name: _clean(frame[c.name].reset_index(drop=True), c, source) for c in ORDERS})
 
 
-def _read_parquet(source: Path) -> pd.DataFrame:
-    try:
-        frame: pd.DataFrame = pq.read_table(source).to_pandas()
-    except (pa.ArrowException, OSError) as exc:
-        raise DataError(
-            f"{source} starts like a Parquet file but cannot be read: it is damaged or cut short"
-        ) from exc
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read any CSV or Parquet file: DataCo orders are cleaned, texts that are ISO dates become timestamps.
+
+    Returns
+    -------
+    DataFrame of shape (n_rows, n_columns)
+        Texts, numbers, booleans and timestamps by what the columns hold.
+
+    Raises
+    ------
+    DataError
+        If there is no such file or it is not a table.
+    """
+    frame = open_table(path, low_memory=False)
+    if set(ORDERS.names) <= set(frame.columns):
+        return read_orders(path)
+    for name in frame.columns[frame.dtypes == "str"]:
+        known = frame[name].dropna()
+        if known.str.match(r"\d{4}-\d{2}-\d{2}").all() and len(known):
+            dates = pd.to_datetime(frame[name], format="ISO8601", errors="coerce", utc=True)
+            if dates.notna().sum() == len(known):
+                frame[name] = dates
     return frame
-
-
-def _read_csv(source: Path) -> pd.DataFrame:
-    encoding = _encoding(source)
-    wanted = {*ORDERS.names, _STATUS}
-    try:
-        return pd.read_csv(
-            source, encoding=encoding, dtype=str, keep_default_na=False, usecols=lambda name: name in wanted
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as exc:
-        raise DataError(f"{source} is not a table: {str(exc).strip().splitlines()[-1]}") from exc
-
-
-def _encoding(source: Path) -> str:
-    """Return UTF-8 if the whole file is, else latin-1, which is what DataCo is published in."""
-    encoding = "utf-8-sig"
-    with source.open("rb") as file:
-        head = file.read(1 << 16)
-        if b"\0" in head:
-            raise DataError(f"{source} is not a table of text: it holds binary data; expected CSV or Parquet")
-    try:
-        with source.open(encoding=encoding, newline="") as text:
-            while text.read(1 << 20):
-                pass
-    except UnicodeDecodeError:
-        return "latin-1"
-    return encoding
 
 
 def _clean(values: pd.Series, column: Column, source: Path) -> pd.Series:

@@ -183,7 +183,10 @@ class Sampler:
                 columns[formula.column] = _finish(value, self.model.schema, formula.column, None)
         delays = []
         for delay in self.model.delays:
-            low, high = delay.low[codes[delay.factor]], delay.high[codes[delay.factor]]
+            service = columns[delay.service].indices.to_numpy()
+            promised, late = numbers[delay.promised], numbers[delay.late] == 1
+            low = np.where(late, np.maximum(delay.low[service], promised + 1), delay.low[service])
+            high = np.where(late, delay.high[service], np.minimum(delay.high[service], promised))
             delays.append(low + (next(lanes) * (high - low + 1)).astype(np.int64))
         schema = self.model.schema
         return pa.RecordBatch.from_arrays(
@@ -199,7 +202,7 @@ class Sampler:
         numbers: dict[str, np.ndarray],
     ) -> None:
         """Add the values of one column for these codes."""
-        mask = code == emission.missing if emission.missing >= 0 else None
+        mask = None if emission.missing is None else emission.missing[code]
         low = emission.low[code]
         name = emission.column
         if name in self._dictionaries:

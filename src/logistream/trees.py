@@ -32,10 +32,10 @@ ALPHA = 0.01
 
 _MIN_LEAF = 5
 _MAX_CELLS = 2**18  # of the compiled table
-_TARGET_GROUPS = 12  # an ordered target is tested in so many groups of equal size
+_MOST_GROUPS = 12  # ordered variables are tested in at most so many groups of equal size,
+_CELL_ROWS = 5  # and in so few that this many rows fall into a cell of the table
 _SPLIT_GROUPS = 64  # places tried for a split of an ordered predictor
-_TEST_GROUPS = 10  # an ordered predictor is tested in so many groups
-_DETERMINED = 0.95  # share of an ordered target's variance: above, each code of the predictor gets a leaf
+_DETERMINED = 0.8  # share of an ordered target's variance: above, each code of the predictor gets a leaf
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class _Split:
     child_of: np.ndarray  # (size,) which child each of the predictor's codes leads to
 
 
-def grow(target: Coded, predictors: Sequence[Coded], within: Coded | None = None) -> Factor:
+def grow(target: Coded, predictors: Sequence[Coded], within: Sequence[Coded] = ()) -> Factor:
     """Return the factor that draws `target` given what the predictors were found to tell of it.
 
     Parameters
@@ -61,8 +61,8 @@ def grow(target: Coded, predictors: Sequence[Coded], within: Coded | None = None
         The variable to draw.
     predictors : sequence of Coded
         Variables drawn before it.
-    within : Coded, optional
-        One of the predictors, of which the target is a refinement: each of its codes begins a branch.
+    within : sequence of Coded
+        Those predictors of which the target is a refinement: each of their codes begins a branch.
     """
     leaves: dict[int, _Node] = {}
     groups: dict[int, np.ndarray] = {}  # predictor → group of each code; codes that no split tells apart
@@ -78,12 +78,13 @@ def grow(target: Coded, predictors: Sequence[Coded], within: Coded | None = None
                 heapq.heappush(waiting, (split.log_p, number, split))
 
     root = _Node(np.arange(len(target.codes)), {})
-    if within is None:
-        settle([root])
-    else:
-        place = next(i for i, predictor in enumerate(predictors) if predictor is within)
-        groups[place] = np.arange(within.size)
-        settle(_divide(root, _Split(-math.inf, place, groups[place]), predictors))
+    nodes = [root]
+    for coarser in within:
+        place = next(i for i, predictor in enumerate(predictors) if predictor is coarser)
+        groups[place] = np.arange(coarser.size)
+        split = _Split(-math.inf, place, groups[place])
+        nodes = [child for node in nodes for child in _divide(node, split, predictors)]
+    settle(nodes)
     while waiting:  # the most certain split first, since the size of the table may end the growth
         _, number, split = heapq.heappop(waiting)
         finer = _refined(groups, split)
@@ -105,7 +106,8 @@ def _best(node: _Node, target: Coded, predictors: Sequence[Coded]) -> _Split | N
     if len(node.rows) < 2 * _MIN_LEAF:
         return None
     y = target.codes[node.rows]
-    labels = _quantile_groups(y, _TARGET_GROUPS) if target.ordered else y
+    n_groups = int(min(_MOST_GROUPS, max(2, math.sqrt(len(y) / _CELL_ROWS))))
+    labels = _quantile_groups(y, n_groups) if target.ordered else y
     labels = np.unique(labels, return_inverse=True)[1]
     if labels.max() == 0:
         return None
@@ -113,7 +115,7 @@ def _best(node: _Node, target: Coded, predictors: Sequence[Coded]) -> _Split | N
     ranked = []
     for i, predictor in enumerate(predictors):
         x = predictor.codes[node.rows]
-        groups = _quantile_groups(x, _TEST_GROUPS) if predictor.ordered else x
+        groups = _quantile_groups(x, n_groups) if predictor.ordered else x
         log_p = log_p_value(_contingency(groups, labels))
         if log_p < threshold:
             ranked.append((log_p, i))

@@ -1,0 +1,208 @@
+"""The `logistream` command: thin, one function per subcommand.
+
+A subcommand is a function that adds its parser and names the function that runs it; `_COMMANDS` lists them.
+What a subcommand needs is imported when it runs, so that help and complaints come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+import logistream
+from logistream.errors import LogistreamError, RequestError, StreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no public name for it
+
+__all__ = ["main"]
+
+_FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str or None
+        Without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        0 for success, 1 for failure, 2 for bad usage, 130 if interrupted.
+    """
+    try:
+        options = _parser().parse_args(arguments)
+        return int(options.run(options))
+    except RequestError as error:
+        return _complain(error, _BAD_USAGE)
+    except LogistreamError as error:
+        return _complain(error, _FAILED)
+    except BrokenPipeError:  # the program that we were piped into has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _complain(error: LogistreamError, code: int) -> int:
+    print(f"logistream: {error}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_BAD_USAGE, f"logistream: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="logistream",
+        description="Synthetic logistics events, live: fitted to DataCo orders, or to a table of yours.",
+        epilog="example: logistream serve --rate 50",
+    )
+    parser.add_argument("--version", action="version", version=f"logistream {logistream.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in _COMMANDS:
+        add(commands)
+    return parser
+
+
+def _add_serve(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="stream events over a WebSocket",
+        description="Stream events over a WebSocket until interrupted.",
+        epilog="example: logistream serve --rate 50 --port 9000",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument("--rate", type=float, default=2.0, help="events per second (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="which of the model's streams (default: 0)")
+    parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="pages that may use the server besides those on this machine, such as https://example.org; "
+        "null for pages opened from a file; repeatable",
+    )
+    parser.add_argument(
+        "--token", help="demand this token (default: one is made if --host is not this machine)"
+    )
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from logistream.model import load_model
+    from logistream.server import StreamServer
+
+    server = StreamServer(
+        load_model(options.model),
+        rate=options.rate,
+        seed=options.seed,
+        host=options.host,
+        port=options.port,
+        allow_origins=options.allow_origin,
+        token=options.token,
+    )
+    terminated = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    try:
+        with server:
+            print(
+                f"Streaming {server.model.name} at {server.rate:g} events/s, seed {options.seed}\n"
+                f"  events  {server.websocket_url}\n"
+                f"  status  {server.url}\n"
+                f"  docs    {server.docs_url}\n"
+                f"Ctrl-C stops it.",
+                flush=True,
+            )
+            while not terminated.wait(0.5):  # short waits: on Windows Ctrl-C does not end a wait
+                if not server.running:
+                    raise StreamError("the server has stopped unexpectedly: see the log above")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def _add_tail(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "tail",
+        help="watch a stream",
+        description="Show the events of a stream: a live table in a terminal, a JSON text a line in a pipe.",
+        epilog="example: logistream tail --count 10 > ten.ndjson",
+    )
+    parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")
+    parser.add_argument("--count", type=int, metavar="N", help="stop after N events (default: never)")
+    parser.add_argument("--token", help="what the server demands, if it does")
+    parser.set_defaults(run=_tail)
+
+
+def _tail(options: argparse.Namespace) -> int:
+    from logistream import tail
+
+    return tail.run(options.url, count=options.count, token=options.token)
+
+
+def _add_fit(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "fit",
+        help="learn a table",
+        description="Learn a table and write the model. DataCo orders are cleaned first.",
+        epilog="example: logistream fit DataCoSupplyChainDataset.csv -o mine.model",
+    )
+    parser.add_argument("table", metavar="CSV_OR_PARQUET")
+    parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="file to write")
+    parser.add_argument("--name", default="", help="what to call the model")
+    parser.set_defaults(run=_fit)
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from logistream.fitting import fit
+    from logistream.orders import read_table
+
+    model = fit(read_table(options.table), name=options.name, progress=True)
+    print(f"{model.save(options.output)}: {len(model.schema)} columns learned from {model.rows:,} rows")
+    return 0
+
+
+def _add_sample(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "sample",
+        help="write synthetic rows",
+        description="Write synthetic rows of a model to a file.",
+        epilog="example: logistream sample -n 10000 -o orders.parquet",
+    )
+    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of rows")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="ends in .parquet, .csv or .ndjson"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which of the model's tables (default: 0)")
+    parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
+    parser.set_defaults(run=_sample)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from logistream.model import load_model
+    from logistream.tables import write_table
+
+    frame = load_model(options.model).sample(options.n, seed=options.seed)
+    print(f"{write_table(frame, options.output)}: {len(frame):,} rows")
+    return 0
+
+
+_COMMANDS: tuple[Callable[[Commands], None], ...] = (_add_serve, _add_tail, _add_fit, _add_sample)

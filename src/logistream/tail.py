@@ -1,0 +1,158 @@
+"""The `logistream tail` command: watch a stream from a terminal, or pipe it into another program."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from logistream.client import Messages
+from logistream.codec import parse
+from logistream.errors import LogistreamError, RequestError
+from logistream.schema import EVENT_TIME
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ["run"]
+
+_REDRAWS = 8  # a second
+_FRAME_LINES = 4  # three rules and the caption
+_WIDEST = 22  # a column is folded beyond this
+_RATE_SECONDS = 5.0
+
+
+def run(
+    url: str = "ws://127.0.0.1:8000/ws",
+    count: int | None = None,
+    *,
+    token: str | None = None,
+    console: Console | None = None,
+) -> int:
+    """Show the events of a stream until interrupted, or until `count` came.
+
+    In a terminal a live table of the newest ones; in a pipe one line per event, exactly as it was sent.
+    Trouble goes to stderr in one sentence, and the connection is tried again; what is refused for good ends
+    the command.
+
+    Parameters
+    ----------
+    url : str
+        Any address that `connect` takes.
+    count : int, optional
+        Stop after so many events.
+    token : str, optional
+        What a server off this machine demands.
+    console : rich.console.Console, optional
+        Where a table is drawn; stdout by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 refused, 2 an impossible address or count, 130 interrupted.
+    """
+    console = console or Console()
+    show = _show_table if console.is_terminal else _print_lines
+    if count is not None and count < 1:
+        _complain(f"count must be at least 1, got {count}")
+        return 2
+    try:
+        messages = Messages(url, token=token, on_trouble=_complain)
+    except RequestError as error:
+        _complain(str(error))
+        return 2
+    try:
+        asyncio.run(show(_first(messages, count), messages, console))
+    except LogistreamError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (`head`, say) has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _complain(sentence: str) -> None:
+    sys.stderr.write(f"logistream tail: {sentence}\n")
+    sys.stderr.flush()
+
+
+async def _first(messages: Messages, count: int | None) -> AsyncIterator[str | bytes]:
+    async with messages:
+        async for message in messages:
+            yield message
+            if messages.received == count:
+                return
+
+
+async def _print_lines(events: AsyncIterator[str | bytes], messages: Messages, console: Console) -> None:  # noqa: ARG001
+    async for event in events:
+        sys.stdout.write((event if isinstance(event, str) else event.decode()) + "\n")
+        sys.stdout.flush()
+
+
+async def _show_table(events: AsyncIterator[str | bytes], messages: Messages, console: Console) -> None:
+    newest: deque[dict[str, Any]] = deque(maxlen=console.height)
+    clock = asyncio.get_running_loop().time
+    counts = deque([(clock(), 0)], maxlen=round(_RATE_SECONDS * _REDRAWS))  # when, and how many until then
+
+    def table() -> Table:
+        (then, before), now = counts[0], clock()
+        counts.append((now, messages.received))
+        rate = (messages.received - before) / max(now - then, 1 / _REDRAWS)
+        caption = f"{messages.url}: {messages.received:,} events, {rate:,.1f}/s"
+        if messages.trouble is not None:
+            caption += ", not connected"
+        return _table(list(newest), console.width, console.height, caption)
+
+    async def redraw() -> None:
+        while True:
+            live.update(table(), refresh=True)
+            await asyncio.sleep(1 / _REDRAWS)
+
+    with Live(table(), console=console, auto_refresh=False) as live:
+        redrawing = asyncio.create_task(redraw())
+        try:
+            async for event in events:
+                newest.append(parse(event))
+        finally:
+            redrawing.cancel()
+            live.update(table(), refresh=True)
+
+
+def _table(events: list[dict[str, Any]], width: int, height: int, caption: str) -> Table:
+    """Return as many of the newest events and of their columns as fit: the time, then the others in order."""
+    table = Table(caption=caption, caption_justify="left", expand=False)
+    names = sorted(events[-1], key=lambda name: name != EVENT_TIME.name) if events else []
+    room = width - 1
+    chosen: list[str] = []
+    for name in names:
+        widest = max(cell_len(_text(event, name)) for event in events)
+        # A long heading is folded at its blanks, so its longest word counts.
+        widest = min(_WIDEST, max(widest, *(cell_len(word) for word in name.split() or [name])))
+        if room < widest + 3:
+            break
+        room -= widest + 3
+        chosen.append(name)
+        number = isinstance(events[-1].get(name), int | float)
+        table.add_column(name, width=widest, overflow="ellipsis", justify="right" if number else "left")
+    heading = max((len(name.split()) for name in chosen), default=1)  # lines of it, at most
+    for event in events[-max(1, height - _FRAME_LINES - heading) :]:
+        table.add_row(*(_text(event, name) for name in chosen))
+    return table
+
+
+def _text(event: dict[str, Any], name: str) -> str:
+    value = event.get(name)
+    if name == EVENT_TIME.name:
+        return str(value)[11:23]  # hours to milliseconds
+    return "" if value is None else str(value)

@@ -1,0 +1,288 @@
+"""The live dashboard: one widget that draws a rolling frame while it fills."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from logistream.errors import RequestError
+from logistream.widgets.aggregates import LiveAggregates
+from logistream.widgets.still import Picture, still_png
+
+if TYPE_CHECKING:
+    from logistream.frame import RollingFrame
+    from logistream.server import StreamServer
+
+__all__ = ["Dashboard"]
+
+_PERIOD = 0.1  # seconds between pictures at the least: more than ten a second nobody sees
+_GRACE = 300.0  # seconds for the first view to report: its message may wait behind busy cells
+_STATIC = resources.files("logistream") / "static"
+_WORDS = {"Late_delivery_risk": ("Late-delivery share", "late", "on time")}
+
+
+def _static(*names: str) -> str:
+    """Return the named files of `static/`, one after the other."""
+    return "\n".join(_STATIC.joinpath(*name.split("/")).read_text(encoding="utf-8") for name in names)
+
+
+class Dashboard(anywidget.AnyWidget):
+    """Events per second, the share of late deliveries and the markets, drawn live.
+
+    A thread sums up what is new in the frame and sends the browser a whole picture, at most ten times a
+    second and only while somebody looks; it ends with the last view, with `close`, and rests while nothing
+    changes. The frame is held weakly: one that nobody else holds is not fed for the chart's sake, so that
+    running a notebook's cells again leaves nothing behind.
+
+    In a saved notebook, where no widget can live, a still picture stands in the chart's place; closing the
+    dashboard leaves the picture of that moment.
+
+    Parameters
+    ----------
+    frame : RollingFrame
+        The frame to draw, usually one that follows a stream.
+    server : StreamServer or None
+        If given, the rate asked of it is drawn beside the measured one.
+    share : str
+        Column of 0/1 or true/false whose share is drawn.
+    by : str
+        Category column to group by.
+    span : float
+        Seconds that the charts show.
+    share_window : float
+        Seconds over which the share is taken.
+
+    Raises
+    ------
+    RequestError
+        If the frame has no such columns, or they are of another kind.
+
+    Examples
+    --------
+    >>> ls.Dashboard(frame, server)  # doctest: +SKIP
+    >>> ls.Dashboard(frame, by="Shipping Mode", span=300)  # doctest: +SKIP
+    """
+
+    _esm = _static("uplot/uPlot.iife.min.js", "dashboard.js")
+    _css = _static("uplot/uPlot.min.css", "dashboard.css")
+    config = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        frame: RollingFrame,
+        server: StreamServer | None = None,
+        *,
+        share: str = "Late_delivery_risk",
+        by: str = "Market",
+        span: float = 120.0,
+        share_window: float = 30.0,
+    ) -> None:
+        _check(frame, share, by, span, share_window)
+        self.server = server
+        self._frame = weakref.ref(frame)
+        self._rows = 0
+        self._counts = LiveAggregates(share, by, span=span, share_window=share_window)
+        self._position = 0
+        self._seen_at = time.monotonic()  # when the newest event was seen
+        self._views: set[str] = set()
+        self._gone: set[str] = (
+            set()
+        )  # a view's farewell may overtake its greeting: they can take two channels
+        self._expected_until = 0.0  # by when a displayed view should have reported
+        self._lock = threading.Lock()  # guards all of the above against two drawing threads
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._display_id = f"logistream-dashboard-{id(self)}"
+        title, hit, rest = _WORDS.get(share, (f"Share of {share}", share, "other"))
+        super().__init__(
+            config={
+                "title": title,
+                "hit": hit,
+                "rest": rest,
+                "by": by,
+                "asks": server is not None,
+                "shareWindow": round(share_window),
+                "spanText": _duration(span),
+            }
+        )
+        self.on_msg(self._view_changed)
+
+    def __repr__(self) -> str:
+        return f"<Dashboard of {self._frame()!r}>"
+
+    # What is drawn
+
+    def picture(self) -> Picture:
+        """Sum up the frame as it is now; cheap, since only what is new is looked at."""
+        with self._lock:
+            self._take_in()
+            now = self._now()
+            series = self._counts.series(now)
+            return Picture(
+                config=self.config,
+                series=series,
+                asked=self._asked(series.time),
+                groups=self._counts.groups(now),
+                state=self._state(),
+                total=self._counts.total,
+                rows=self._rows,
+                newest=self._counts.newest,
+            )
+
+    def _take_in(self) -> int:
+        """Count what is new in the frame and return how many events were counted so far."""
+        frame = self._frame()
+        if frame is None:
+            return self._counts.total
+        fresh, self._position = frame.since(self._position, self._counts.columns)
+        self._rows = len(frame)
+        before = self._counts.newest
+        self._counts.update(fresh)
+        if self._counts.newest != before:
+            self._seen_at = time.monotonic()
+        return self._counts.total
+
+    def _now(self) -> int:
+        """Return the right end of the time axis, in microseconds.
+
+        It goes on from the newest event by this machine's own clock, so that a server whose clock differs
+        is drawn well too, and stands still when no event can come.
+        """
+        if self._counts.newest is None:
+            return time.time_ns() // 1000
+        elapsed = time.monotonic() - self._seen_at if self._state() != "stopped" else 0.0
+        return self._counts.newest + round(elapsed * 1e6)
+
+    def _state(self) -> str:
+        frame = self._frame()
+        if frame is None or not frame.following:
+            return "stopped" if self._counts.total else "waiting"
+        if self.server is not None and self.server.paused:
+            return "paused"
+        return "live" if self._counts.total else "waiting"
+
+    def _asked(self, times: np.ndarray) -> np.ndarray:
+        """Return the rate asked of the server at each time; NaN where none was, 0 in a pause."""
+        if self.server is None:
+            return np.full(len(times), np.nan)
+        entries = self.server.timeline.entries
+        place = np.searchsorted([entry.since / 1e6 for entry in entries], times, side="right")
+        rates = np.array([np.nan, *(0.0 if entry.paused else entry.rate for entry in entries)])
+        return rates[place]
+
+    # Sending it
+
+    def _view_changed(self, _: object, message: dict[str, Any], __: object) -> None:
+        """Take note of a view that opens or closes in the browser."""
+        view = str(message.get("view"))
+        with self._wake:
+            self._expected_until = 0.0
+            if message.get("open") and view not in self._gone:
+                self._views.add(view)
+                self._begin()
+            else:
+                self._views.discard(view)
+                self._gone.add(view)
+            self._wake.notify_all()
+        if message.get("open"):
+            self._send_picture(self.picture())
+
+    def _begin(self) -> None:
+        """Start the drawing thread unless it runs; `_wake` is held."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._draw, name="logistream dashboard", daemon=True)
+            self._thread.start()
+
+    def _draw(self) -> None:
+        """Send pictures while there are views; one a second is enough when only the clock has moved."""
+        drawn_at, drawn = 0.0, (-1, "")
+        while True:
+            with self._wake:
+                self._wake.wait(_PERIOD)
+                expected = time.monotonic() < self._expected_until and drawn[1] != "stopped"
+                if not self._views and not expected:
+                    self._thread = None
+                    return
+            with self._lock:
+                shown = self._take_in(), self._state()
+            ticking = shown[1] in ("live", "paused") and time.monotonic() - drawn_at >= 1.0
+            if shown != drawn or ticking:
+                self._send_picture(self.picture())
+                drawn_at, drawn = time.monotonic(), shown
+
+    def _send_picture(self, picture: Picture) -> None:
+        """Send all panels in one message, so that they always show the same moment."""
+        s, g = picture.series, picture.groups
+        lines = np.concatenate([s.time, picture.asked, s.rate, s.share, s.low, s.high])
+        groups = np.concatenate([g.events, g.hits]).astype(np.float64)
+        head = {
+            "labels": list(g.labels),
+            "state": picture.state,
+            "total": picture.total,
+            "rows": picture.rows,
+            "newest": None if picture.newest is None else picture.newest / 1e6,
+        }
+        self.send(head, [lines.tobytes(), groups.tobytes()])
+
+    # The still
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 - as inherited
+        """Return the widget's view and, for wherever widgets cannot live, a still picture."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        return {**data, "image/png": still_png(self.picture())}, metadata
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True, display_id=self._display_id)  # type: ignore[no-untyped-call]
+        with self._wake:
+            self._expected_until = time.monotonic() + _GRACE
+            self._begin()
+
+    def close(self) -> None:
+        """End the live drawing and leave a still picture of this moment wherever it was displayed."""
+        if self.comm is None:
+            return
+        with self._wake:
+            self._views.clear()
+            self._expected_until = 0.0
+            self._wake.notify_all()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self._leave_still()
+        super().close()
+
+    def _leave_still(self) -> None:
+        from IPython import get_ipython
+        from IPython.display import update_display
+
+        if get_ipython() is not None:
+            data = {"text/plain": repr(self), "image/png": still_png(self.picture())}
+            update_display(data, raw=True, display_id=self._display_id)  # type: ignore[no-untyped-call]
+
+
+def _check(frame: RollingFrame, share: str, by: str, span: float, share_window: float) -> None:
+    """Raise `RequestError` for columns that cannot be drawn so."""
+    if frame.schema[share].kind not in ("integer", "boolean"):
+        raise RequestError(
+            f"share needs a column of 0/1 or true/false, and {share!r} is a {frame.schema[share].kind}"
+        )
+    if frame.schema[by].kind != "category":
+        raise RequestError(f"by needs a category column, and {by!r} is a {frame.schema[by].kind}")
+    for name, seconds in (("span", span), ("share_window", share_window)):
+        if not 1 <= seconds <= 3600:
+            raise RequestError(f"{name} must be from 1 to 3600 seconds, not {seconds}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"

@@ -1,0 +1,162 @@
+"""Every notebook is a document in good order, and runs from top to bottom without anybody's help."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat.v4
+import papermill
+import pytest
+
+from sockets import free_port
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+SHORT: dict[str, dict[str, Any]] = {
+    "01_live_stream": {"port": 0, "rate": 100.0, "client_events": 3, "keep_streaming": False},
+    "02_explore_schema": {},
+}
+"""Parameters that make a run short and unattended."""
+
+LONGEST_CELL = 15  # lines
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def run(path: Path, target: Path, parameters: dict[str, Any]) -> Any:
+    """Run a notebook in a kernel of its own and return what would be saved; an unknown parameter fails."""
+    known = papermill.inspect_notebook(str(path))
+    if unknown := sorted(set(parameters) - set(known)):
+        raise ValueError(
+            f"{path.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+        )
+    return papermill.execute_notebook(
+        str(path),
+        str(target),
+        parameters=parameters,
+        cwd=str(NOTEBOOKS[0].parent),
+        progress_bar=False,
+        store_widget_state=False,
+    )
+
+
+def read(path: Path) -> Any:
+    """Return a notebook as it stands in the repository."""
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    """Return the code cells of a notebook."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook: Any, mime: str) -> list[Any]:
+    """Return all that the cells displayed as this MIME type."""
+    return [
+        output.data[mime]
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if mime in output.get("data", {})
+    ]
+
+
+@every_notebook
+def test_is_in_good_order(path: Path) -> None:
+    """A title first, short cells, one cell of parameters, a kernel that everybody has."""
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+    assert [
+        cell.source for cell in code_cells(notebook) if len(cell.source.splitlines()) > LONGEST_CELL
+    ] == []
+    assert len([cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]) == 1
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.kernelspec.language == "python"
+
+
+@every_notebook
+def test_is_stripped(path: Path) -> None:
+    """No outputs, counts or widget state in git."""
+    notebook = read(path)
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
+    assert "widgets" not in notebook.metadata
+
+
+@every_notebook
+def test_parameters_have_short_values_for_tests(path: Path) -> None:
+    """Every notebook is run by the tests below."""
+    assert path.stem in SHORT
+
+
+@every_notebook
+def test_links_lead_somewhere(path: Path) -> None:
+    """Links between notebooks and to headings of the same one are not broken."""
+    notebook = read(path)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    headings = {line.lstrip("# ").replace(" ", "-") for line in text.splitlines() if line.startswith("#")}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings
+        elif not target.startswith("https://"):
+            assert (path.parent / target).exists()
+
+
+@pytest.mark.notebook
+@every_notebook
+def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
+    """Every cell runs, and what is saved shows pictures without any widget state."""
+    saved = run(path, tmp_path / path.name, SHORT[path.stem])
+    assert outputs(saved, "image/png")
+    assert "widgets" not in saved.metadata
+
+
+@pytest.mark.notebook
+def test_the_live_chart_of_a_saved_notebook_is_a_still(tmp_path: Path) -> None:
+    """After the run the chart's place holds a picture of the stream, and no view of a widget that is gone."""
+    path = next(path for path in NOTEBOOKS if path.stem == "01_live_stream")
+    saved = run(path, tmp_path / path.name, SHORT[path.stem])
+    (cell,) = (cell for cell in code_cells(saved) if "ls.Dashboard(" in cell.source)
+    chart = cell.outputs[-1].data
+    assert len(chart["image/png"]) > 20_000  # an empty chart is smaller
+    assert "application/vnd.jupyter.widget-view+json" not in chart
+
+
+@pytest.mark.notebook
+def test_cells_of_the_live_notebook_can_be_run_again(tmp_path: Path) -> None:
+    """Each cell runs twice in a row, and stopping still leaves no thread of ours."""
+    path = next(path for path in NOTEBOOKS if path.stem == "01_live_stream")
+    notebook = read(path)
+    twice = [copy.deepcopy(cell) for cell in notebook.cells for _ in range(1 + (cell.cell_type == "code"))]
+    for number, cell in enumerate(twice):
+        cell.id = f"twice-{number}"
+    left = """
+import threading, time
+deadline = time.monotonic() + 10
+while any("logistream" in thread.name for thread in threading.enumerate()):
+    assert time.monotonic() < deadline, threading.enumerate()
+    time.sleep(0.05)
+"""
+    notebook.cells = [*twice, nbformat.v4.new_code_cell(left)]  # type: ignore[no-untyped-call]
+    # Papermill takes the first of two cells of parameters.
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    notebook.cells.remove(tagged[1])
+    nbformat.write(notebook, tmp_path / "twice.ipynb")  # type: ignore[no-untyped-call]
+    # On a port of its own the second server takes the place of the first; port 0 would give each its own.
+    run(tmp_path / "twice.ipynb", tmp_path / "out.ipynb", SHORT[path.stem] | {"port": free_port()})
+
+
+@pytest.mark.notebook
+@pytest.mark.sample
+def test_the_schema_can_be_explored_on_real_orders(sample_path: Path, tmp_path: Path) -> None:
+    """The second notebook runs on the CSV as it is published, too."""
+    path = next(path for path in NOTEBOOKS if path.stem == "02_explore_schema")
+    run(path, tmp_path / path.name, {"orders_path": str(sample_path)})
+
+
+def test_an_unknown_parameter_is_an_error(tmp_path: Path) -> None:
+    """A misspelt parameter must not leave a test running with the default."""
+    with pytest.raises(ValueError, match="has no parameter prot; it has client_events, keep_streaming"):
+        run(NOTEBOOKS[0], tmp_path / "out.ipynb", {"prot": 0})
