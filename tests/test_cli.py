@@ -140,7 +140,10 @@ def test_help_ends_with_an_example(command: str, capsys: pytest.CaptureFixture[s
 
 def test_a_pipe_that_closes_early_is_no_error() -> None:
     """`logistream --help | head -1` leaves no traceback."""
-    with subprocess.Popen([*COMMAND, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [*COMMAND, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

@@ -17,6 +17,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SHORT: dict[str, dict[str, Any]] = {
     "01_live_stream": {"port": 0, "rate": 100.0, "client_events": 3, "keep_streaming": False},
     "02_explore_schema": {},
+    "03_fit_your_own_data": {"port": 0, "rate": 200.0, "keep_streaming": False},
 }
 """Parameters that make a run short and unattended."""
 
@@ -107,8 +108,10 @@ def test_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.notebook
 @every_notebook
 def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
-    """Every cell runs, and what is saved shows pictures without any widget state."""
+    """Every cell runs without a warning, and what is saved shows pictures without any widget state."""
     saved = run(path, tmp_path / path.name, SHORT[path.stem])
+    streams = [output for cell in code_cells(saved) for output in cell.outputs if "name" in output]
+    assert [output.text for output in streams if output.name == "stderr"] == []
     assert outputs(saved, "image/png")
     assert "widgets" not in saved.metadata
 

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logistream.errors import RequestError
-from logistream.model import Model, load_model
+from logistream.model import Emission, Factor, Formula, Model, load_model
 from logistream.sampling import BLOCK, Sampler
+from logistream.schema import Column, Schema
 
 
 @given(
@@ -47,13 +48,51 @@ def test_other_process_gives_the_same_events(model: Model) -> None:
     assert run.stdout.strip() == digest(model)
 
 
-def test_golden_bytes() -> None:
-    """The meaning of a seed never changes: these are the first raw uniforms of block 1 with seed 7."""
-    bits = np.random.Philox(key=[7, 0x4C4F474953545245], counter=[0, 0, 0, 1])
-    assert bits.random_raw(3).tolist() == GOLDEN
+def small_model() -> Model:
+    """Return a model made by hand: two texts, a number in cents within a range, and a sum."""
+    letter = Factor(
+        name="letter",
+        size=2,
+        parents=(),
+        groups=(),
+        urn_of=np.array([0]),
+        offsets=np.array([0, 2]),
+        codes=np.array([0, 1]),
+        counts=np.array([3, 1]),
+        emissions=(Emission("letter", np.array([0, 1])),),
+    )
+    price = Factor(
+        name="price",
+        size=2,
+        parents=("letter",),
+        groups=(np.array([0, 1]),),
+        urn_of=np.array([0, 1]),
+        offsets=np.array([0, 1, 3]),
+        codes=np.array([0, 0, 1]),
+        counts=np.array([1, 1, 4]),
+        emissions=(Emission("price", np.array([100, 900]), np.array([199, 999]), (1, 100)),),
+    )
+    schema = Schema(
+        (Column("letter", "category"), Column("price", "number", decimals=2), Column("twice", "number"))
+    )
+    return Model(
+        name="small",
+        schema=schema,
+        categories={"letter": ("a", "b")},
+        dtypes={"letter": "str", "price": "float64", "twice": "float64"},
+        factors=(letter, price),
+        formulas=(Formula("twice", "sum", "price", "price", 2),),
+    )
 
 
-GOLDEN = [5578212393509414747, 22381142219052993, 11694118325094786334]
+def test_golden_events() -> None:
+    """The meaning of a seed never changes: these are the events of a model made by hand."""
+    model = small_model()
+    got = [tuple(row.values()) for row in model.events(BLOCK - 2, BLOCK + 2, seed=7).to_pylist()]
+    assert got == GOLDEN
+
+
+GOLDEN = [("b", 9.41, 18.82), ("b", 1.06, 2.12), ("a", 1.0, 2.0), ("a", 1.09, 2.18)]
 
 
 def test_seeds_differ_and_are_checked(model: Model) -> None:

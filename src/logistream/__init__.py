@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from logistream.model import Model as Model
     from logistream.model import load_model as load_model
     from logistream.orders import read_orders as read_orders
+    from logistream.orders import read_table as read_table
     from logistream.server import StreamServer as StreamServer
     from logistream.widgets import ControlPanel as ControlPanel
     from logistream.widgets import Dashboard as Dashboard
@@ -29,6 +30,7 @@ _HOME = {
     "fit": "fitting",
     "load_model": "model",
     "read_orders": "orders",
+    "read_table": "orders",
 }
 
 __all__ = [*_HOME]

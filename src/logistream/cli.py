@@ -40,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 for success, 1 for failure, 2 for bad usage, 130 if interrupted.
     """
     try:
-        options = _parser().parse_args(arguments)
-        return int(options.run(options))
+        try:
+            options = _parser().parse_args(arguments)
+            return int(options.run(options))
+        finally:
+            sys.stdout.flush()  # at the end of the process nobody could deal with a pipe that is closed
     except RequestError as error:
         return _complain(error, _BAD_USAGE)
     except LogistreamError as error:
@@ -192,6 +195,14 @@ def _add_sample(commands: Commands) -> None:
         "-o", "--output", required=True, metavar="FILE", help="ends in .parquet, .csv or .ndjson"
     )
     parser.add_argument("--seed", type=int, default=0, help="which of the model's tables (default: 0)")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN:VALUE",
+        help="only such rows, as in Market:Europe; nothing after the colon is a missing value; "
+        "repeatable: another value of the same column is an alternative",
+    )
     parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
     parser.set_defaults(run=_sample)
 
@@ -199,10 +210,47 @@ def _add_sample(commands: Commands) -> None:
 def _sample(options: argparse.Namespace) -> int:
     from logistream.model import load_model
     from logistream.tables import write_table
+    from logistream.where import parse_where
 
-    frame = load_model(options.model).sample(options.n, seed=options.seed)
+    model = load_model(options.model)
+    frame = model.sample(options.n, seed=options.seed, where=parse_where(model.schema, options.where))
     print(f"{write_table(frame, options.output)}: {len(frame):,} rows")
     return 0
 
 
-_COMMANDS: tuple[Callable[[Commands], None], ...] = (_add_serve, _add_tail, _add_fit, _add_sample)
+def _add_report(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="tell how close synthetic rows are to real ones",
+        description="Print how close a model's rows are to real rows that it has not seen.",
+        epilog="example: logistream report mine.model holdout.csv --train fitted.csv --html report.html",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a fitted model")
+    parser.add_argument("holdout", metavar="HOLDOUT", help="real rows that were not fitted, CSV or Parquet")
+    parser.add_argument("--train", metavar="FILE", help="the rows that were fitted, to look for copies")
+    parser.add_argument("--target", metavar="COLUMN", help="a column of two values to foretell")
+    parser.add_argument("--html", metavar="FILE", help="write a page besides")
+    parser.add_argument("--seed", type=int, default=0, help="of the synthetic rows (default: 0)")
+    parser.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from logistream.fidelity import run_report
+
+    return run_report(
+        options.model,
+        options.holdout,
+        train=options.train,
+        target=options.target,
+        html=options.html,
+        seed=options.seed,
+    )
+
+
+_COMMANDS: tuple[Callable[[Commands], None], ...] = (
+    _add_serve,
+    _add_tail,
+    _add_fit,
+    _add_sample,
+    _add_report,
+)

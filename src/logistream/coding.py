@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from logistream.instants import micros
 from logistream.model import Emission
 
 if TYPE_CHECKING:
@@ -20,14 +21,26 @@ if TYPE_CHECKING:
 
     from logistream.schema import Column
 
-__all__ = ["BIN_ROWS", "Coded", "code_column", "code_together", "micros"]
+__all__ = [
+    "BIN_ROWS",
+    "Coded",
+    "code_column",
+    "code_missing",
+    "code_multiples",
+    "code_together",
+    "in_steps",
+    "missing_name",
+]
 
 BIN_ROWS = 8
 """Fewest rows that a bin of a continuous column stands for."""
 
+_MOST_BINS = 1000  # a larger table has larger bins
+
 _SPIKE_SHARE = 0.01  # of all rows: a value at least this common is kept exactly
-_FEW = 0.1  # of all rows: a numeric column with at most this share of different values is not continuous
-_MINUTE = 60_000_000
+_FEW_SHARE = 0.1  # of all rows: a column with at most so many different numbers keeps each of them,
+_MOST_VALUES = 500  # and no more than these,
+_FEW_VALUES = 20  # but with at most so many in any case
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,8 @@ class Coded:
         Whether neighbouring codes are alike.
     emissions : tuple of Emission
         From code to values.
+    instant : bool
+        Whether it is an instant or a part of one.
     """
 
     name: str
@@ -53,6 +68,7 @@ class Coded:
     size: int
     ordered: bool
     emissions: tuple[Emission, ...]
+    instant: bool = False
 
     @property
     def exact(self) -> bool:
@@ -85,10 +101,45 @@ def code_column(values: pd.Series, column: Column, categories: Sequence[str] = (
         index = pd.Index(categories).get_indexer(pd.Index(values.astype("str").where(~empty, None)))
         return _with_missing(_distinct(column.name, index[~empty], (1, 1), ordered=False), empty)
     numbers, quantum = _multiples(values[~empty], column)
-    few = len(np.unique(numbers)) <= max(20, _FEW * len(numbers))
-    if few or column.kind == "boolean":
-        return _with_missing(_distinct(column.name, numbers, quantum, ordered=True), empty)
-    return _with_missing(_binned(column.name, numbers, quantum), empty)
+    coded = code_multiples(column.name, numbers, quantum, instant=column.kind == "timestamp")
+    return _with_missing(coded, empty)
+
+
+def code_multiples(
+    name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, instant: bool = True
+) -> Coded:
+    """Return numbers as a discrete variable.
+
+    Parameters
+    ----------
+    name : str
+        What they are.
+    numbers : ndarray of shape (n_rows,)
+        Int64 multiples of the quantum, or float64 values where there is none.
+    quantum : tuple of (int, int) or None
+        Numerator and denominator of the quantum.
+    instant : bool
+        Whether they are instants or parts of one.
+    """
+    if len(np.unique(numbers)) <= max(_FEW_VALUES, min(_MOST_VALUES, _FEW_SHARE * len(numbers))):
+        return _distinct(name, numbers, quantum, ordered=True, instant=instant)
+    return _binned(name, numbers, quantum, instant=instant)
+
+
+def code_missing(values: pd.Series, column: Column) -> Coded:
+    """Return whether values are missing as a variable without columns: 1 where they are."""
+    return Coded(missing_name(column.name), values.isna().to_numpy().astype(np.int64), 2, False, ())
+
+
+def missing_name(column: str) -> str:
+    """Return the name of the variable that tells whether a column's value is missing."""
+    return f"{column}: missing"
+
+
+def in_steps(instants: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return microseconds as multiples of the largest of minute, second, millisecond that fits, and it."""
+    step = next((s for s in (60_000_000, 1_000_000, 1_000) if not (instants % s).any()), 1)
+    return instants // step, (step, 1)
 
 
 def code_together(parts: Sequence[Coded]) -> Coded:
@@ -106,23 +157,16 @@ def code_together(parts: Sequence[Coded]) -> Coded:
         for emission in part.emissions
     )
     name = ", ".join(part.name for part in parts)
+    first = parts[0]
     return Coded(
-        name, codes.reshape(-1).astype(np.int64), len(seen), ordered=parts[0].ordered, emissions=emissions
+        name, codes.reshape(-1).astype(np.int64), len(seen), first.ordered, emissions, instant=first.instant
     )
-
-
-def micros(values: pd.Series) -> np.ndarray:
-    """Return instants as int64 microseconds since 1970 UTC, shape (n_rows,)."""
-    naive = values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz is not None else values
-    return naive.astype("datetime64[us]").astype("int64").to_numpy()
 
 
 def _multiples(values: pd.Series, column: Column) -> tuple[np.ndarray, tuple[int, int] | None]:
     """Return values as whole multiples of their quantum, or as floats if they have none."""
     if column.kind == "timestamp":
-        instants = micros(values)
-        step = _MINUTE if not (instants % _MINUTE).any() else 1
-        return instants // step, (step, 1)
+        return in_steps(micros(values))
     if column.kind in ("integer", "boolean"):
         return values.astype("int64").to_numpy(), (1, 1)
     floats = values.to_numpy(dtype=np.float64)
@@ -132,30 +176,35 @@ def _multiples(values: pd.Series, column: Column) -> tuple[np.ndarray, tuple[int
     return np.rint(floats * scale).astype(np.int64), (1, scale)
 
 
-def _distinct(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, ordered: bool) -> Coded:
+def _distinct(
+    name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, ordered: bool, instant: bool = False
+) -> Coded:
     """Return a variable with a code for each different value."""
     values, codes = np.unique(numbers, return_inverse=True)
-    return Coded(name, codes.astype(np.int64), len(values), ordered, (Emission(name, values, None, quantum),))
+    emission = Emission(name, values, None, quantum)
+    return Coded(name, codes.astype(np.int64), len(values), ordered, (emission,), instant)
 
 
-def _binned(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None) -> Coded:
+def _binned(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, instant: bool) -> Coded:
     """Return a variable whose codes are bins and spikes, in ascending order."""
     values, counts = np.unique(numbers, return_counts=True)
     spike = counts >= max(2 * BIN_ROWS, _SPIKE_SHARE * len(numbers))
+    wanted = max(BIN_ROWS, len(numbers) // _MOST_BINS)
     starts: list[int] = []  # index of the first value of each bin
     rows = 0
     for i, (count, alone) in enumerate(zip(counts, spike, strict=True)):
-        if alone or rows >= BIN_ROWS or i == 0 or spike[i - 1]:
-            if starts and rows < BIN_ROWS and len(starts) > 1 and not spike[starts[-2]]:
+        if alone or rows >= wanted or i == 0 or spike[i - 1]:
+            if starts and rows < wanted and len(starts) > 1 and not spike[starts[-2]]:
                 starts.pop()  # what is left before a spike joins the bin before it
             starts.append(i)
             rows = 0
         rows += count
-    if rows < BIN_ROWS and len(starts) > 1 and not spike[starts[-2]]:
+    if rows < wanted and len(starts) > 1 and not spike[starts[-2]]:
         starts.pop()
     low, high = values[starts], values[[*(i - 1 for i in starts[1:]), len(values) - 1]]
     codes = np.searchsorted(low, numbers, side="right") - 1
-    return Coded(name, codes.astype(np.int64), len(low), True, (Emission(name, low, high, quantum),))
+    emission = Emission(name, low, high, quantum)
+    return Coded(name, codes.astype(np.int64), len(low), True, (emission,), instant)
 
 
 def _with_missing(coded: Coded, empty: np.ndarray) -> Coded:

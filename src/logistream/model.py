@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from logistream.schema import EVENT_TIME, Schema
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from logistream.description import Description
+    from logistream.report import Report
 
 __all__ = ["Delay", "Emission", "Factor", "Formula", "Model", "load_model"]
 
@@ -105,12 +108,25 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A column computed from two others: `left * right` or `left + right`, rounded to `decimals`."""
+    """A column computed from others.
+
+    Parameters
+    ----------
+    column : str
+        What is computed.
+    operation : str
+        "product" or "sum" of `left` and `right`, or the name of a part of the instant `left`, as in
+        `logistream.instants.CALENDAR`.
+    left, right : str
+        Columns or helpers; `right` is empty for a part of an instant.
+    decimals : int or None
+        Digits that the result is rounded to.
+    """
 
     column: str
-    operation: Literal["product", "sum"]
+    operation: str
     left: str
-    right: str
+    right: str = ""
     decimals: int | None = None
 
 
@@ -190,7 +206,7 @@ class Model:
         """`event_schema`, then the columns that a client must ask for."""
         return self.event_schema + (self.schema[name] for name in self.on_request)
 
-    def sample(self, n: int, seed: int = 0) -> pd.DataFrame:
+    def sample(self, n: int, seed: int = 0, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return rows 0 to `n` of the synthetic table with this seed.
 
         Parameters
@@ -199,6 +215,11 @@ class Model:
             Number of rows, at least 0.
         seed : int
             Which table; from 0 to 2**64 - 1.
+        where : mapping of str to value or list of values, optional
+            Only rows in which each of these columns has one of its values, None for a missing one:
+            `{"Market": "Europe", "Order Item Quantity": [1, 2]}`. Such rows are drawn directly, with their
+            exact joint distribution; no others are drawn and thrown away. It takes columns of single
+            values, and columns computed from one of those or from several that move together.
 
         Returns
         -------
@@ -208,11 +229,14 @@ class Model:
         Raises
         ------
         RequestError
-            If `n` or `seed` is not in its range.
+            If `n` or `seed` is not in its range, or the condition names a column or value that the model
+            does not have, one that is continuous, or values that never occur together.
         """
-        from logistream.sampling import Sampler, to_frame  # the facade looks ahead; nothing else does
+        from logistream.conditioning import ConditionedSampler  # the facade looks ahead; nothing else does
+        from logistream.sampling import Sampler, to_frame
 
-        return to_frame(self, Sampler(self, seed).batch(0, n))
+        sampler = ConditionedSampler(self, where, seed) if where else Sampler(self, seed)
+        return to_frame(self, sampler.batch(0, n))
 
     def events(self, start: int, stop: int, seed: int = 0) -> pa.RecordBatch:
         """Return events `start` to `stop` (exclusive) of the stream with this seed, without their times.
@@ -233,17 +257,38 @@ class Model:
 
         return Sampler(self, seed).batch(start, stop)
 
-    def describe(self) -> str:
-        """Return in words what was found, one line per factor and formula."""
-        lines = [f"{self.name}: {len(self.schema)} columns learned from {self.rows:,} rows"]
-        for factor in self.factors:
-            given = f", given {' and '.join(factor.parents)}" if factor.parents else ""
-            urns = len(factor.offsets) - 1
-            lines.append(f"- {factor.name}: {factor.size:,} values in {urns:,} urn{'s' * (urns > 1)}{given}")
-        signs = {"product": "x", "sum": "+"}
-        lines += [f"- {f.column} = {f.left} {signs[f.operation]} {f.right}" for f in self.formulas]
-        lines += [f"- live, {d.column} = event_time + the days that {d.service} takes" for d in self.delays]
-        return "\n".join(lines)
+    def report(
+        self,
+        holdout: pd.DataFrame,
+        train: pd.DataFrame | None = None,
+        *,
+        target: str | None = None,
+        seed: int = 0,
+    ) -> Report:
+        """Measure how close synthetic rows are to real ones that were kept out of the fit.
+
+        What the parameters mean, and what is raised, is told by `logistream.fidelity.report`.
+
+        Returns
+        -------
+        Report
+            Shows itself as a table; `figures` is a DataFrame.
+        """
+        from logistream.fidelity import report
+
+        return report(self, holdout, train=train, target=target, seed=seed)
+
+    def describe(self) -> Description:
+        """Return what was found: words when printed, and a picture besides in a notebook.
+
+        Returns
+        -------
+        Description
+            `str` gives the words; `.svg` the picture; `.findings` the same for a program.
+        """
+        from logistream.description import Description  # looks ahead, as above
+
+        return Description(self)
 
     def __repr__(self) -> str:
         return f"<Model {self.name!r}: {len(self.schema)} columns from {self.rows:,} rows>"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from logistream.errors import DataError
-from logistream.schema import ORDERS, Column
+from logistream.schema import ORDERS, Column, Schema
 from logistream.tables import open_table
 
 if TYPE_CHECKING:
@@ -60,8 +60,15 @@ def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame({c.name: _clean(frame[c.name].reset_index(drop=True), c, source) for c in ORDERS})
 
 
-def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_table(path: str | os.PathLike[str], schema: Schema | None = None) -> pd.DataFrame:
     """Read any CSV or Parquet file: DataCo orders are cleaned, texts that are ISO dates become timestamps.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    schema : Schema, optional
+        What the columns are, if known: texts that look like numbers then stay texts.
 
     Returns
     -------
@@ -73,7 +80,8 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     DataError
         If there is no such file or it is not a table.
     """
-    frame = open_table(path, low_memory=False)
+    texts = {c.name: "str" for c in schema or () if c.kind == "category"}
+    frame = open_table(path, low_memory=False, dtype=texts)
     if set(ORDERS.names) <= set(frame.columns):
         return read_orders(path)
     for name in frame.columns[frame.dtypes == "str"]:

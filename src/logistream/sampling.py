@@ -12,25 +12,28 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from logistream.errors import RequestError
+from logistream.instants import CALENDAR, DAY
+from logistream.kinds import as_fitted
 from logistream.schema import EVENT_TIME, Schema
 
 if TYPE_CHECKING:
-    from logistream.model import Emission, Factor, Model
+    from collections.abc import Mapping
 
-__all__ = ["BLOCK", "Sampler", "to_frame"]
+    from logistream.model import Emission, Factor, Formula, Model
+
+__all__ = ["BLOCK", "Draws", "Sampler", "compute", "scaled", "to_frame"]
 
 BLOCK = 4096
 """Events drawn at once; part of what a seed means, so never to be changed."""
 
 _CACHED_BLOCKS = 8
-_DAY = 86_400_000_000  # microseconds
 _STREAM_KEY = 0x4C4F474953545245  # "LOGISTRE": keeps our draws apart from other users of the same seed
 
 
@@ -69,6 +72,17 @@ class _Urns:
         return np.asarray(self.ball[self.start[combination] + within])
 
 
+class Draws(Protocol):
+    """One factor of a sampler, ready to draw from."""
+
+    @property
+    def factor(self) -> Factor:
+        """What is drawn."""
+
+    def draw(self, uniform: np.ndarray, codes: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the code of each event, given those of the factors before, shape (n_events,), int32."""
+
+
 class Sampler:
     """The events of one model and seed, by number.
 
@@ -90,7 +104,7 @@ class Sampler:
             raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
         self.model = model
         self.seed = int(seed)
-        self._urns = [_Urns.of(factor) for factor in model.factors]
+        self._urns: list[Draws] = [_Urns.of(factor) for factor in model.factors]
         ranges = sum(e.high is not None for f in model.factors for e in f.emissions)
         self._lanes = len(model.factors) + ranges + len(model.delays)
         self._dictionaries = {name: pa.array(texts, pa.string()) for name, texts in model.categories.items()}
@@ -137,7 +151,7 @@ class Sampler:
         schema = self.model.full_schema
         moments = {EVENT_TIME.name: times}
         for delay, days in zip(self.model.delays, delays, strict=True):
-            moments[delay.column] = times + days * _DAY
+            moments[delay.column] = times + days * DAY
         arrays = [
             pa.array(moments[c.name], pa.timestamp("us", tz="UTC"))
             if c.name in moments
@@ -161,7 +175,9 @@ class Sampler:
 
     def _make(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
         """Draw a block."""
-        bits = np.random.Philox(key=[self.seed, _STREAM_KEY], counter=[0, 0, 0, number])
+        bits = np.random.Philox(
+            key=np.array([self.seed, _STREAM_KEY], np.uint64), counter=np.array([0, 0, 0, number], np.uint64)
+        )
         raw = bits.random_raw(self._lanes * BLOCK).reshape(self._lanes, BLOCK)
         lanes = iter((raw >> np.uint64(11)) * 2.0**-53)
         codes: dict[str, np.ndarray] = {}
@@ -174,11 +190,7 @@ class Sampler:
                 uniform = None if emission.high is None else next(lanes)
                 self._emit(emission, code, uniform, columns, numbers)
         for formula in self.model.formulas:
-            left, right = numbers[formula.left], numbers[formula.right]
-            value = left * right if formula.operation == "product" else left + right
-            if formula.decimals is not None:
-                value = np.round(value, formula.decimals) + 0.0  # + 0.0: no negative zero
-            numbers[formula.column] = value
+            value = numbers[formula.column] = compute(formula, numbers)
             if formula.column in self.model.schema:
                 columns[formula.column] = _finish(value, self.model.schema, formula.column, None)
         delays = []
@@ -215,14 +227,30 @@ class Sampler:
                 low = low + uniform * span
             else:
                 low = low + (uniform * (span + 1)).astype(np.int64)
-        if emission.quantum is not None:
-            numerator, denominator = emission.quantum
-            low = low * numerator
-            if denominator != 1:
-                low = low / denominator
-        numbers[name] = low
+        value = numbers[name] = scaled(emission, low)
         if name in self.model.schema:
-            columns[name] = _finish(low, self.model.schema, name, mask)
+            columns[name] = _finish(value, self.model.schema, name, mask)
+
+
+def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:
+    """Return the numbers that multiples of the emission's quantum stand for, shape (n_rows,)."""
+    if emission.quantum is None:
+        return multiples
+    numerator, denominator = emission.quantum
+    whole = multiples * numerator
+    return np.asarray(whole if denominator == 1 else whole / denominator)
+
+
+def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return what a formula gives for the columns known so far, shape (n_rows,)."""
+    left = numbers[formula.left]
+    if formula.operation in CALENDAR:
+        return CALENDAR[formula.operation](left)
+    right = numbers[formula.right]
+    value = left * right if formula.operation == "product" else left + right
+    if formula.decimals is None or value.dtype.kind == "i":
+        return np.asarray(value)
+    return np.asarray(np.round(value, formula.decimals) + 0.0)  # + 0.0: no negative zero
 
 
 def _finish(values: np.ndarray, schema: Schema, name: str, mask: np.ndarray | None) -> pa.Array:
@@ -238,10 +266,7 @@ def to_frame(model: Model, batch: pa.RecordBatch) -> pd.DataFrame:
     """Return table columns as a DataFrame with the dtypes of the frame that was fitted."""
     frame = {}
     for column in model.schema:
-        series = batch.column(column.name).to_pandas()
-        if column.kind == "timestamp":
-            series = series.dt.tz_localize(None) if "UTC" not in model.dtypes[column.name] else series
-        if model.dtypes[column.name] != "category" or column.kind != "category":
-            series = series.astype(model.dtypes[column.name])
-        frame[column.name] = series
+        frame[column.name] = as_fitted(
+            batch.column(column.name).to_pandas(), column, model.dtypes[column.name]
+        )
     return pd.DataFrame(frame)

@@ -216,7 +216,7 @@ def _published_column(name: str, value: Mapping[str, Any]) -> Column:
     return Column(name, kind, meaning, unit[:-1], nullable="null" in types, text_format=text_format)
 
 
-EVENT_TIME = Column("event_time", "timestamp", "the moment the order is booked", "UTC")
+EVENT_TIME = Column("event_time", "timestamp", "the moment of the event; an order is booked then", "UTC")
 """The one key of an event that the table does not have."""
 
 EVENT_NUMBER = Column("event_number", "integer", "position in the stream, from 0")

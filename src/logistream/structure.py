@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from logistream.instants import CALENDAR
 from logistream.model import Formula
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from logistream.coding import Coded
 
-__all__ = ["Relation", "find_blocks", "find_formulas", "find_keys"]
+__all__ = ["Relation", "find_calendar", "find_formulas", "find_keys", "find_links"]
 
 ALPHA = 1e-3
 """Chance that a relation is found in a table that has none."""
@@ -36,6 +37,8 @@ _SCREEN_ROWS = 64  # most pairs are refused on so few rows
 _FEW_VALUES = 0.1  # of the rows: a rate takes at most this share of different values,
 _FEWER = 0.25  # and at most this share of those that the column itself takes
 _RATE_DECIMALS = 4
+_FEW_COMBINATIONS = 0.5  # of those that shuffled columns have: a pair with fewer is a block
+_BARRED = 0.02  # of all rows, at least: what independence would put into cells that are empty
 _CLOSED = 0.9  # share of the rows of a block whose combination recurs
 
 
@@ -69,7 +72,9 @@ class _Numbers:
 
 
 def find_formulas(
-    columns: Mapping[str, np.ndarray], decimals: Mapping[str, int], fixed: Sequence[str] = ()
+    columns: Mapping[str, np.ndarray],
+    decimals: Mapping[str, int],
+    told: Mapping[str, Formula | None] | None = None,
 ) -> list[Relation]:
     """Return formulas for as many columns as can be computed from others, in the order of computing.
 
@@ -78,9 +83,9 @@ def find_formulas(
     columns : mapping of str to ndarray of float64 of shape (n_rows,)
         Numeric columns without missing values.
     decimals : mapping of str to int
-        Digits after the point of each.
-    fixed : sequence of str
-        Columns that must not be computed.
+        Digits after the point, of those that are no whole numbers.
+    told : mapping of str to Formula or None, optional
+        Columns whose formula is known, or None for those that must not be computed.
     """
     names = tuple(columns)
     if len(names) < 2:
@@ -89,18 +94,22 @@ def find_formulas(
     numbers = _Numbers(
         names,
         values,
-        np.array([10.0 ** -decimals[name] for name in names]),
+        np.array([10.0 ** -decimals.get(name, 0) for name in names]),
         np.array([len(np.unique(column)) for column in values.T]),
     )
     candidates = [*_pairs(numbers), *_rates(numbers)]
     candidates.sort(key=lambda found: found[0])
+    known = told or {}
+    candidates = [((0, 0, 0), Relation(f)) for f in known.values() if f] + candidates
     needs: dict[str, set[str]] = {}
     chosen = []
     for _, relation in candidates:
         formula = relation.formula
+        if formula.column in known and formula != known[formula.column]:
+            continue
         inputs = {formula.left} if relation.helper is not None else {formula.left, formula.right}
         behind = inputs.union(*(needs.get(name, set()) for name in inputs))
-        if formula.column in needs or formula.column in fixed or formula.column in behind:
+        if formula.column in needs or formula.column in behind:
             continue
         needs[formula.column] = behind
         for name, others in needs.items():
@@ -114,7 +123,7 @@ def _spread_rows(n: int, wanted: int) -> np.ndarray:
     return np.unique(np.linspace(0, n - 1, min(n, wanted)).astype(int))
 
 
-def _pairs(numbers: _Numbers) -> list[tuple[tuple[int, int], Relation]]:
+def _pairs(numbers: _Numbers) -> list[tuple[tuple[int, int, int], Relation]]:
     """Return exact products and sums of two columns, with a rank each (lower is better)."""
     n, m = numbers.values.shape
     screen = numbers.values[_spread_rows(n, _SCREEN_ROWS)]
@@ -134,11 +143,11 @@ def _pairs(numbers: _Numbers) -> list[tuple[tuple[int, int], Relation]]:
                     formula = Formula(
                         numbers.names[c], operation, numbers.names[a], numbers.names[b], _digits(numbers, c)
                     )
-                    found.append(((0, -int(numbers.different[c])), Relation(formula)))
+                    found.append(((0, 0, -int(numbers.different[c])), Relation(formula)))
     return found
 
 
-def _rates(numbers: _Numbers) -> list[tuple[tuple[int, int], Relation]]:
+def _rates(numbers: _Numbers) -> list[tuple[tuple[int, int, int], Relation]]:
     """Return columns that are another one times, or plus, a helper of few values, with a rank each."""
     n, m = numbers.values.shape
     rows = _spread_rows(n, _SCREEN_ROWS)
@@ -148,6 +157,7 @@ def _rates(numbers: _Numbers) -> list[tuple[tuple[int, int], Relation]]:
         if most < 1 or numbers.different[a] < 3:
             continue
         target, base = numbers.values[:, c], numbers.values[:, a]
+        finer = int(numbers.quantum[c] > numbers.quantum[a])  # to compute from what is finer loses digits
         if not (base == 0).any():
             for digits in range(_RATE_DECIMALS + 1):
                 if not _rate_fits(target[rows], base[rows], digits, numbers.quantum[c]):
@@ -160,7 +170,7 @@ def _rates(numbers: _Numbers) -> list[tuple[tuple[int, int], Relation]]:
                         formula = Formula(
                             numbers.names[c], "product", numbers.names[a], name, _digits(numbers, c)
                         )
-                        found.append(((count, 1), Relation(formula, rate, digits)))
+                        found.append(((count, finer, 1), Relation(formula, rate, digits)))
                     break
         digits = max(_digits(numbers, c), _digits(numbers, a))
         if len(np.unique(np.round(target[rows] - base[rows], digits))) <= max(1, len(rows) // 2):
@@ -169,7 +179,7 @@ def _rates(numbers: _Numbers) -> list[tuple[tuple[int, int], Relation]]:
             if count <= most:
                 name = f"{numbers.names[c]} - {numbers.names[a]}"
                 formula = Formula(numbers.names[c], "sum", numbers.names[a], name, _digits(numbers, c))
-                found.append(((count, 0), Relation(formula, rest, digits)))
+                found.append(((count, finer, -int(rest.min() >= 0)), Relation(formula, rest, digits)))
     return found
 
 
@@ -185,6 +195,28 @@ def _digits(numbers: _Numbers, column: int | np.integer) -> int:
 def _tolerance(values: np.ndarray) -> np.ndarray:
     """Return what rounding in double precision may be off by."""
     return np.asarray(8 * np.finfo(float).eps * np.abs(values))
+
+
+def find_calendar(instants: Mapping[str, np.ndarray], integers: Mapping[str, np.ndarray]) -> list[Formula]:
+    """Return formulas of the integer columns that are a part (year, hour ...) of an instant.
+
+    Parameters
+    ----------
+    instants : mapping of str to ndarray of int64 of shape (n_rows,)
+        Microseconds since 1970 UTC.
+    integers : mapping of str to ndarray of int64 of shape (n_rows,)
+        Columns that may be parts.
+    """
+    found: dict[str, Formula] = {}
+    for when, moments in instants.items():
+        for part, of in CALENDAR.items():
+            values = of(moments)
+            if values.min() == values.max():
+                continue
+            for name, column in integers.items():
+                if name not in found and np.array_equal(column, values):
+                    found[name] = Formula(name, part, when)
+    return list(found.values())
 
 
 def find_keys(coded: Mapping[str, Coded]) -> dict[str, tuple[str, ...]]:
@@ -220,49 +252,43 @@ def find_keys(coded: Mapping[str, Coded]) -> dict[str, tuple[str, ...]]:
     return {name: others for name, others in keys.items() if others}
 
 
-def find_blocks(coded: Mapping[str, Coded]) -> list[tuple[str, ...]]:
-    """Return groups of variables that are better drawn whole."""
-    names = [name for name, variable in coded.items() if variable.size > 1]
-    tries = max(len(names) * (len(names) - 1) // 2, 1)
-    linked = []
-    for a, b in itertools.combinations(names, 2):
-        strength = _closedness(coded[a], coded[b], tries)
+def find_links(coded: Mapping[str, Coded]) -> dict[frozenset[str], float]:
+    """Return the pairs of variables that occur in certain combinations only, with how much they avoid.
+
+    Parameters
+    ----------
+    coded : mapping of str to Coded
+        Variables whose every code is a single value.
+
+    Returns
+    -------
+    dict of frozenset of two str to float
+        The share of combinations, or of rows, that the pair would have were the two independent and has not.
+    """
+    varied = [name for name, variable in coded.items() if variable.size > 1 and not variable.instant]
+    tries = max(len(varied) * (len(varied) - 1) // 2, 1)
+    links = {}
+    for a, b in itertools.combinations(varied, 2):
+        strength = _avoided(coded[a], coded[b], tries)
         if strength > 0:
-            linked.append((strength, a, b))
-    block_of: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
-    for _, a, b in sorted(linked, key=lambda link: -link[0]):
-        if block_of[a] == block_of[b]:
-            continue
-        merged = (*block_of[a], *block_of[b])
-        if _recurrence([coded[name].codes for name in merged]) >= _CLOSED:
-            for name in merged:
-                block_of[name] = merged
-    return [block for block in dict.fromkeys(block_of.values()) if len(block) > 1]
+            links[frozenset((a, b))] = strength
+    return links
 
 
-def _recurrence(codes: Sequence[np.ndarray]) -> float:
-    """Return the share of rows whose combination occurs again, of those whose every value does."""
-    again = np.ones(len(codes[0]), bool)
-    for column in codes:
-        again &= np.bincount(column)[column] > 1
-    if not again.any():
-        return 0.0
-    whole = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-    return float((np.bincount(whole)[whole] > 1)[again].mean())
-
-
-def _closedness(a: Coded, b: Coded, tries: int) -> float:
-    """Return how much more two variables' combinations recur than by chance; 0 if not for certain."""
+def _avoided(a: Coded, b: Coded, tries: int) -> float:
+    """Return the share of combinations, or of rows, that two variables avoid; 0 if little or by chance."""
     n, cells = len(a.codes), a.size * b.size
+    both = a.codes * b.size + b.codes
     if cells <= 4 * n:
-        table = np.bincount(a.codes * b.size + b.codes, minlength=cells).reshape(a.size, b.size)
+        table = np.bincount(both, minlength=cells).reshape(a.size, b.size)
         expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
-        barred = (table == 0) & (expected > math.log(cells * tries / ALPHA))
-        if barred.any():
-            return float(expected[barred].sum() / n)
-    observed = _recurrence([a.codes, b.codes])
-    if observed < _CLOSED:
+        barred = float(expected[(table == 0) & (expected > math.log(cells * tries / ALPHA))].sum() / n)
+        if barred >= _BARRED:
+            return barred
+    again = (np.bincount(a.codes)[a.codes] > 1) & (np.bincount(b.codes)[b.codes] > 1)
+    _, combination, times = np.unique(both, return_inverse=True, return_counts=True)
+    if not again.any() or (times[combination] > 1)[again].mean() < _CLOSED:
         return 0.0
     shuffled = b.codes[np.argsort(np.random.Philox(0).random_raw(n))]
-    chance = _recurrence([a.codes, shuffled])
-    return observed - chance if chance < observed / 2 else 0.0
+    found = len(times) / len(np.unique(a.codes * b.size + shuffled))
+    return 1 - found if found < _FEW_COMBINATIONS else 0.0

@@ -30,7 +30,11 @@ __all__ = ["grow"]
 ALPHA = 0.01
 """Chance of splitting a node where nothing depends on anything."""
 
-_MIN_LEAF = 5
+KNOWN_ALPHA = 0.2
+"""The same for the predictors that already told something on the way to the node."""
+
+_MIN_LEAF = 5  # rows; but not less than
+_MIN_SHARE = 1 / 2000  # of all
 _MAX_CELLS = 2**18  # of the compiled table
 _MOST_GROUPS = 12  # ordered variables are tested in at most so many groups of equal size,
 _CELL_ROWS = 5  # and in so few that this many rows fall into a cell of the table
@@ -62,7 +66,7 @@ def grow(target: Coded, predictors: Sequence[Coded], within: Sequence[Coded] = (
     predictors : sequence of Coded
         Variables drawn before it.
     within : sequence of Coded
-        Those predictors of which the target is a refinement: each of their codes begins a branch.
+        Predictors whose every code begins a branch.
     """
     leaves: dict[int, _Node] = {}
     groups: dict[int, np.ndarray] = {}  # predictor → group of each code; codes that no split tells apart
@@ -103,34 +107,36 @@ def _refined(groups: dict[int, np.ndarray], split: _Split) -> dict[int, np.ndarr
 
 def _best(node: _Node, target: Coded, predictors: Sequence[Coded]) -> _Split | None:
     """Return the split by the most telling predictor, or None where no test is passed."""
-    if len(node.rows) < 2 * _MIN_LEAF:
+    least = max(_MIN_LEAF, int(_MIN_SHARE * len(target.codes)))
+    if len(node.rows) < 2 * least:
         return None
     y = target.codes[node.rows]
     n_groups = int(min(_MOST_GROUPS, max(2, math.sqrt(len(y) / _CELL_ROWS))))
     labels = _quantile_groups(y, n_groups) if target.ordered else y
-    labels = np.unique(labels, return_inverse=True)[1]
+    labels = _compact(labels)[1]
     if labels.max() == 0:
         return None
-    threshold = math.log(ALPHA / max(len(predictors), 1))
+    new = math.log(ALPHA / max(len(predictors), 1))
+    known = math.log(KNOWN_ALPHA / max(len(node.allowed), 1))
     ranked = []
     for i, predictor in enumerate(predictors):
         x = predictor.codes[node.rows]
         groups = _quantile_groups(x, n_groups) if predictor.ordered else x
         log_p = log_p_value(_contingency(groups, labels))
-        if log_p < threshold:
+        if log_p < (known if target.ordered and i in node.allowed else new):
             ranked.append((log_p, i))
     for log_p, i in sorted(ranked):
-        child_of = _children(predictors[i], predictors[i].codes[node.rows], y, labels, target.ordered)
+        child_of = _children(predictors[i], predictors[i].codes[node.rows], y, labels, target.ordered, least)
         if child_of is not None:
             return _Split(log_p, i, child_of)
     return None
 
 
 def _children(
-    predictor: Coded, x: np.ndarray, y: np.ndarray, labels: np.ndarray, ordered_target: bool
+    predictor: Coded, x: np.ndarray, y: np.ndarray, labels: np.ndarray, ordered_target: bool, least: int
 ) -> np.ndarray | None:
     """Return which child each of the predictor's codes leads to; None if no division leaves enough rows."""
-    present, compact = np.unique(x, return_inverse=True)
+    present, compact = _compact(x)
     table = _contingency(compact, labels)
     weight = table.sum(axis=1)
     if ordered_target and not predictor.ordered and _explained(compact, y, len(present)) > _DETERMINED:
@@ -142,7 +148,7 @@ def _children(
     else:
         score = np.bincount(compact, y) / weight if ordered_target else _principal_score(table)
         order = np.argsort(score, kind="stable")
-    cut = _best_cut(table[order], weight[order])
+    cut = _best_cut(table[order], weight[order], least)
     if cut is None:
         return None
     if predictor.ordered:
@@ -154,11 +160,11 @@ def _children(
     return child_of
 
 
-def _best_cut(table: np.ndarray, weight: np.ndarray) -> int | None:
+def _best_cut(table: np.ndarray, weight: np.ndarray, least: int) -> int | None:
     """Return after how many rows of the table to cut so that both sides differ most (by G²)."""
     behind = np.cumsum(weight)
     total = behind[-1]
-    places = np.flatnonzero((behind[:-1] >= _MIN_LEAF) & (total - behind[:-1] >= _MIN_LEAF)) + 1
+    places = np.flatnonzero((behind[:-1] >= least) & (total - behind[:-1] >= least)) + 1
     if len(places) == 0:
         return None
     if len(places) > _SPLIT_GROUPS:
@@ -213,8 +219,20 @@ def _quantile_groups(codes: np.ndarray, n_groups: int) -> np.ndarray:
     return np.asarray((middle * n_groups / len(codes)).astype(np.int64)[codes])
 
 
+def _compact(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes that occur, in order, and the place among them of each; a fast np.unique."""
+    size = int(codes.max()) + 1
+    if size > 4 * len(codes):
+        present, places = np.unique(codes, return_inverse=True)
+        return present, places
+    present = np.flatnonzero(np.bincount(codes, minlength=size))
+    place_of = np.zeros(size, np.int64)
+    place_of[present] = np.arange(len(present))
+    return present, place_of[codes]
+
+
 def _contingency(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    a = np.unique(a, return_inverse=True)[1]
+    a = _compact(a)[1]
     r, c = int(a.max()) + 1, int(b.max()) + 1
     return np.bincount(a * c + b, minlength=r * c).reshape(r, c)
 

@@ -87,8 +87,9 @@ function chart(body, look, { series, bands = [], range, tick, height, times, syn
 function bars(body, words) {
   const rows = new Map();
   const table = element("div", "ls-bars");
-  body.append(
-    table,
+  body.append(table);
+  if (words.title == null) table.classList.add("ls-plain");
+  else body.append(
     element("div", "ls-words", element("i", "ls-swatch ls-hit"), words.hit, element("i", "ls-swatch ls-rest"), words.rest),
   );
   return (labels, events, hits) => {
@@ -106,12 +107,16 @@ function bars(body, words) {
       if (table.children[place] !== row.node) table.insertBefore(row.node, table.children[place] ?? null);
       row.hit.style.width = `${(100 * hits[place]) / longest}%`;
       row.rest.style.width = `${(100 * (events[place] - hits[place])) / longest}%`;
-      row.text.textContent = `${NUMBER.format(events[place])} · ${percent(hits[place] / Math.max(events[place], 1))} ${words.hit}`;
+      row.text.textContent = NUMBER.format(events[place]);
+      if (words.title != null) row.text.textContent += ` · ${percent(hits[place] / Math.max(events[place], 1))} ${words.hit}`;
     });
   };
 }
 
-/** Build the dashboard in `el`; returns `show(picture)` and `destroy()`. */
+/**
+ * Build the dashboard in `el`; returns `show(picture)` and `destroy()`.
+ * A table without a column of yes and no has no `config.title`, one without texts no `config.by`.
+ */
 function build(el, config) {
   const rate = panel("Events per second", "");
   const share = panel(config.title, `last ${config.shareWindow} s, 95 % interval`);
@@ -123,8 +128,8 @@ function build(el, config) {
   const root = element(
     "div",
     "ls-dashboard ls-empty",
-    element("div", "ls-charts", rate.node, share.node),
-    element("div", "ls-side", groups.node),
+    element("div", "ls-charts", rate.node, ...(config.title == null ? [] : [share.node])),
+    ...(config.by == null ? [] : [element("div", "ls-side", groups.node)]),
     status,
   );
   root.setAttribute("role", "group");
@@ -150,8 +155,8 @@ function build(el, config) {
       ],
       range: (_, __, high) => [0, niceTop(high)],
       tick: (value) => NUMBER.format(value),
-      height: 150,
-      times: false,
+      height: config.title == null ? 200 : 150,
+      times: config.title == null,
       sync,
       onCursor,
     }),
@@ -264,7 +269,7 @@ function decode(head, buffers) {
 
 export default {
   render({ model, el }) {
-    const board = build(el, model.get("config"));
+    let board = build(el, model.get("config"));
     const view = Math.random().toString(36).slice(2);
     let waiting = null;
     let frame = 0;
@@ -277,10 +282,16 @@ export default {
       waiting = [message, buffers];
       frame ||= requestAnimationFrame(draw);
     };
+    const rebuild = () => {
+      board.destroy();
+      board = build(el, model.get("config"));
+    };
     model.on("msg:custom", receive);
+    model.on("change:config", rebuild);
     model.send({ view, open: true });
     return () => {
       model.off("msg:custom", receive);
+      model.off("change:config", rebuild);
       cancelAnimationFrame(frame);
       model.send({ view, open: false });
       board.destroy();

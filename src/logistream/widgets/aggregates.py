@@ -90,10 +90,10 @@ class LiveAggregates:
 
     Parameters
     ----------
-    share : str
-        Column of 0/1 or true/false whose share is followed.
-    by : str
-        Category column to group by.
+    share : str or None
+        Column of 0/1 or true/false whose share is followed; a missing value is no hit. None: nothing is one.
+    by : str or None
+        Category column to group by. None: all are one group.
     time : str
         Timestamp column that says when an event happened.
     span : float
@@ -106,37 +106,40 @@ class LiveAggregates:
 
     def __init__(
         self,
-        share: str,
-        by: str,
+        share: str | None,
+        by: str | None,
         *,
         time: str = "event_time",
         span: float = 120.0,
         share_window: float = 30.0,
         rate_window: float = 1.0,
     ) -> None:
-        self.columns = (time, share, by)
+        self.columns = tuple(dict.fromkeys(name for name in (time, share, by) if name is not None))
+        self._time, self._share, self._by = time, share, by
         self.span, self.share_window, self.rate_window = span, share_window, rate_window
         self._shown = round(span / STEP)
         self._size = self._shown + round(max(share_window, rate_window) / STEP) + 1
         self._head: int | None = None  # number of the newest cell held; cell c covers [c, c + 1) * STEP
-        self._codes: dict[str, int] = {}  # group -> column of the two arrays
-        self._events = np.zeros((self._size, 0), dtype=np.int64)
-        self._hits = np.zeros((self._size, 0), dtype=np.int64)
+        self._codes: dict[str, int] = {} if by is not None else {"": 0}  # group -> column of the two arrays
+        self._events = np.zeros((self._size, len(self._codes)), dtype=np.int64)
+        self._hits = np.zeros((self._size, len(self._codes)), dtype=np.int64)
         self._last = np.zeros(self._size, dtype=np.int64)  # newest event time up to each cell's end, us
         self.total = 0
         self.newest: int | None = None
 
     def update(self, events: pd.DataFrame) -> None:
-        """Take in new events, a DataFrame with the three columns.
+        """Take in new events, a DataFrame with the columns.
 
         Events older than the ring are only counted in `total`.
         """
         if events.empty:
             return
-        time, share, by = (events[name] for name in self.columns)
-        micros = time.to_numpy("datetime64[us]").astype(np.int64)
-        hit = share.to_numpy(dtype=bool, na_value=False)
-        group = self._group_codes(by)
+        micros = events[self._time].to_numpy("datetime64[us]").astype(np.int64)
+        hit, group = np.zeros(len(micros), bool), np.zeros(len(micros), np.int64)
+        if self._share is not None:
+            hit = events[self._share].to_numpy(dtype=bool, na_value=False)
+        if self._by is not None:
+            group = self._group_codes(events[self._by])
         self.total += len(micros)
         self.newest = max(int(micros.max()), self.newest or 0)
         cells = micros // round(STEP * _US)

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
+import pandas as pd
 import traitlets
 
 from logistream.errors import RequestError
 from logistream.widgets.aggregates import LiveAggregates
+from logistream.widgets.choice import check_columns, same_columns, suggest_columns
 from logistream.widgets.still import Picture, still_png
 
 if TYPE_CHECKING:
     from logistream.frame import RollingFrame
+    from logistream.schema import Schema
     from logistream.server import StreamServer
 
 __all__ = ["Dashboard"]
 
 _PERIOD = 0.1  # seconds between pictures at the least: more than ten a second nobody sees
 _GRACE = 300.0  # seconds for the first view to report: its message may wait behind busy cells
+_EXAMPLES = 500  # events looked at to choose columns
 _STATIC = resources.files("logistream") / "static"
 _WORDS = {"Late_delivery_risk": ("Late-delivery share", "late", "on time")}
 
@@ -50,10 +54,12 @@ class Dashboard(anywidget.AnyWidget):
         The frame to draw, usually one that follows a stream.
     server : StreamServer or None
         If given, the rate asked of it is drawn beside the measured one.
-    share : str
-        Column of 0/1 or true/false whose share is drawn.
-    by : str
-        Category column to group by.
+    share : str or None
+        Column of 0/1 or true/false whose share is drawn. None takes late deliveries where there are any,
+        else the first such column, else draws no share.
+    by : str or None
+        Category column to group by. None takes the market where there is one, else the first column of few
+        texts, else draws no groups.
     span : float
         Seconds that the charts show.
     share_window : float
@@ -79,16 +85,22 @@ class Dashboard(anywidget.AnyWidget):
         frame: RollingFrame,
         server: StreamServer | None = None,
         *,
-        share: str = "Late_delivery_risk",
-        by: str = "Market",
+        share: str | None = None,
+        by: str | None = None,
         span: float = 120.0,
         share_window: float = 30.0,
     ) -> None:
-        _check(frame, share, by, span, share_window)
+        for name, seconds in (("span", span), ("share_window", share_window)):
+            if not 1 <= seconds <= 3600:
+                raise RequestError(f"{name} must be from 1 to 3600 seconds, not {seconds}")
         self.server = server
         self._frame = weakref.ref(frame)
         self._rows = 0
-        self._counts = LiveAggregates(share, by, span=span, share_window=share_window)
+        self._wanted = (share, by, span, share_window)
+        self._problem: str | None = None
+        self._schema = frame.schema if frame.knows_columns or server is None else server.model.event_schema
+        check_columns(self._schema, share, by)
+        self._counts, config = self._begin_counts()
         self._position = 0
         self._seen_at = time.monotonic()  # when the newest event was seen
         self._views: set[str] = set()
@@ -100,24 +112,45 @@ class Dashboard(anywidget.AnyWidget):
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._display_id = f"logistream-dashboard-{id(self)}"
-        title, hit, rest = _WORDS.get(share, (f"Share of {share}", share, "other"))
-        super().__init__(
-            config={
-                "title": title,
-                "hit": hit,
-                "rest": rest,
-                "by": by,
-                "asks": server is not None,
-                "shareWindow": round(share_window),
-                "spanText": _duration(span),
-            }
-        )
+        super().__init__(config=config)
         self.on_msg(self._view_changed)
 
     def __repr__(self) -> str:
         return f"<Dashboard of {self._frame()!r}>"
 
     # What is drawn
+
+    def _begin_counts(self) -> tuple[LiveAggregates, dict[str, Any]]:
+        """Return empty counts of the columns wanted, or of those that suit best, and the words for them."""
+        share, by, span, share_window = self._wanted
+        frame = self._frame()
+        if self.server is not None and same_columns(self.server.model.event_schema, self._schema):
+            example = self.server.model.events(0, _EXAMPLES).to_pandas()
+        else:
+            example = pd.DataFrame() if frame is None else frame.tail(_EXAMPLES)
+        best_share, best_by = suggest_columns(self._schema, example)
+        share, by = share or best_share, by or best_by
+        title, hit, rest = _WORDS.get(share or "", (f"Share of {share}", share, "other"))
+        config = {
+            "title": None if share is None else title,
+            "hit": hit,
+            "rest": rest,
+            "by": by,
+            "asks": self.server is not None,
+            "shareWindow": round(share_window),
+            "spanText": _duration(span),
+        }
+        return LiveAggregates(share, by, span=span, share_window=share_window), config
+
+    def _learn(self, schema: Schema) -> None:
+        """Begin anew: the server that the frame follows has other columns than was thought."""
+        self._schema = schema
+        try:
+            check_columns(schema, *self._wanted[:2])
+        except RequestError as error:  # too late to refuse it
+            self._problem, self._wanted = str(error), (None, None, *self._wanted[2:])
+        self._counts, self.config = self._begin_counts()
+        self._position = 0
 
     def picture(self) -> Picture:
         """Sum up the frame as it is now; cheap, since only what is new is looked at."""
@@ -141,6 +174,8 @@ class Dashboard(anywidget.AnyWidget):
         frame = self._frame()
         if frame is None:
             return self._counts.total
+        if frame.knows_columns and not same_columns(frame.schema, self._schema):
+            self._learn(frame.schema)
         fresh, self._position = frame.since(self._position, self._counts.columns)
         self._rows = len(frame)
         before = self._counts.newest
@@ -162,6 +197,8 @@ class Dashboard(anywidget.AnyWidget):
 
     def _state(self) -> str:
         frame = self._frame()
+        if self._problem is not None:
+            return self._problem
         if frame is None or not frame.following:
             return "stopped" if self._counts.total else "waiting"
         if self.server is not None and self.server.paused:
@@ -212,7 +249,7 @@ class Dashboard(anywidget.AnyWidget):
                     return
             with self._lock:
                 shown = self._take_in(), self._state()
-            ticking = shown[1] in ("live", "paused") and time.monotonic() - drawn_at >= 1.0
+            ticking = shown[1] not in ("stopped", "waiting") and time.monotonic() - drawn_at >= 1.0
             if shown != drawn or ticking:
                 self._send_picture(self.picture())
                 drawn_at, drawn = time.monotonic(), shown
@@ -269,19 +306,6 @@ class Dashboard(anywidget.AnyWidget):
         if get_ipython() is not None:
             data = {"text/plain": repr(self), "image/png": still_png(self.picture())}
             update_display(data, raw=True, display_id=self._display_id)  # type: ignore[no-untyped-call]
-
-
-def _check(frame: RollingFrame, share: str, by: str, span: float, share_window: float) -> None:
-    """Raise `RequestError` for columns that cannot be drawn so."""
-    if frame.schema[share].kind not in ("integer", "boolean"):
-        raise RequestError(
-            f"share needs a column of 0/1 or true/false, and {share!r} is a {frame.schema[share].kind}"
-        )
-    if frame.schema[by].kind != "category":
-        raise RequestError(f"by needs a category column, and {by!r} is a {frame.schema[by].kind}")
-    for name, seconds in (("span", span), ("share_window", share_window)):
-        if not 1 <= seconds <= 3600:
-            raise RequestError(f"{name} must be from 1 to 3600 seconds, not {seconds}")
 
 
 def _duration(seconds: float) -> str:

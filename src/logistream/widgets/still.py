@@ -58,9 +58,12 @@ def still_png(picture: Picture) -> str:
     from matplotlib.dates import AutoDateLocator, DateFormatter
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 4.0), dpi=100, facecolor="white", layout="constrained")
-    grid = figure.add_gridspec(2, 2, width_ratios=(2, 1))
-    rate, share, bars = (figure.add_subplot(place) for place in (grid[0, 0], grid[1, 0], grid[:, 1]))
+    has_share, has_groups = picture.config["title"] is not None, picture.config["by"] is not None
+    figure = Figure(
+        figsize=(9.6, 4.0 if has_share else 2.6), dpi=100, facecolor="white", layout="constrained"
+    )
+    grid = figure.add_gridspec(1 + has_share, 1 + has_groups, width_ratios=(2, 1)[: 1 + has_groups])
+    rate = lowest = figure.add_subplot(grid[0, 0])
     time = picture.series.time / 86_400  # matplotlib's dates are days since 1970
     begin = min(time[max(0, int(np.argmax(np.isfinite(picture.series.share))) - 1)], time[-1] - _SHORTEST)
     rate.plot(time, picture.asked, color=_ASKED, lw=1, ls="--", drawstyle="steps-post", label="asked")
@@ -68,31 +71,38 @@ def still_png(picture: Picture) -> str:
     rate.set_ylim(bottom=0)
     if np.isfinite(picture.asked).any():
         rate.legend(loc="upper left", fontsize=7, frameon=False, ncols=2)
-    share.fill_between(time, picture.series.low, picture.series.high, color=_SHARE, alpha=0.18, lw=0)
-    share.plot(time, picture.series.share, color=_SHARE, lw=1.6)
-    share.set_ylim(0, 1)
-    share.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    share.xaxis.set_major_locator(AutoDateLocator(maxticks=6))  # type: ignore[no-untyped-call]
-    share.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))  # type: ignore[no-untyped-call]
-    share.set_xlabel("time in UTC", fontsize=8, color=_TEXT)
-    rate.tick_params(labelbottom=False)
     _title(rate, "Events per second", "")
-    _title(share, picture.config["title"], f"last {picture.config['shareWindow']} s, 95 % interval")
-    for axes in (rate, share):
+    if has_share:
+        rate.tick_params(labelbottom=False)
+        lowest = figure.add_subplot(grid[1, 0])
+        _draw_share(lowest, time, picture)
+    lowest.xaxis.set_major_locator(AutoDateLocator(maxticks=6))  # type: ignore[no-untyped-call]
+    lowest.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))  # type: ignore[no-untyped-call]
+    lowest.set_xlabel("time in UTC", fontsize=8, color=_TEXT)
+    for axes in figure.axes:
         axes.set_xlim(begin, time[-1])
         axes.grid(visible=True, color="#e6e6e6", lw=0.8)
         if not picture.total:
             axes.text(
                 0.5, 0.5, "no events yet", transform=axes.transAxes, ha="center", va="center", color=_TEXT
             )
-    _draw_bars(bars, picture)
-    for axes in (rate, share, bars):
+    if has_groups:
+        _draw_bars(figure.add_subplot(grid[:, 1]), picture)
+    for axes in figure.axes:
         axes.tick_params(labelsize=8, colors=_TEXT, length=0)
         axes.spines[:].set_visible(False)
-    share.tick_params(axis="x", pad=7)  # clear of the lowest label of the other axis
+    lowest.tick_params(axis="x", pad=7)  # clear of the lowest label of the other axis
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _draw_share(axes: Axes, time: np.ndarray, picture: Picture) -> None:
+    axes.fill_between(time, picture.series.low, picture.series.high, color=_SHARE, alpha=0.18, lw=0)
+    axes.plot(time, picture.series.share, color=_SHARE, lw=1.6)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    _title(axes, picture.config["title"], f"last {picture.config['shareWindow']} s, 95 % interval")
 
 
 def _title(axes: Axes, title: str, hint: str) -> None:
@@ -104,19 +114,19 @@ def _draw_bars(axes: Axes, picture: Picture) -> None:
     groups, words = picture.groups, picture.config
     _title(axes, words["by"], f"last {words['spanText']}: {groups.events.sum():,} events")
     places = np.arange(len(groups.labels))
-    axes.barh(places, groups.hits, color=_SHARE, height=0.55, label=words["hit"])
-    axes.barh(
-        places, groups.events - groups.hits, left=groups.hits, color=_REST, height=0.55, label=words["rest"]
-    )
+    if words["title"] is None:
+        axes.barh(places, groups.events, color=_RATE, height=0.55)
+        told = [f"{events:,}" for events in groups.events.tolist()]
+    else:
+        rest = groups.events - groups.hits
+        axes.barh(places, groups.hits, color=_SHARE, height=0.55, label=words["hit"])
+        axes.barh(places, rest, left=groups.hits, color=_REST, height=0.55, label=words["rest"])
+        told = [f"{share:.0f} %" for share in 100 * groups.hits / np.maximum(groups.events, 1)]
+        if len(places):
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=7, frameon=False, ncols=2)
     axes.set_yticks(places, groups.labels)
     axes.invert_yaxis()
     axes.set_xticks([])
-    if len(places):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=7, frameon=False, ncols=2)
-    for place, events, hits in zip(
-        places.tolist(), groups.events.tolist(), groups.hits.tolist(), strict=True
-    ):
-        axes.text(
-            events, place, f" {100 * hits / max(events, 1):.0f} %", va="center", fontsize=8, color=_TEXT
-        )
+    for place, events, text in zip(places.tolist(), groups.events.tolist(), told, strict=True):
+        axes.text(events, place, f" {text}", va="center", fontsize=8, color=_TEXT)
     axes.margins(x=0.14)

@@ -1,0 +1,124 @@
+"""Columns that are computed from others, as found or as told, and the helpers that they need."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from logistream.coding import Coded, code_column, code_multiples, in_steps
+from logistream.errors import DataError
+from logistream.instants import DAY, micros
+from logistream.model import Formula
+from logistream.schema import Column, Schema
+from logistream.structure import find_calendar, find_formulas
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["find_computed"]
+
+
+def find_computed(
+    df: pd.DataFrame, schema: Schema, told: Mapping[str, tuple[str, str, str] | None]
+) -> tuple[list[Formula], dict[str, Coded]]:
+    """Return what is computed, in the order of computing, and the helpers that are drawn for it.
+
+    Parameters
+    ----------
+    df : DataFrame of shape (n_rows, n_columns)
+        Columns in plain dtypes.
+    schema : Schema
+        What they are.
+    told : mapping of str to (str, str, str) or None
+        The `derive` of `fit`.
+
+    Returns
+    -------
+    formulas : list of Formula
+    helpers : dict of str to Coded
+        Rates, differences, dates and times of day, by a name that no column has.
+
+    Raises
+    ------
+    DataError
+        If what the caller says does not hold.
+    """
+    whole = [c for c in schema if not c.nullable]
+    instants = {c.name: micros(df[c.name]) for c in whole if c.kind == "timestamp"}
+    integers = {c.name: df[c.name].to_numpy(dtype=np.int64) for c in whole if c.kind == "integer"}
+    reals = {c.name: c.decimals for c in whole if c.kind == "number" and c.decimals is not None}
+    numbers = {name: df[name].to_numpy(dtype=np.float64) for name in reals}
+    numbers |= {name: column.astype(np.float64) for name, column in (instants | integers).items()}
+    calendar = find_calendar(instants, {name: v for name, v in integers.items() if name not in told})
+    parts = {formula.column for formula in calendar}
+    relations = find_formulas(
+        {c.name: numbers[c.name] for c in whole if c.name in numbers and c.name not in parts},
+        reals,
+        {column: _told(column, how, numbers, reals) for column, how in told.items()},
+    )
+    formulas, helpers = list(calendar), {}
+    for relation in relations:
+        formula = relation.formula
+        if relation.helper is not None:
+            name = _fresh(formula.right, schema)
+            formula = replace(formula, right=name)
+            helper = Column(name, "number", decimals=relation.helper_decimals)
+            helpers[name] = code_column(pd.Series(relation.helper), helper)
+        formulas.append(formula)
+    for name in instants:
+        if not any(formula.column == name for formula in formulas):
+            date, time = _fresh(f"{name}: date", schema), _fresh(f"{name}: time of day", schema)
+            helpers[date] = code_multiples(date, instants[name] // DAY, (DAY, 1))
+            helpers[time] = code_multiples(time, *in_steps(instants[name] % DAY))
+            formulas.append(Formula(name, "sum", date, time))
+    return _in_order(formulas), helpers
+
+
+def _fresh(name: str, schema: Schema) -> str:
+    """Return a name that no column has."""
+    while name in schema:
+        name += " *"
+    return name
+
+
+def _told(
+    column: str,
+    how: tuple[str, str, str] | None,
+    numbers: Mapping[str, np.ndarray],
+    decimals: Mapping[str, int | None],
+) -> Formula | None:
+    """Return the caller's formula for a column after checking that it holds."""
+    if how is None:
+        return None
+    left, sign, right = how
+    for name in (column, left, right):
+        if name not in numbers:
+            raise DataError(f"derive: {name!r} is not a numeric column without missing values")
+    if sign not in _OPERATIONS:
+        raise DataError(f"derive: {column!r} can be computed with * or +, not {sign!r}")
+    digits = decimals.get(column) or 0
+    a, b = numbers[left], numbers[right]
+    off = np.abs((a * b if sign == "*" else a + b) - numbers[column]) > 1.51 * 10.0**-digits
+    if off.any():
+        raise DataError(
+            f"derive: {column!r} is not {left!r} {sign} {right!r} in {int(off.sum()):,} of {len(off):,} rows"
+        )
+    return Formula(column, _OPERATIONS[sign], left, right, digits)
+
+
+_OPERATIONS = {"*": "product", "+": "sum"}
+
+
+def _in_order(formulas: list[Formula]) -> list[Formula]:
+    """Return formulas so that each comes after those whose columns it reads."""
+    left = {formula.column: formula for formula in formulas}
+    ordered: list[Formula] = []
+    while left:
+        ready = [f for f in left.values() if f.left not in left and f.right not in left]
+        ordered += ready
+        for formula in ready:
+            del left[formula.column]
+    return ordered

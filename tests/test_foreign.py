@@ -1,0 +1,213 @@
+"""A table that nobody prepared us for, from the frame to the chart: its columns become the event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from websockets.sync.client import connect
+
+import logistream as ls
+from logistream import tail
+from logistream.errors import RequestError
+from logistream.fitting import fit
+from logistream.schema import EVENT_TIME, Column, Schema
+from logistream.server import StreamServer
+from waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from logistream.model import Model
+
+
+@pytest.fixture(scope="module")
+def birds() -> pd.DataFrame:
+    """Return a table of all kinds, with missing values, and names that are hard to bear."""
+    rng = np.random.default_rng(7)
+    n = 2000
+    species = rng.choice(["Adélie", "Gentoo", 'Chin"strap\\'], n, p=[0.45, 0.35, 0.2])
+    mass = np.where(species == "Gentoo", rng.normal(5000, 300, n), rng.normal(3700, 250, n))
+    seen = pd.Timestamp("2021-03-01") + pd.to_timedelta(rng.integers(0, 3 * 10**7, n), "s")
+    hole = rng.random((n, 5)) < 0.1
+    return pd.DataFrame(
+        {
+            "class": species,
+            "Körpermasse (g)": np.round(mass, 1),
+            "flipper length": pd.Series(np.round(mass / 25).astype(int)).astype("Int64").mask(hole[:, 0]),
+            "島": pd.Series(rng.choice(["Biscoe", "Dream"], n)).astype("category").mask(hole[:, 1]),
+            "ringed?": rng.random(n) < 0.3,
+            "breeding": pd.Series(rng.random(n) < 0.6).astype("boolean").mask(hole[:, 2]),
+            "seen": seen,
+            "hatched": pd.Series(seen - pd.Timedelta("30D")).dt.tz_localize("UTC").mask(hole[:, 3]),
+            "local": seen.tz_localize("UTC").tz_convert("Europe/Berlin"),
+            "bill": np.where(hole[:, 4], np.nan, rng.gamma(9.0, 5.0, n)),
+            "import {x}": rng.integers(0, 50, n),
+            "status": "alive",
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def model_of_birds(birds: pd.DataFrame) -> Model:
+    """Return a model of it."""
+    return fit(birds, name="birds")
+
+
+@pytest.fixture(scope="module")
+def aviary(model_of_birds: Model) -> Iterator[StreamServer]:
+    """Give a server that streams it."""
+    with StreamServer(model_of_birds, rate=200, port=0) as running:
+        yield running
+
+
+def get(url: str) -> Any:
+    """Return the JSON at an address."""
+    with urllib.request.urlopen(url) as answer:
+        return json.load(answer)
+
+
+def test_a_sample_is_a_frame_of_the_same_kind(birds: pd.DataFrame, model_of_birds: Model) -> None:
+    """Columns, dtypes, ranges and shares of missing values are those of the table."""
+    made = model_of_birds.sample(2000)
+    assert made.dtypes.astype(str).to_dict() == birds.dtypes.astype(str).to_dict()
+    assert (made.isna().mean() - birds.isna().mean()).abs().max() < 0.04
+    for name in ("bill", "Körpermasse (g)", "flipper length"):
+        assert made[name].between(birds[name].min(), birds[name].max())[made[name].notna()].all(), name
+    for name in ("seen", "hatched", "local"):  # to the day, since the time of day is drawn by itself
+        days, real = made[name].dt.floor("D"), birds[name].dt.floor("D")
+        assert days.between(real.min(), real.max())[days.notna()].all(), name
+
+
+def test_the_schema_is_that_of_the_table(aviary: StreamServer, birds: pd.DataFrame) -> None:
+    """A valid JSON Schema with the table's columns, then the event's time; closed sets of texts."""
+    published = get(f"{aviary.url}/schema")
+    jsonschema.Draft202012Validator.check_schema(published)
+    assert list(published["properties"]) == [*birds.columns, "event_time"]
+    assert set(published["properties"]["class"]["enum"]) == set(birds["class"])
+    assert published["properties"]["breeding"]["type"] == ["boolean", "null"]
+    assert published["title"] == "event of birds"
+
+
+def test_every_event_obeys_the_schema(aviary: StreamServer) -> None:
+    """What a plain client reads is valid, with missing values as null."""
+    check = jsonschema.Draft202012Validator(get(f"{aviary.url}/schema"))
+    with connect(aviary.websocket_url) as socket:
+        events = [json.loads(socket.recv()) for _ in range(100)]
+    for event in events:
+        check.validate(event)
+    assert any(event["breeding"] is None for event in events)
+
+
+def test_our_client_reads_it(aviary: StreamServer, birds: pd.DataFrame) -> None:
+    """`connect` needs no schema."""
+
+    async def first() -> dict[str, Any]:
+        async with ls.connect(aviary.url) as events:
+            return await anext(events)
+
+    assert list(asyncio.run(first())) == [*birds.columns, "event_time"]
+
+
+def test_a_frame_learns_the_columns_from_the_server(aviary: StreamServer, model_of_birds: Model) -> None:
+    """A frame that follows has the dtypes of the table; numbers of missing values and times stay right."""
+    frame = ls.RollingFrame()
+    with frame.follow(aviary.url):
+        assert frame.wait(events=300)
+    df = frame.df
+    assert df.dtypes.astype(str).to_dict() == model_of_birds.event_schema.pandas_dtypes
+    assert 0.01 < df["breeding"].isna().mean() < 0.3
+    assert df["event_time"].is_monotonic_increasing
+    assert set(df["class"].cat.categories) <= set(model_of_birds.categories["class"])
+
+
+def test_what_is_streamed_is_what_the_model_makes(aviary: StreamServer, model_of_birds: Model) -> None:
+    """Event n of the stream is row n of the model, whatever its columns."""
+    frame = ls.RollingFrame()
+    with frame.follow(aviary.url):
+        assert frame.wait(events=50)
+    df = frame.df
+    start = round((df["event_time"].iloc[0] - pd.Timestamp(aviary.state["started"])).total_seconds() * 200)
+    rows = model_of_birds.events(start, start + len(df), seed=aviary.state["seed"]).to_pandas()
+    for name in ("class", "bill", "seen", "breeding", "flipper length"):
+        assert rows[name].astype("object").where(rows[name].notna(), None).tolist() == (
+            df[name].astype("object").where(df[name].notna(), None).tolist()
+        ), name
+
+
+def test_the_server_documents_it(aviary: StreamServer) -> None:
+    """Docs, status and state know the model by its name."""
+    with urllib.request.urlopen(aviary.docs_url) as page:
+        assert b"swagger" in page.read()
+    assert get(f"{aviary.url}/stream")["model"] == "birds"
+    assert get(f"{aviary.url}/openapi.json")["info"]["title"] == "Logistream"
+
+
+def test_tail_prints_it(aviary: StreamServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """One JSON text a line, exactly as sent."""
+    assert tail.run(aviary.url, count=3) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all("Körpermasse (g)" in json.loads(line) for line in lines)
+
+
+def test_the_widgets_suit_it(aviary: StreamServer) -> None:
+    """The panel steers it; the chart takes the first yes/no and the first column of few texts."""
+    frame = ls.RollingFrame()
+    panel, board = ls.ControlPanel(aviary), ls.Dashboard(frame, aviary)
+    assert (board.config["title"], board.config["by"]) == ("Share of ringed?", "class")
+    with frame.follow(aviary.url):
+        assert frame.wait(events=300)
+        panel.rate.value = 100
+        assert aviary.rate == 100
+        aviary.rate = 200
+        picture = board.picture()
+    assert 0.1 < np.nanmax(picture.series.share) <= 1
+    assert set(picture.groups.labels) <= {"Adélie", "Gentoo", 'Chin"strap\\'}
+    assert "image/png" in board._repr_mimebundle_()[0]
+    again = ls.Dashboard(frame, aviary)  # of a frame that knows its columns
+    assert again.config == board.config
+    again.close()
+    board.close()
+    panel.close()
+
+
+def test_a_chart_without_a_server_learns_the_columns_with_its_frame(aviary: StreamServer) -> None:
+    """A chart that was made before anything was known begins anew when the frame knows its columns."""
+    frame = ls.RollingFrame()
+    board = ls.Dashboard(frame)
+    asked = ls.Dashboard(frame, share="Product Status", by="Order Region")
+    assert board.config["by"] == "Market"
+    with frame.follow(aviary.url):
+        assert frame.wait(events=100)
+        until(lambda: board.picture().total >= 100)
+    assert (board.config["title"], board.config["by"]) == ("Share of ringed?", "class")
+    assert asked.picture().state.startswith("no column 'Product Status'; there are class,")
+    board.close()
+    asked.close()
+
+
+@pytest.mark.parametrize("extra", [{}, {"n": Column("n", "integer")}, {"t": Column("t", "category")}])
+def test_a_chart_of_a_table_without_the_columns_for_it(extra: dict[str, Column]) -> None:
+    """Without a yes/no there is no share, without texts there are no groups, and still a picture."""
+    schema = Schema((Column("x", "number"), *extra.values(), EVENT_TIME))
+    frame = ls.RollingFrame(schema=schema)
+    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(100), "s")
+    values = {"x": 1.5, "n": 7, "t": pd.Categorical(["a", "b"] * 50), "event_time": when}
+    frame.append(pd.DataFrame(values, index=range(100)))
+    board = ls.Dashboard(frame)
+    assert (board.config["title"], board.config["by"]) == (None, "t" if "t" in extra else None)
+    picture = board.picture()
+    assert picture.total == 100
+    assert picture.groups.labels == (("a", "b") if "t" in extra else ("",))
+    assert picture.groups.hits.sum() == 0
+    assert "image/png" in board._repr_mimebundle_()[0]
+    with pytest.raises(RequestError, match="no column 'Market'"):
+        ls.Dashboard(frame, by="Market")
+    board.close()

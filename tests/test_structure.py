@@ -1,0 +1,172 @@
+"""Formulas, keys and blocks: found where they are, and nowhere else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from logistream.coding import Coded, code_column
+from logistream.errors import DataError
+from logistream.fitting import fit
+from logistream.model import Formula
+from logistream.schema import Column
+from logistream.steps import find_steps
+from logistream.structure import find_calendar, find_formulas, find_keys, find_links
+
+N = 3000
+
+
+def nominal(**columns: np.ndarray) -> dict[str, Coded]:
+    """Code columns of whole numbers as texts."""
+    found = {}
+    for name, values in columns.items():
+        texts = pd.Series(values).astype("str")
+        found[name] = code_column(texts, Column(name, "category"), sorted(texts.unique()))
+    return found
+
+
+@pytest.fixture(scope="module")
+def bills() -> pd.DataFrame:
+    """Return bills: price × quantity, a rate of few values, a tip, a total, and two dates."""
+    rng = np.random.default_rng(0)
+    price, quantity = rng.integers(100, 9999, N) / 100, rng.integers(1, 9, N)
+    rate = rng.choice([0.05, 0.07, 0.19], N)
+    net = np.round(price * quantity, 2)
+    tax = np.round(net * rate, 2)
+    ordered = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365 * 1440, N), "min")
+    return pd.DataFrame(
+        {
+            "price": price,
+            "quantity": quantity,
+            "net": net,
+            "tax": tax,
+            "total": np.round(net + tax, 2),
+            "ordered": ordered,
+            "shipped": ordered + pd.to_timedelta(rng.integers(1, 5, N), "D"),
+            "month": ordered.month,
+        }
+    )
+
+
+def test_sums_products_rates_and_dates_are_found(bills: pd.DataFrame) -> None:
+    """What a clerk would compute is computed, and holds in every synthetic row."""
+    model = fit(bills)
+    found = {f.column: (f.operation, f.left, f.right) for f in model.formulas}
+    assert found["net"] == ("product", "price", "quantity")
+    assert found["tax"] == ("product", "net", "tax / net")
+    assert found["total"] in (("sum", "net", "tax"), ("product", "net", "total / net"))
+    assert found["month"] == ("month", "ordered", "")
+    assert found["shipped"] == ("sum", "ordered", "shipped - ordered")
+    s = model.sample(20_000)
+    assert np.allclose(s["net"], s["price"] * s["quantity"], atol=0.006)
+    assert np.allclose(s["total"], s["net"] + s["tax"], atol=0.011)
+    assert (s["month"] == s["ordered"].dt.month).all()
+    assert set((s["shipped"] - s["ordered"]).dt.days) == {1, 2, 3, 4}
+
+
+def test_no_formula_is_found_in_noise() -> None:
+    """Twelve unrelated columns of numbers."""
+    rng = np.random.default_rng(1)
+    columns = {f"x{i}": np.round(rng.normal(0, 10, N), 2) for i in range(8)}
+    columns |= {f"n{i}": rng.integers(0, 50, N).astype(float) for i in range(4)}
+    assert find_formulas(columns, {f"x{i}": 2 for i in range(8)}) == []
+
+
+def test_calendar_parts_are_found() -> None:
+    """An hour is an hour of its instant; a constant year says nothing."""
+    moments = np.arange(0, 10**14, 10**10)
+    hours = moments % 86_400_000_000 // 3_600_000_000
+    assert find_calendar({"t": moments}, {"h": hours}) == [Formula("h", "hour", "t")]
+    assert find_calendar({"t": moments[:5]}, {"y": np.full(5, 1970)}) == []
+
+
+def test_keys_need_proof() -> None:
+    """City fixes country; a column of all different values fixes nothing that can be known."""
+    rng = np.random.default_rng(2)
+    city = rng.integers(0, 200, N)
+    coded = nominal(city=city, country=city % 20, noise=rng.integers(0, 20, N), id=np.arange(N))
+    assert find_keys(coded) == {"city": ("country",)}
+
+
+def test_links_are_combinations_that_recur() -> None:
+    """Two columns whose combinations recur are linked; unrelated ones of many values are not."""
+    rng = np.random.default_rng(3)
+    pair = rng.integers(0, 150, N)
+    coded = nominal(a=pair % 37, b=pair * 7 % 41, many=rng.integers(0, 300, N), few=rng.integers(0, 3, N))
+    assert set(find_links(coded)) == {frozenset("ab")}
+
+
+def test_cells_that_stay_empty_link() -> None:
+    """A service that is always late is never combined with in time."""
+    rng = np.random.default_rng(4)
+    mode = rng.integers(0, 4, N)
+    late = np.where(mode == 1, 1, rng.integers(0, 2, N))
+    assert set(find_links(nominal(mode=mode, late=late))) == {frozenset(("mode", "late"))}
+
+
+def test_two_keys_of_one_column_agree() -> None:
+    """Customer and shop lie in the same town, which both determine."""
+    rng = np.random.default_rng(5)
+    town = rng.integers(0, 12, N)
+    frame = pd.DataFrame(
+        {
+            "shop": town * 3 + rng.integers(0, 3, N),
+            "customer": town * 20 + rng.integers(0, 20, N),
+            "town": town,
+        }
+    ).astype("str")
+    s = fit(frame).sample(20_000).astype(int)
+    assert (s["shop"] // 3 == s["town"]).all()
+    assert (s["customer"] // 20 == s["town"]).all()
+
+
+def test_the_caller_overrules(bills: pd.DataFrame) -> None:
+    """Formulas, blocks and keys can be told or forbidden."""
+    model = fit(bills, derive={"month": None, "total": ("tax", "+", "net")})
+    found = {f.column: (f.operation, f.left, f.right) for f in model.formulas}
+    assert "month" not in found
+    assert found["total"] == ("sum", "tax", "net")
+    rng = np.random.default_rng(6)
+    a = rng.integers(0, 30, N)
+    coded = nominal(a=a, b=a // 3, c=rng.integers(0, 3, N))
+
+    def within(**told: object) -> dict[str, tuple[str, ...]]:
+        return {step.variable.name: step.within for step in find_steps(coded, **told)}  # type: ignore[arg-type]
+
+    assert within() == {"c": (), "b": (), "a": ("b",)}
+    assert within(together=[("b", "c")]) == {"c": (), "b": ("c",), "a": ("b",)}
+    assert within(keys={"a": ()})["a"] == ("b",)  # their combinations still recur
+
+
+def test_many_partners_are_combined() -> None:
+    """Where a variable keeps to several of many values, no table of all their combinations is made."""
+    rng = np.random.default_rng(7)
+    what = rng.integers(0, 700, N)
+    coded = nominal(what=what, a=what * 7 % 211, b=what * 11 % 223, c=what * 13 % 199)
+    steps = {step.variable.name: step.within for step in find_steps(coded)}
+    assert any(" with " in name for name in steps)
+    frame = pd.DataFrame({name: variable.codes for name, variable in coded.items()}).astype("str")
+    seen = set(map(tuple, frame.to_numpy()))
+    assert set(map(tuple, fit(frame).sample(20_000).to_numpy())) <= seen
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"derive": {"net": ("price", "+", "quantity")}},
+            r"'net' is not 'price' \+ 'quantity' in 3,000 of 3,000",
+        ),
+        ({"derive": {"net": ("price", "/", "quantity")}}, r"can be computed with \* or \+, not '/'"),
+        ({"derive": {"net": ("price", "*", "colour")}}, "'colour' is not a numeric column"),
+        ({"together": [("price", "quantity")]}, "together: 'price' is no column of few values"),
+        ({"keys": {"quantity": ["tax / net"]}}, "'quantity' does not determine 'tax / net'"),
+    ],
+)
+def test_what_the_caller_says_is_checked(
+    bills: pd.DataFrame, options: dict[str, object], sentence: str
+) -> None:
+    """A claim that does not hold gets a sentence with how often it fails."""
+    with pytest.raises(DataError, match=sentence):
+        fit(bills, **options)  # type: ignore[arg-type]
