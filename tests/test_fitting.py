@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from logistream.coding import BIN_ROWS, code_multiples
 from logistream.fitting import fit
 from logistream.model import Model
 
@@ -103,3 +104,17 @@ def test_independent_columns_stay_independent() -> None:
     noise = pd.DataFrame({f"x{i}": rng.integers(0, 3 + 20 * i, 4000) for i in range(8)})
     found = [factor.parents for factor in fit(noise).factors if factor.parents]
     assert len(found) <= 1
+
+
+def test_no_bin_is_a_single_value_or_few_rows() -> None:
+    """A number that is not common is not kept exactly, nor a range of fewer rows than the smallest group."""
+    rng = np.random.default_rng(2)
+    numbers = np.concatenate([rng.integers(0, 10**6, 3000), np.repeat(rng.integers(0, 10**6, 300), 6)])
+    numbers = np.concatenate([numbers, np.full(200, 777)])
+    coded = code_multiples("x", rng.permutation(numbers), (1, 1))
+    (emission,) = coded.emissions
+    assert emission.high is not None
+    rows = np.bincount(coded.codes)
+    alone = emission.low == emission.high
+    assert emission.low[alone].tolist() == [777]
+    assert (rows >= BIN_ROWS).all()

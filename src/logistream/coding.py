@@ -7,6 +7,7 @@ into bins of `BIN_ROWS` rows, inside which values are drawn evenly; a value that
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ __all__ = [
     "missing_name",
 ]
 
-BIN_ROWS = 8
+BIN_ROWS = 5
 """Fewest rows that a bin of a continuous column stands for."""
 
 _MOST_BINS = 1000  # a larger table has larger bins
@@ -187,24 +188,39 @@ def _distinct(
 
 def _binned(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, instant: bool) -> Coded:
     """Return a variable whose codes are bins and spikes, in ascending order."""
-    values, counts = np.unique(numbers, return_counts=True)
+    values, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     spike = counts >= max(2 * BIN_ROWS, _SPIKE_SHARE * len(numbers))
     wanted = max(BIN_ROWS, len(numbers) // _MOST_BINS)
-    starts: list[int] = []  # index of the first value of each bin
-    rows = 0
-    for i, (count, alone) in enumerate(zip(counts, spike, strict=True)):
-        if alone or rows >= wanted or i == 0 or spike[i - 1]:
-            if starts and rows < wanted and len(starts) > 1 and not spike[starts[-2]]:
-                starts.pop()  # what is left before a spike joins the bin before it
-            starts.append(i)
-            rows = 0
-        rows += count
-    if rows < wanted and len(starts) > 1 and not spike[starts[-2]]:
-        starts.pop()
-    low, high = values[starts], values[[*(i - 1 for i in starts[1:]), len(values) - 1]]
-    codes = np.searchsorted(low, numbers, side="right") - 1
+    bins: list[tuple[int, int]] = []  # first and last value of each
+    bin_of = np.zeros(len(values), np.int64)
+    edges = np.flatnonzero(np.diff(spike.astype(np.int8), prepend=2, append=2))
+    for start, stop in itertools.pairwise(edges.tolist()):
+        cut = (
+            [(i, i) for i in range(start, stop)] if spike[start] else _cut(counts[start:stop], start, wanted)
+        )
+        # what is too little for a bin of its own joins the spike beside it, and is drawn as that
+        for first, last in cut:
+            bin_of[first : last + 1] = len(bins)
+            bins.append((first, last))
+        if not cut:
+            bin_of[start:stop] = max(len(bins) - 1, 0)
+    low, high = values[[first for first, _ in bins]], values[[last for _, last in bins]]
     emission = Emission(name, low, high, quantum)
-    return Coded(name, codes.astype(np.int64), len(low), True, (emission,), instant)
+    return Coded(name, bin_of[place.reshape(-1)], len(bins), True, (emission,), instant)
+
+
+def _cut(counts: np.ndarray, start: int, wanted: int) -> list[tuple[int, int]]:
+    """Return a run of values in bins of `wanted` rows and of two values: one alone would be given away."""
+    cut: list[tuple[int, int]] = []
+    first, rows = 0, 0
+    for i, count in enumerate(counts):
+        rows += count
+        if rows >= wanted and i > first:
+            cut.append((start + first, start + i))
+            first, rows = i + 1, 0
+    if cut:
+        cut[-1] = (cut[-1][0], start + len(counts) - 1)
+    return cut
 
 
 def _with_missing(coded: Coded, empty: np.ndarray) -> Coded:

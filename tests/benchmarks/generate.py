@@ -1,18 +1,21 @@
-"""How fast rows are made, a model is fitted, saved and loaded: `python tests/benchmarks/generate.py [CSV]`.
+"""How fast rows are made, a model is fitted, saved and loaded.
 
-Prints one table, our figures beside Faker's and SDV's where those are installed (neither is a dependency).
-Medians of several runs on one core. Without a CSV the shipped synthetic orders are fitted.
+    python tests/benchmarks/generate.py [CSV] [--sdv PYTHON]
+
+Prints one table, our figures beside those of Faker, if it is installed, and of SDV (neither is a
+dependency). Medians of several runs on one core. Without a CSV the shipped synthetic orders are fitted.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import statistics
+import subprocess
 import tempfile
 import time
 import tracemalloc
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,8 +47,8 @@ def ours(df: pd.DataFrame, folder: Path) -> ls.Model:
     """Print our figures and return the model."""
     model = ls.fit(df)
     row(f"fit {len(df):,} rows of {len(df.columns)} columns", median_seconds(lambda: ls.fit(df), 3), len(df))
-    large = pd.concat([df] * -(-180_000 // len(df)), ignore_index=True).iloc[:180_000]
-    row(f"fit {len(large):,} rows (the same, repeated)", median_seconds(lambda: ls.fit(large), 1), len(large))
+    large = model.sample(180_000)
+    row(f"fit {len(large):,} rows, made by the model", median_seconds(lambda: ls.fit(large), 1), len(large))
     path = model.save(folder / "m.model")
     row(
         f"load the model ({path.stat().st_size / 1024:,.0f} KiB)", median_seconds(lambda: ls.load_model(path))
@@ -84,19 +87,19 @@ def faker(columns: int) -> None:
     row(f"Faker, {columns} independent columns", median_seconds(work, 3), n)
 
 
-def sdv(df: pd.DataFrame) -> None:
-    """Print the figures of SDV's GaussianCopula."""
-    from sdv.metadata import Metadata
-    from sdv.single_table import GaussianCopulaSynthesizer
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        plain = df.astype(dict.fromkeys(df.columns[df.dtypes == "category"], "object"))
-        synthesizer = GaussianCopulaSynthesizer(Metadata.detect_from_dataframe(plain))
-        start = time.perf_counter()
-        synthesizer.fit(plain)
-        row(f"SDV GaussianCopula, fit {len(df):,} rows", time.perf_counter() - start, len(df))
-        row("SDV GaussianCopula, sample", median_seconds(lambda: synthesizer.sample(20_000), 3), 20_000)
+def sdv(python: str, model: ls.Model, df: pd.DataFrame, folder: Path) -> None:
+    """Print the figures of SDV's GaussianCopula, which runs under an interpreter of its own."""
+    fitted, kinds, rows = folder / "fitted.parquet", folder / "kinds.json", 20_000
+    plain = df.astype(dict.fromkeys(df.columns[df.dtypes == "category"], "str"))
+    plain.to_parquet(fitted, index=False)
+    kinds.write_text(json.dumps({c.name: c.kind for c in model.schema}))
+    script = str(Path(__file__).with_name("sdv_rows.py"))
+    call = [python, script, str(fitted), str(kinds), str(rows), str(folder / "out.parquet")]
+    taken = json.loads(
+        subprocess.run(call, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    )
+    row(f"SDV GaussianCopula, fit {len(df):,} rows", taken["fit"], len(df))
+    row(f"SDV GaussianCopula, sample {rows:,} rows", taken["sample"], rows)
 
 
 def main() -> None:
@@ -104,14 +107,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     shipped = Path(__file__).parents[2] / "data" / "df_cleaned.parquet"
     parser.add_argument("csv", nargs="?", default=shipped)
-    df = ls.read_orders(parser.parse_args().csv)
+    parser.add_argument("--sdv", metavar="PYTHON", help="an interpreter that has sdv, to compare with")
+    options = parser.parse_args()
+    df = ls.read_orders(options.csv)
     print(f"{'':<58}{'ms':>12}{'rows/s':>14}")
     with tempfile.TemporaryDirectory() as folder:
-        ours(df, Path(folder))
-    if importlib.util.find_spec("faker"):
-        faker(len(df.columns))
-    if importlib.util.find_spec("sdv"):
-        sdv(df)
+        model = ours(df, Path(folder))
+        if importlib.util.find_spec("faker"):
+            faker(len(df.columns))
+        if options.sdv:
+            sdv(options.sdv, model, df, Path(folder))
 
 
 if __name__ == "__main__":
