@@ -122,3 +122,14 @@ def test_empty_range(model: Model) -> None:
     """No events are an empty batch with all columns."""
     assert model.events(7, 7).num_rows == 0
     assert model.sample(0).shape == (0, len(model.schema))
+
+
+def test_rare_values_come_about_as_often_as_they_should(model: Model) -> None:
+    """Within a block, no code of a factor of many codes strays by more than one draw an urn from its share."""
+    sampler = Sampler(model, 5)
+    urns = next(u for u in sampler._urns if u.factor.name.endswith(": date"))
+    bits = np.random.Philox(5).random_raw(BLOCK) >> np.uint64(11)
+    drawn = np.bincount(urns.draw(bits * 2.0**-53, {}), minlength=urns.factor.size)
+    share = urns.factor.counts * BLOCK / urns.factor.counts.sum()
+    assert (abs(drawn - share) <= 2).all()
+    assert drawn.sum() == BLOCK

@@ -5,6 +5,8 @@ the seed and whose counter starts at `b` (Salmon et al., "Parallel random number
 so any block can be made at any time without those before it. Only raw bits are used, which NumPy keeps
 stable across versions; from there on only comparisons, table look-ups and the four basic operations, which
 are the same on every machine.
+
+Events are independent but for one thing: within a block, variables of many values are drawn in strata.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ BLOCK = 4096
 """Events drawn at once; part of what a seed means, so never to be changed."""
 
 _CACHED_BLOCKS = 8
+_PLACES = np.arange(BLOCK)
+_MANY = 64  # codes: a factor of so many is drawn evenly within a block
+_MOST_URNS = 2**18  # that fit beside uniform and place into 63 bits
 _STREAM_KEY = 0x4C4F474953545245  # "LOGISTRE": keeps our draws apart from other users of the same seed
 
 
@@ -63,13 +68,35 @@ class _Urns:
 
     def draw(self, uniform: np.ndarray, codes: dict[str, np.ndarray]) -> np.ndarray:
         """Return the code of each event, shape (BLOCK,), int32."""
-        if not self.factor.parents:
-            return np.asarray(self.ball[(uniform * self.balls[0]).astype(np.int64)])
         combination = np.zeros(len(uniform), np.int64)
         for parent, group, stride in zip(self.factor.parents, self.factor.groups, self.strides, strict=True):
             combination += group[codes[parent]] * stride
+        if self.factor.size >= _MANY and len(self.start) <= _MOST_URNS:
+            uniform = _stratified(uniform, combination)
         within = (uniform * self.balls[combination]).astype(np.int64)
         return np.asarray(self.ball[self.start[combination] + within])
+
+
+def _stratified(uniform: np.ndarray, combination: np.ndarray) -> np.ndarray:
+    """Return uniforms that lie evenly among the events of the block that draw from the same urn.
+
+    Independent draws from what a small sample has shown repeat its rare values: one that was seen once comes
+    twice as often as in a sample of the population, where others as rare take its place. Stratified draws
+    (McKay, Beckman and Conover 1979) come about once. The events of an urn keep the order of their uniforms,
+    whose low bits tell where in its stratum each lies.
+    """
+    scaled = uniform * 2.0**33
+    whole = scaled.astype(np.int64)
+    # Urn, uniform and place in one number: no two are equal, so that every way of sorting gives the same.
+    ranked = np.sort((combination << 45) | (whole << 12) | _PLACES)
+    order, urn = ranked & (BLOCK - 1), ranked >> 45
+    first = np.flatnonzero(np.concatenate([[True], urn[1:] != urn[:-1]]))
+    size = np.diff(np.append(first, BLOCK))
+    rank = np.empty(BLOCK, np.int64)
+    rank[order] = _PLACES - np.repeat(first, size)
+    among = np.empty(BLOCK, np.int64)
+    among[order] = np.repeat(size, size)
+    return np.asarray((rank + (scaled - whole)) / among)
 
 
 class Draws(Protocol):

@@ -59,7 +59,10 @@ def from_sdv(python: str, fitted: pd.DataFrame, schema: Schema) -> Rows:
         Path(kinds).write_text(json.dumps({c.name: c.kind for c in schema}))
         script = Path(__file__).with_name("sdv_rows.py")
         subprocess.run(
-            [python, str(script), rows, kinds, str(SDV_ROWS), out], check=True, stderr=subprocess.DEVNULL
+            [python, str(script), rows, kinds, str(SDV_ROWS), out],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         return Rows("GaussianCopula", schema, pd.read_parquet(out))
 
