@@ -125,7 +125,7 @@ def test_empty_range(model: Model) -> None:
 
 
 def test_rare_values_come_about_as_often_as_they_should(model: Model) -> None:
-    """Within a block, no code of a factor of many codes strays by more than one draw an urn from its share."""
+    """Within a block, no code of a factor of many codes strays by two draws from its share."""
     sampler = Sampler(model, 5)
     urns = next(u for u in sampler._urns if u.factor.name.endswith(": date"))
     bits = np.random.Philox(5).random_raw(BLOCK) >> np.uint64(11)

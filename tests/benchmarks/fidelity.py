@@ -61,8 +61,7 @@ def from_sdv(python: str, fitted: pd.DataFrame, schema: Schema) -> Rows:
         subprocess.run(
             [python, str(script), rows, kinds, str(SDV_ROWS), out],
             check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
         )
         return Rows("GaussianCopula", schema, pd.read_parquet(out))
 
