@@ -37,7 +37,7 @@ _SCREEN_ROWS = 64  # most pairs are refused on so few rows
 _FEW_VALUES = 0.1  # of the rows: a rate takes at most this share of different values,
 _FEWER = 0.25  # and at most this share of those that the column itself takes
 _RATE_DECIMALS = 4
-_FEW_COMBINATIONS = 0.5  # of those that shuffled columns have: a pair with fewer is a block
+_FEW_COMBINATIONS = 0.75  # of those that shuffled columns have: a pair with fewer is a block
 _BARRED = 0.02  # of all rows, at least: what independence would put into cells that are empty
 _CLOSED = 0.9  # share of the rows of a block whose combination recurs
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["grow"]
 
-ALPHA = 0.01
+ALPHA = 0.001
 """Chance of splitting a node where nothing depends on anything."""
 
 KNOWN_ALPHA = 0.2
