@@ -87,7 +87,7 @@ def jupyterlab(root: Path, home: Path) -> Iterator[str]:
             [sys.executable, "-m", "jupyterlab", *options], env=os.environ | own, stdout=log, stderr=log
         )
         try:
-            until(lambda: answers(f"http://127.0.0.1:{port}/api/status?token={token}"), within=60)
+            until(lambda: answers(f"http://127.0.0.1:{port}/api/status?token={token}"), within=120)
             yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
         finally:
             lab.terminate()  # it shuts its kernels down
