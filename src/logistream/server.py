@@ -1,6 +1,6 @@
 """`StreamServer`: the application on a thread of its own, in a notebook's kernel or a process.
 
-The thread has its own event loop, so that a busy cell does not stop the stream.
+The thread has its own event loop, so that a cell that waits does not stop the stream.
 """
 
 from __future__ import annotations
