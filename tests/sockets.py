@@ -6,7 +6,9 @@ import contextlib
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 class EventServer:
     """A WebSocket server that calls `handler` for each client and dies at the end of the block.
+
+    It knows nothing of numbers and parameters, and ignores what is asked of it.
 
     Parameters
     ----------
@@ -56,7 +60,7 @@ class EventServer:
         self._thread.join()
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        if request.path != "/ws":
+        if urlsplit(request.path).path != "/ws":
             return connection.respond(404, "there is only /ws")
         self.dials += 1
         self.authorizations.append(request.headers.get("Authorization"))
@@ -64,7 +68,8 @@ class EventServer:
 
     def _handle(self, connection: ServerConnection) -> None:
         self._connections.append(connection)
-        self.handler(connection)
+        with contextlib.suppress(ConnectionClosed):
+            self.handler(connection)
 
 
 def until_closed(connection: ServerConnection) -> None:
@@ -117,3 +122,66 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+class Proxy:
+    """Passes TCP connections on to a port that can be switched, and cuts them then; a context manager."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"ws://127.0.0.1:{self.port}/ws"
+        self._lock = threading.Lock()
+        self._ends: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join()
+        self.switch(0)
+        for thread in self._threads:
+            thread.join()
+
+    def switch(self, target: int) -> None:
+        """Pass new connections on to another port, and cut those there are."""
+        with self._lock:
+            self.target = target
+            for end in self._ends:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+            self._ends.clear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.target), 5)
+                except OSError:  # nothing listens there: hang up
+                    near.close()
+                    continue
+                far.settimeout(None)
+                self._ends += near, far
+            for ends in ((near, far), (far, near)):
+                self._threads.append(threading.Thread(target=self._pass_on, args=ends))
+                self._threads[-1].start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while octets := source.recv(65_536):
+                target.sendall(octets)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        source.close()

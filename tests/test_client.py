@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logistream.client import Messages, connect, fetch_schema, websocket_url
+from logistream.address import websocket_url
+from logistream.client import Messages, connect
 from logistream.errors import RequestError
+from logistream.publication import fetch_schema
 from logistream.schema import EVENT
 from sockets import EventServer, answering, free_port, sending, until_closed
 
@@ -219,23 +221,28 @@ def test_message_resets_the_delay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refusal", "words"),
+    ("refusal", "words", "dials"),
     [
+        ((401, '{"detail": "a token is required"}'), "a token is required", 1),
         (
             (403, '{"detail": "page http://evil.example may not listen"}'),
             "page http://evil.example may not listen",
+            2,
         ),
-        ((403, "no"), "HTTP 403 Forbidden"),
-        ((404, '{"detail": ["odd"]}'), "HTTP 404 Not Found"),
+        ((403, "no"), "HTTP 403 Forbidden", 2),
+        ((404, '{"detail": ["odd"]}'), "HTTP 404 Not Found", 2),
     ],
 )
-def test_refused_handshake_is_final(refusal: tuple[int, str], words: str) -> None:
-    """An HTTP refusal is raised at once in the server's own words, and not tried again."""
+def test_refused_handshake_is_final(refusal: tuple[int, str], words: str, dials: int) -> None:
+    """An HTTP refusal is raised at once in the server's own words.
+
+    It is tried once more without parameters if these may be the reason.
+    """
     with EventServer(until_closed, refuse=refusal) as server:
         with pytest.raises(RequestError) as caught:
             asyncio.run(take(server.url, 1))
         assert str(caught.value) == f"{server.url} refuses: {words}"
-        assert server.dials == 1
+        assert server.dials == dials
 
 
 def test_close_with_1008_is_final() -> None:

@@ -25,6 +25,6 @@ def test_conda_and_pip_users_get_the_same_packages() -> None:
 def test_every_dependency_says_why() -> None:
     """Each line of a dependency list in pyproject.toml that is not self-evident carries a reason."""
     text = (ROOT / "pyproject.toml").read_text("utf-8")
-    lines = re.findall(r'^  "[a-z0-9-]+>=[^"]+",(.*)$', text.split("[project.scripts]")[0], re.MULTILINE)
+    lines = re.findall(r'^  "[a-z0-9_-]+>=[^"]+",(.*)$', text.split("[project.scripts]")[0], re.MULTILINE)
     assert lines
     assert all(line.strip().startswith("#") for line in lines)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logistream import window
@@ -48,6 +48,7 @@ def plain(df: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_frame_keeps_exactly_the_newest_rows(data: Any) -> None:
     """Any appends of any schema leave the last `rows` rows, less those older than the window."""
@@ -120,6 +121,42 @@ def test_memory_is_bounded_for_ever_new_texts() -> None:
     df = frame.df
     assert df["text"].tolist() == [str(n) for n in df["n"]] == [str(n) for n in range(99_900, 100_000)]
     assert len(df["text"].cat.categories) < 10_000
+
+
+def of_dictionary(numbers: range, texts: list[str], places: list[int]) -> pa.RecordBatch:
+    """Make a batch whose texts are those places of a dictionary."""
+    column = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(texts))
+    return small(numbers).set_column(1, SMALL.arrow.field("text"), column)
+
+
+def test_texts_that_no_row_uses_are_not_taken_up() -> None:
+    """Batches share a long dictionary, of which each uses a part; what others used before is remembered."""
+    frame = RollingFrame(rows=None, window=None, schema=SMALL)
+    texts = [f"t{n:04d}" for n in range(1000)]
+    frame.append(of_dictionary(range(2), texts, [7, 5]))
+    frame.append(of_dictionary(range(2, 5), list(texts), [7, 999, 5]))
+    frame.append(of_dictionary(range(5, 7), texts[::-1], [0, 992]))
+    assert frame.df["text"].tolist() == ["t0007", "t0005", "t0007", "t0999", "t0005", "t0999", "t0007"]
+    assert frame.df["text"].cat.categories.tolist() == ["t0005", "t0007", "t0999"]
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_any_dictionaries_give_the_texts_they_mean(data: Any) -> None:
+    """Dictionaries of any length, shared or not, with repeated and unused texts, and missing values."""
+    schema = Schema((Column("text", "category", nullable=True),))
+    frame = RollingFrame(rows=data.draw(st.none() | st.integers(1, 5)), window=None, schema=schema)
+    words = st.lists(st.sampled_from(["", "a", "b", "é", "ab"]), min_size=1, max_size=6)
+    dictionaries = data.draw(st.lists(words, min_size=1, max_size=3))
+    meant: list[str | None] = []
+    with patch.object(window, "BLOCK_ROWS", 4), patch.object(window, "_SHORT", data.draw(st.integers(0, 3))):
+        for texts in data.draw(st.lists(st.sampled_from(dictionaries), max_size=5)):
+            places = data.draw(st.lists(st.none() | st.integers(0, len(texts) - 1), max_size=6))
+            column = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(texts))
+            frame.append(pa.RecordBatch.from_arrays([column], schema=schema.arrow))
+            meant += [None if place is None else texts[place] for place in places]
+        kept = meant if frame._rows is None else meant[-frame._rows :]
+        assert [None if pd.isna(value) else value for value in frame.df["text"]] == kept
 
 
 def test_snapshot_is_stable_and_belongs_to_the_caller() -> None:

@@ -266,12 +266,23 @@ def test_a_bad_change_is_refused_in_one_sentence(server: StreamServer, body: str
     assert server.rate == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/stream", "/schema"])
-def test_an_unknown_query_parameter_is_refused(server: StreamServer, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/", "none here"),
+        ("/stream", "none here"),
+        ("/timeline", "none here"),
+        ("/metrics", "none here"),
+        ("/asyncapi.json", "none here"),
+        ("/schema", "columns, numbered"),
+        ("/events", "start, stop, format, numbered, columns, where"),
+    ],
+)
+def test_an_unknown_query_parameter_is_refused(server: StreamServer, path: str, known: str) -> None:
     """A parameter that does nothing is not accepted in silence."""
     answer = get(server, f"{path}?colour=red")
     assert answer.status_code == 422
-    assert answer.json() == {"detail": "unknown query parameter 'colour': there are none here"}
+    assert answer.json() == {"detail": f"unknown query parameter 'colour': there are {known}"}
 
 
 # Documentation
@@ -294,6 +305,10 @@ def test_openapi_describes_every_call(server: StreamServer) -> None:
         "/": {"get"},
         "/stream": {"get", "patch"},
         "/schema": {"get"},
+        "/events": {"get"},
+        "/timeline": {"get"},
+        "/metrics": {"get"},
+        "/asyncapi.json": {"get"},
     }
     refusal = described["paths"]["/stream"]["patch"]["responses"]["422"]
     assert refusal["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refusal"}
@@ -363,7 +378,8 @@ def test_a_name_that_was_made_to_point_here_is_refused(server: StreamServer) -> 
 
 def test_an_unknown_parameter_ends_the_handshake(server: StreamServer) -> None:
     """A reader that asks for something unknown is told so before it is connected."""
-    sentence = "unknown query parameter 'speed': there are none here"
+    known = "start, format, numbered, columns, where, lag"
+    sentence = f"unknown query parameter 'speed': there are {known}"
     assert refused(f"{server.websocket_url}?speed=5") == (422, sentence)
 
 

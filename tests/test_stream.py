@@ -1,32 +1,23 @@
-"""A stream joins model, seed and timeline, and makes each text once."""
+"""A stream joins model, seed and timeline."""
 
 from __future__ import annotations
 
-import json
 import threading
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logistream.errors import RequestError, StreamError
-from logistream.stream import Stream, rfc3339
+from clocks import NOW, SECOND, Clock
+from logistream.arrivals import Arrivals
+from logistream.errors import NotYetError, RequestError, StreamError
+from logistream.instants import rfc3339, wall_clock
+from logistream.reading import Moment
+from logistream.stream import Stream, begin
+from logistream.timeline import Timeline
 
 if TYPE_CHECKING:
     from logistream.model import Model
-
-SECOND = 1_000_000
-NOW = 1_795_000_000 * SECOND
-
-
-class Clock:
-    """A clock that stands where it is put."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> int:
-        """Return microseconds since the Unix epoch."""
-        return self.now
 
 
 @pytest.fixture
@@ -41,49 +32,83 @@ def stream(model: Model, clock: Clock) -> Stream:
     return Stream(model, clock=clock)
 
 
-def test_a_text_is_the_published_event(stream: Stream, model: Model) -> None:
-    """The keys are those of the event schema in order, the time is the event's own."""
-    first, second = stream.encoded(0, 2)
-    assert tuple(json.loads(first)) == model.event_schema.names
-    assert json.loads(second)["event_time"] == rfc3339(NOW + SECOND // 2)
+def columns(stream: Stream, start: int, stop: int) -> list[dict[str, Any]]:
+    """Return events as dicts."""
+    rows: list[dict[str, Any]] = stream.batch(start, stop).to_pylist()
+    return rows
 
 
-def test_texts_are_the_same_however_a_range_is_cut(stream: Stream) -> None:
-    """Chunks are not visible from outside."""
-    whole = stream.encoded(500, 1600)
-    assert len(whole) == 1100
-    assert stream.encoded(500, 513) + stream.encoded(513, 1024) + stream.encoded(1024, 1600) == whole
-    assert stream.encoded(7, 7) == []
-
-
-def test_texts_are_made_once(stream: Stream) -> None:
-    """Every reader gets the very same objects."""
-    assert all(a is b for a, b in zip(stream.encoded(0, 100), stream.encoded(0, 100), strict=True))
+def test_an_event_happens_at_its_time(stream: Stream, model: Model) -> None:
+    """The columns are those of the model with the time, which is the event's own."""
+    _, second = columns(stream, 0, 2)
+    assert tuple(second) == model.full_schema.names
+    assert second["event_time"] == datetime.fromtimestamp((NOW + SECOND // 2) / 1e6, UTC)
 
 
 def test_a_change_alters_only_what_comes_after(stream: Stream, clock: Clock) -> None:
-    """Texts of events that have happened stay; those after have the times of the new rate."""
-    before = stream.encoded(0, 40)
+    """Events that have happened stay; those after have the times of the new rate."""
+    before = columns(stream, 0, 40)
     clock.now += 10 * SECOND
     entry = stream.change(rate=4)
-    after = stream.encoded(0, 40)
+    after = columns(stream, 0, 40)
     assert entry.first == 21
     assert after[:21] == before[:21]
-    times = [json.loads(text)["event_time"] for text in after[21:23]]
-    assert times == [rfc3339(NOW + 10_250_000), rfc3339(NOW + 10_500_000)]
+    times = [row["event_time"].timestamp() * 1e6 - NOW for row in after[21:23]]
+    assert times == pytest.approx([10_250_000, 10_500_000], abs=1)
 
 
 def test_events_differ_only_in_time_when_the_rate_differs(model: Model) -> None:
     """What event n holds depends on model, seed and n; the clock moves only what follows the clock."""
-    events = [json.loads(Stream(model, rate=rate, clock=Clock()).encoded(9, 10)[0]) for rate in (1, 500)]
-    moved = {key for key in events[0] if events[0][key] != events[1][key]}
+    streams = [Stream(model, Timeline([begin(NOW, rate=rate)]), clock=Clock()) for rate in (1, 500)]
+    one, other = (columns(stream, 9, 10)[0] for stream in streams)
+    moved = {key for key in one if one[key] != other[key]}
     assert moved <= {"event_time", "shipping date (DateOrders)"}
 
 
 def test_seeds_give_different_streams(model: Model) -> None:
-    """Another seed is another stream, the same seed the same."""
-    texts = [Stream(model, seed=seed, clock=Clock()).encoded(0, 20) for seed in (1, 1, 2)]
-    assert texts[0] == texts[1] != texts[2]
+    """Another seed is another stream, the same seed the same; so says the identity."""
+    streams = [Stream(model, seed=seed, clock=Clock()) for seed in (1, 1, 2)]
+    one, same, other = (columns(stream, 0, 20) for stream in streams)
+    assert one == same != other
+    assert streams[0].id == streams[1].id != streams[2].id
+
+
+def test_the_identity_tells_streams_apart(model: Model) -> None:
+    """By model, seed, arrivals and beginning, and not by what changes later."""
+    timeline = Timeline([begin(NOW)])
+    stream = Stream(model, timeline, clock=Clock())
+    known = stream.id
+    stream.change(rate=9)
+    assert stream.id == known
+    assert len(known) == 16
+    other = [
+        Stream(model, Timeline([begin(NOW + 1)]), clock=Clock()),
+        Stream(model, Timeline([begin(NOW)], Arrivals("poisson")), clock=Clock()),
+    ]
+    assert len({known, *(stream.id for stream in other)}) == 3
+
+
+def test_where_reading_begins(stream: Stream, clock: Clock) -> None:
+    """At the first event, the next one, a number, or after a time; a little ahead is waited for."""
+    clock.now += 10 * SECOND
+    assert stream.resolve("earliest") == 0
+    assert stream.resolve("latest") == 21
+    assert stream.resolve(7) == 7
+    assert stream.resolve(Moment(NOW + SECOND)) == 3
+    assert stream.resolve(Moment(NOW + SECOND - 1)) == 2
+    assert stream.resolve(Moment(0)) == 0
+    assert stream.resolve(25) == 25
+    with pytest.raises(NotYetError, match=r"^event 1000 has not happened yet: the newest is 20$"):
+        stream.resolve(1000)
+
+
+def test_a_history_lies_before_the_start(model: Model) -> None:
+    """Event 0 happened so long ago, at the same rate."""
+    stream = Stream(model, Timeline([begin(NOW, rate=10, history=60 * SECOND)]), clock=Clock())
+    assert stream.next_number() == 601
+    assert stream.state["started"] == rfc3339(NOW - 60 * SECOND)
+    with pytest.raises(RequestError, match=r"^history must be from 0 to 366 days, not -1 seconds$"):
+        begin(NOW, history=-SECOND)
 
 
 def test_a_pause_holds_events_back(stream: Stream, clock: Clock) -> None:
@@ -93,12 +118,12 @@ def test_a_pause_holds_events_back(stream: Stream, clock: Clock) -> None:
     clock.now += 3600 * SECOND
     assert stream.next_number() == 21
     assert stream.wait(21) is None
-    assert len(stream.encoded(0, 21)) == 21
+    assert len(columns(stream, 0, 21)) == 21
     with pytest.raises(StreamError, match=r"^event 21 has no time yet: the stream is paused before 21$"):
-        stream.encoded(0, 22)
+        stream.batch(0, 22)
     stream.change(paused=False)
     assert stream.wait(21) == pytest.approx(0.5, abs=1e-5)
-    assert len(stream.encoded(0, 100)) == 100
+    assert len(columns(stream, 0, 100)) == 100
 
 
 def test_waiting_ends_when_an_event_happens(stream: Stream, clock: Clock) -> None:
@@ -166,18 +191,9 @@ def test_a_change_wakes_subscribers_until_they_leave(stream: Stream) -> None:
     assert called == [threading.get_ident()]
 
 
-def test_a_restarted_stream_begins_now_with_the_same_settings(stream: Stream, clock: Clock) -> None:
-    """Rate, pause and seed stay, numbers begin with 0."""
-    clock.now += 100 * SECOND
-    stream.change(rate=8)
-    again = stream.restarted()
-    assert (again.rate, again.seed, again.next_number()) == (8, 0, 1)
-    assert again.encoded(3, 4) != stream.encoded(3, 4)  # another time
-
-
 def test_readers_and_changes_from_many_threads(model: Model) -> None:
     """Whatever is read while the rate is dragged has strictly increasing times."""
-    stream = Stream(model, rate=50_000)
+    stream = Stream(model, Timeline([begin(wall_clock(), rate=50_000)]))
     done = threading.Event()
 
     def drag() -> None:
@@ -188,12 +204,11 @@ def test_readers_and_changes_from_many_threads(model: Model) -> None:
 
     dragging = threading.Thread(target=drag)
     dragging.start()
-    texts: list[bytes] = []
+    times: list[datetime] = []
     try:
-        while len(texts) < 5_000:
-            texts += stream.encoded(len(texts), stream.next_number())
+        while len(times) < 5_000:
+            times += stream.batch(len(times), stream.next_number())["event_time"].to_pylist()
     finally:
         done.set()
         dragging.join()
-    times = [json.loads(text)["event_time"] for text in texts]
     assert times == sorted(set(times))

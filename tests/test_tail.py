@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from logistream.tail import run
+from numbered import NumberedServer, text
 from sockets import EventServer, free_port, sending, until_closed
 
 EVENTS = [
@@ -151,3 +152,46 @@ def test_reader_that_has_seen_enough_ends_it_quietly() -> None:
         more.set()
         assert process.wait(20) == 0
         assert process.stderr.read() == ""
+
+
+def test_output_of_a_numbered_server_is_that_of_one_without_numbers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Numbers serve to go on after a break, and leave no trace in what is printed."""
+    with NumberedServer(40, most=[2, 0, 1], back=3) as server:
+        assert run(server.url, 40, start="earliest") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [text(n) for n in range(40)]
+    assert all("trying again in" in line for line in err.splitlines())
+
+
+def test_what_is_printed_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns, conditions and numbers."""
+    with NumberedServer(40) as server:
+        assert run(server.url, 2, start=5, columns="n,more", where=["text:t2"], numbered=True) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        '{"n":9,"more":4.5,"event_number":9}',
+        '{"n":16,"more":8.0,"event_number":16}',
+    ]
+
+
+def test_impossible_start_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """As an impossible address is."""
+    assert run("localhost:1", start=-1) == 2
+    assert capsys.readouterr().err.startswith("logistream tail: start must be an event number from 0")
+
+
+def test_table_of_a_numbered_server() -> None:
+    """The table counts events, not messages."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=20, color_system=None)
+    with NumberedServer(40) as server:
+        assert run(server.url, 40, start=0, console=console) == 0
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = drawn[drawn.rindex("┏") :].splitlines()
+    assert cells(lines[1]) == ["event_time", "n", "text"]
+    assert cells(next(line for line in reversed(lines) if line.startswith("│"))) == [
+        "00:00:00.039",
+        "39",
+        "t4",
+    ]
+    assert " ".join(drawn[drawn.rindex("ws://") :].split()).startswith(f"{server.url}: 40 events,")

@@ -23,12 +23,14 @@ from starlette.websockets import WebSocket
 from logistream.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["AccessMiddleware", "AccessRules", "AllowedPagesMiddleware", "is_loopback", "refuse"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_POLICY_VIOLATION = 1008
+_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
 _REASON_BYTES = 123  # what a WebSocket close frame has room for
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
@@ -111,15 +113,17 @@ class AccessRules:
 class AccessMiddleware:
     """Refuse HTTP requests and WebSocket handshakes that break the rules, before anything else runs."""
 
-    def __init__(self, app: ASGIApp, *, rules: AccessRules) -> None:
+    def __init__(self, app: ASGIApp, *, rules: AccessRules, on_refusal: Callable[[], None]) -> None:
         self.app = app
         self.rules = rules
+        self.on_refusal = on_refusal  # of a WebSocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on, or answer it with the refusal."""
         if scope["type"] in ("http", "websocket") and (refusal := self.rules.refusal(HTTPConnection(scope))):
             status, sentence = refusal
             if scope["type"] == "websocket":
+                self.on_refusal()
                 await refuse(WebSocket(scope, receive, send), status, sentence)
             else:
                 await _answer(status, sentence)(scope, receive, send)
@@ -139,13 +143,16 @@ class AllowedPagesMiddleware(CORSMiddleware):
         return self.rules.allows_origin(origin)
 
 
-async def refuse(websocket: WebSocket, status: int, sentence: str) -> None:
-    """End a WebSocket handshake with an HTTP answer, or with close code 1008 where none is possible."""
+async def refuse(
+    websocket: WebSocket, status: int, sentence: str, headers: Mapping[str, str] | None = None
+) -> None:
+    """End a WebSocket handshake with an HTTP answer, or with a close code where none is possible."""
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
-        await websocket.send_denial_response(_answer(status, sentence))
+        await websocket.send_denial_response(_answer(status, sentence, headers))
         return
     await websocket.accept()
-    await websocket.close(_POLICY_VIOLATION, sentence.encode()[:_REASON_BYTES].decode(errors="ignore"))
+    code = _TRY_AGAIN_LATER if status == 503 else _POLICY_VIOLATION
+    await websocket.close(code, sentence.encode()[:_REASON_BYTES].decode(errors="ignore"))
 
 
 def is_loopback(host: str) -> bool:
@@ -179,6 +186,6 @@ def _given_token(connection: HTTPConnection) -> str | None:
     return connection.query_params.get("token")
 
 
-def _answer(status: int, sentence: str) -> JSONResponse:
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return JSONResponse({"detail": sentence}, status, headers)
+def _answer(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    needed = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return JSONResponse({"detail": sentence}, status, {**needed, **(headers or {})})

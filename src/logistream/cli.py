@@ -19,6 +19,8 @@ from logistream.errors import LogistreamError, RequestError, StreamError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from logistream.server import StreamServer
+
     Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no public name for it
 
 __all__ = ["main"]
@@ -96,6 +98,21 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--seed", type=int, default=0, help="which of the model's streams (default: 0)")
     parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
     parser.add_argument(
+        "--timeline",
+        metavar="FILE",
+        help="keep there when events happen: a server that is started with it again goes on where it would "
+        "be, and servers that share it serve the same stream",
+    )
+    parser.add_argument(
+        "--history", metavar="TIME", help="begin so long ago, as in 5min, so that readers find a past"
+    )
+    parser.add_argument(
+        "--arrivals",
+        default="even",
+        choices=("even", "poisson", "bursts"),
+        help="how events are spread over time (default: even)",
+    )
+    parser.add_argument(
         "--allow-origin",
         action="append",
         default=[],
@@ -106,40 +123,75 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument(
         "--token", help="demand this token (default: one is made if --host is not this machine)"
     )
+    parser.add_argument(
+        "--max-clients", type=int, default=1000, metavar="N", help="readers at a time (default: 1000)"
+    )
+    parser.add_argument(
+        "--catch-up",
+        type=float,
+        default=2_000_000,
+        metavar="RATE",
+        help="events per second at most for a reader that catches up with the past (default: 2,000,000)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: 1)"
+    )
+    parser.add_argument(
+        "--access-log", action="store_true", help="write each request to stderr, one JSON object a line"
+    )
     parser.set_defaults(run=_serve)
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from logistream.interface import limits_from
     from logistream.model import load_model
     from logistream.server import StreamServer
+    from logistream.workers import Workers
 
-    server = StreamServer(
-        load_model(options.model),
-        rate=options.rate,
-        seed=options.seed,
-        host=options.host,
-        port=options.port,
-        allow_origins=options.allow_origin,
-        token=options.token,
-    )
+    settings = {
+        "rate": options.rate,
+        "seed": options.seed,
+        "host": options.host,
+        "port": options.port,
+        "timeline": options.timeline,
+        "history": options.history,
+        "arrivals": options.arrivals,
+        "allow_origins": options.allow_origin,
+        "token": options.token,
+        "limits": limits_from(clients=options.max_clients, catch_up=options.catch_up),
+        "access_log": options.access_log,
+    }
     terminated = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     try:
-        with server:
-            print(
-                f"Streaming {server.model.name} at {server.rate:g} events/s, seed {options.seed}\n"
-                f"  events  {server.websocket_url}\n"
-                f"  status  {server.url}\n"
-                f"  docs    {server.docs_url}\n"
-                f"Ctrl-C stops it.",
-                flush=True,
-            )
-            while not terminated.wait(0.5):  # short waits: on Windows Ctrl-C does not end a wait
-                if not server.running:
-                    raise StreamError("the server has stopped unexpectedly: see the log above")
+        if options.workers == 1:
+            with StreamServer(load_model(options.model), **settings) as server:
+                _announce(server, 1)
+                while not terminated.wait(0.5):  # short waits: on Windows Ctrl-C does not end a wait
+                    if not server.running:
+                        raise StreamError("the server has stopped unexpectedly: see the log above")
+        else:
+            workers = Workers(options.workers, options.model, **settings)
+            with workers as server:
+                _announce(server, options.workers)
+                workers.watch(terminated)
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _announce(server: StreamServer, workers: int) -> None:
+    """Say what is served, and where."""
+    state = server.state
+    processes = f", {workers} workers" if workers > 1 else ""
+    print(
+        f"Streaming {state['model']} at {state['rate']:g} events/s, seed {state['seed']}{processes}\n"
+        f"  events  {server.websocket_url}\n"
+        f"  status  {server.url}\n"
+        f"  docs    {server.docs_url}\n"
+        f"Ctrl-C stops it.",
+        flush=True,
+    )
 
 
 def _add_tail(commands: Commands) -> None:
@@ -151,6 +203,22 @@ def _add_tail(commands: Commands) -> None:
     )
     parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N events (default: never)")
+    parser.add_argument(
+        "--start",
+        metavar="WHERE",
+        help="an event number, earliest, latest, or a time such as 2026-11-24T06:23:00Z (default: latest)",
+    )
+    parser.add_argument(
+        "--columns", metavar="NAMES", help="all, or names with commas between (default: the published ones)"
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        metavar="COLUMN:VALUE",
+        help="only such events, as in Market:Europe; repeatable: another value of the same column is an "
+        "alternative",
+    )
+    parser.add_argument("--numbered", action="store_true", help="with the number of each event")
     parser.add_argument("--token", help="what the server demands, if it does")
     parser.set_defaults(run=_tail)
 
@@ -158,7 +226,16 @@ def _add_tail(commands: Commands) -> None:
 def _tail(options: argparse.Namespace) -> int:
     from logistream import tail
 
-    return tail.run(options.url, count=options.count, token=options.token)
+    start = options.start
+    return tail.run(
+        options.url,
+        count=options.count,
+        start=int(start) if start is not None and start.isdecimal() else start,
+        columns=options.columns,
+        where=options.where,
+        numbered=options.numbered,
+        token=options.token,
+    )
 
 
 def _add_fit(commands: Commands) -> None:

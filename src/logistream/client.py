@@ -1,112 +1,71 @@
-"""Listen to a stream over WebSocket: connect, and connect again for as long as it takes.
+"""Listen to a stream over WebSocket: connect, connect again, and go on where it was left.
 
-`connect` gives events as dicts. Underneath, `Messages` gives the message texts as they came; it owns the
-socket and the policy of reconnecting. What will pass (nothing listens, connection lost, server full) is
-tried again after a delay that grows, and that only a *received message* resets: a server that accepts and
-closes at once must not be dialled hundreds of times a second. What will not pass (bad request, bad token,
-not an event stream) is raised as one sentence.
+`connect` gives events as dicts, `Messages` the texts of the events as they came.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import logging
-import random
-import socket
-import ssl
-import urllib.error
-import urllib.request
+import re
+from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
-from websockets.asyncio.client import connect as dial
-from websockets.exceptions import (
-    ConcurrencyError,
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidMessage,
-    InvalidStatus,
-)
-
-from logistream.access import is_loopback
 from logistream.codec import parse
 from logistream.errors import RequestError
-from logistream.schema import Schema
+from logistream.listener import Listener
+from logistream.schema import EVENT_NUMBER
+from logistream.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from websockets.asyncio.client import ClientConnection
+    from logistream.reading import Lag
+    from logistream.subscription import Columns, Start, Where
 
-__all__ = ["Messages", "connect", "fetch_schema", "websocket_url"]
-
-logger = logging.getLogger(__name__)
-
-OPEN_TIMEOUT = 10.0
-"""Seconds that a server may take to answer a handshake or the question for its schema."""
-
-_GROWTH = 1.618
-_POLICY_VIOLATION = 1008
-_TRANSIENT_STATUS = frozenset({408, 425, 429})  # timeout, too early, too many: worth another try, as all 5xx
-_FINAL_CLOSE = frozenset({1002, 1003, 1007, 1008, 1009})  # the two sides do not agree, and never will
-
-
-def websocket_url(url: str) -> str:
-    """Return the address of the event socket for what a user may type.
-
-    `localhost:8000`, `http://localhost:8000` and `ws://localhost:8000` all mean `ws://localhost:8000/ws`; a
-    path and a query are kept. Raises `RequestError` for what cannot be an address.
-    """
-    shown = url if "://" in url else f"ws://{url}"
-    try:
-        parts = urlsplit(shown)
-        valid = bool(parts.hostname) and parts.port != 0  # reading a port out of range raises
-    except ValueError:
-        valid = False
-    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme) if valid else None
-    if scheme is None:
-        raise RequestError(
-            f"cannot connect to {url!r}: expected an address such as ws://127.0.0.1:8000/ws "
-            f"or http://127.0.0.1:8000"
-        )
-    return urlunsplit((scheme, parts.netloc, parts.path if parts.path.strip("/") else "/ws", parts.query, ""))
-
+__all__ = ["Messages", "connect"]
 
 T = TypeVar("T")
 
+_NUMBER_KEY = f'"{EVENT_NUMBER.name}":'
+_NUMBER = re.compile(rf",?{_NUMBER_KEY}(\d+)}}$")
+_MISSED = re.compile(r'\{\s*"missed_events"\s*:\s*(\d+)\s*\}\s*$')
 
-class _Listener(Generic[T]):
-    """One socket at a time and the policy of reconnecting; `connect` documents the parameters."""
+
+class _Events(Generic[T]):
+    """The events of a stream in order, each once; `connect` documents the parameters."""
 
     def __init__(
         self,
         url: str,
         *,
+        start: Start | None = None,
+        numbered: bool = False,
+        columns: Columns | None = None,
+        where: Where | None = None,
+        lag: Lag | None = None,
         token: str | None = None,
         first_delay: float = 0.25,
         max_delay: float = 10.0,
+        silence: float = 10.0,
         on_trouble: Callable[[str], None] | None = None,
     ) -> None:
-        if not 0 < first_delay <= max_delay:
-            raise RequestError(
-                f"first_delay must be above 0 and not above max_delay (seconds), "
-                f"got first_delay={first_delay!r} and max_delay={max_delay!r}"
-            )
-        self.url = websocket_url(url)
-        self.token = token
+        subscription = Subscription.of(
+            url, start=start, numbered=numbered, columns=columns, where=where, lag=lag
+        )
+        self.url = subscription.url
         self.received = 0
-        self.reconnects = 0
-        self.trouble: str | None = None
-        self._first_delay, self._max_delay = first_delay, max_delay
-        self._on_trouble = on_trouble
-        self._delay = first_delay
-        self._not_before = 0.0  # on the clock of the loop
-        self._socket: ClientConnection | None = None
-        self._connections = 0
+        self._numbered = subscription.numbered
+        self._lines: deque[str] = deque()  # received, and not given to the caller yet
         self._entered = False
-        self._closing = asyncio.Event()
+        self._listener = Listener(
+            subscription,
+            "ndjson",
+            numbered=True,
+            token=token,
+            first_delay=first_delay,
+            max_delay=max_delay,
+            silence=silence,
+            on_trouble=on_trouble,
+        )
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "not connected"
@@ -115,7 +74,47 @@ class _Listener(Generic[T]):
     @property
     def connected(self) -> bool:
         """Whether a connection is open now."""
-        return self._socket is not None
+        return self._listener.connected
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong, in one sentence; None after a received message."""
+        return self._listener.trouble
+
+    @property
+    def reconnects(self) -> int:
+        """Connections made after the first one."""
+        return self._listener.reconnects
+
+    @property
+    def restarts(self) -> int:
+        """How often another stream stood in the place of the one that was read."""
+        return self._listener.position.restarts
+
+    @property
+    def missed(self) -> int:
+        """Events that the server left out."""
+        return self._listener.position.missed
+
+    @property
+    def next_number(self) -> int | None:
+        """Number of the event that comes next; None if the server does not number its events."""
+        return self._listener.position.next_number
+
+    @property
+    def stream_id(self) -> str | None:
+        """Identity of the stream; None if the server gives none."""
+        return self._listener.position.stream_id
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since anything came from the server, be it the answer to a ping."""
+        return self._listener.silent_for
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the next event was received already."""
+        return bool(self._lines)
 
     async def __aenter__(self) -> Self:
         self._entered = True
@@ -131,10 +130,10 @@ class _Listener(Generic[T]):
         try:
             while True:
                 try:
-                    message = await anext(self)
+                    event = await anext(self)
                 except StopAsyncIteration:
                     return
-                yield message
+                yield event
         finally:
             # Without `async with`, leaving the loop is all that a caller does to be done with it.
             if not self._entered:
@@ -142,106 +141,105 @@ class _Listener(Generic[T]):
 
     async def __anext__(self) -> T:
         """Return the next one; cancelling this loses nothing."""
-        while not self._closing.is_set():
-            try:
-                if self._socket is None:
-                    await self._open()
-                    continue  # closed in the meantime?
-                message = await self._socket.recv()
-            except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
-                if self._closing.is_set():
-                    break
-                self._socket = None
-                if is_final(error):
+        listener, lines = self._listener, self._lines
+        while True:
+            while lines:
+                try:
+                    event = self._take(lines.popleft())
+                except RequestError as error:
                     await self.close()
-                    raise RequestError(f"{self.url} {explain(error)}") from error
-                self._postpone(explain(error))
-            else:
+                    raise RequestError(f"{self.url} does not send events: {error}") from None
+                if event is not None:
+                    self.received += 1
+                    return event
+            message = await listener.receive()
+            if message is None:
+                raise StopAsyncIteration
+            if not listener.offers:
+                event = await self._foreign(message)
                 self.received += 1
-                self._delay = self._first_delay
-                self.trouble = None
-                return await self._accept(message)
-        await self.close()  # a connection may have been made while another task closed this
-        raise StopAsyncIteration
+                return event
+            text = message if isinstance(message, str) else message.decode(errors="replace")
+            lines.extend(line for line in text.split("\n") if line)
 
     async def close(self) -> None:
         """End the connection and the iteration; harmless if called again."""
-        self._closing.set()
-        open_socket, self._socket = self._socket, None
-        if open_socket is not None:
-            # The server's answer stands behind messages that nobody has read yet: read them.
-            closing = asyncio.ensure_future(open_socket.close())
-            with contextlib.suppress(ConnectionClosed, ConcurrencyError):
-                while True:
-                    await open_socket.recv()
-            await closing
+        self._lines.clear()
+        await self._listener.close()
 
-    def _read(self, message: str | bytes) -> T:
-        """Turn a message into what the caller asked for; `RequestError` if it cannot be one."""
-        raise NotImplementedError
-
-    async def _accept(self, message: str | bytes) -> T:
+    async def _foreign(self, message: str | bytes) -> T:
+        """Read a message of a server that knows nothing of numbers and lines."""
         try:
             return self._read(message)
         except RequestError as error:
             await self.close()
             raise RequestError(f"{self.url} does not send events: {error}") from None
 
-    async def _open(self) -> None:
-        loop = asyncio.get_running_loop()
-        if (wait := self._not_before - loop.time()) > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), wait)
-                return
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else None
-        self._socket = await dial(
-            self.url,
-            additional_headers=headers,
-            compression=None,  # deflating short texts costs both sides more than it saves
-            proxy=None if _is_local(self.url) else True,
-            open_timeout=OPEN_TIMEOUT,
-            close_timeout=1.0,
-        )
-        self.reconnects += self._connections > 0
-        self._connections += 1
+    def _take(self, line: str) -> T | None:
+        """Return what a line holds; None for what was taken before, or is no event."""
+        position = self._listener.position
+        found = _NUMBER.search(line, max(0, len(line) - 40))
+        if found is None:
+            if (note := _MISSED.match(line)) is None:
+                raise RequestError(f"an event without {EVENT_NUMBER.name!r} came: {line[:80]}")
+            position.skip(int(note[1]))
+            return None
+        if not position.take(int(found[1])):
+            return None
+        return self._read(line if self._numbered else f"{line[: found.start()]}}}")
 
-    def _postpone(self, reason: str) -> None:
-        """Note why there is no connection and let the next attempt wait."""
-        first = self.trouble is None
-        wait = self._delay * random.uniform(0.7, 1.0)  # noqa: S311, so that many clients do not come at once
-        self._delay = min(self._delay * _GROWTH, self._max_delay)
-        self._not_before = asyncio.get_running_loop().time() + wait
-        self.trouble = f"{self.url} {reason}; trying again in {wait:.1f} s"
-        if self._on_trouble is not None:
-            self._on_trouble(self.trouble)
-        else:
-            logger.log(logging.WARNING if first else logging.INFO, "%s", self.trouble)
+    def _read(self, text: str | bytes) -> T:
+        """Turn the text of an event into what the caller asked for; `RequestError` if it cannot be one."""
+        raise NotImplementedError
 
 
-class Messages(_Listener[str | bytes]):
-    """The message texts of a stream as they came; parameters and attributes are those of `connect`."""
+class Messages(_Events[str | bytes]):
+    """The texts of the events as they came; parameters and attributes are those of `connect`.
 
-    def _read(self, message: str | bytes) -> str | bytes:
-        return message
+    Without `numbered`, a text is what a server sends that was not asked for numbers.
+    """
+
+    def _read(self, text: str | bytes) -> str | bytes:
+        return text
 
 
-class connect(_Listener[dict[str, Any]]):  # noqa: N801, spelled in lower case because it is used as a verb
-    """Listen to the events of a stream.
+class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case because it is used as a verb
+    """Listen to the events of a stream, each once and in order.
 
     An asynchronous context manager and iterator of dicts. It connects when the first event is asked for,
-    reconnects for ever with a growing delay, and ends when closed.
+    connects again for ever with a growing delay, and ends when closed. After a break it asks for the event
+    that comes next, so that nothing is lost or given twice, even if the server was killed and started again
+    on the same timeline. A server that numbers nothing (another program, an older version) is listened to
+    from the moment of each connection on.
 
     Parameters
     ----------
     url : str
         `ws://host:port/ws`, or the server's `http://host:port`.
+    start : int, str or datetime, optional
+        The first event: its number, `"earliest"`, `"latest"` (the next one that happens, as by default), or
+        the first one after a moment (RFC 3339, or a datetime; without a zone it is UTC).
+    numbered : bool, default=False
+        Whether each event has its number as the last key, `event_number`.
+    columns : str or iterable of str, optional
+        `"all"`, or the keys wanted, in order; the published event by default.
+    where : mapping or iterable of str, optional
+        Only such events: for each column the value or the list of values it may have (None: missing), or
+        texts `COLUMN:VALUE`. Numbers stay as they are.
+    lag : {"wait", "skip"}, optional
+        What comes next if this reader falls behind: what happened meanwhile (as by default), or the newest
+        event; what was left out is counted in `missed`.
     token : str, optional
         What a server off this machine demands.
     first_delay, max_delay : float, default=0.25 and 10.0
         Seconds before the first new attempt, and at most. The delay grows with each attempt, is shortened at
-        random by up to 30 %, and starts anew only after a received event.
+        random by up to 30 %, and starts anew only after a received message.
+    silence : float, default=10.0
+        Seconds after which a server from which nothing comes, not even an answer to a ping, is given up and
+        dialled again.
     on_trouble : callable, optional
-        Called with one sentence at each failed attempt or lost connection, in place of a logged warning.
+        Called with one sentence at each failed attempt, lost connection or restarted stream, in place of a
+        logged warning.
 
     Attributes
     ----------
@@ -250,15 +248,27 @@ class connect(_Listener[dict[str, Any]]):  # noqa: N801, spelled in lower case b
     connected : bool
         Whether a connection is open now.
     received, reconnects : int
-        Events received, and connections made after the first one.
+        Events given, and connections made after the first one.
+    restarts : int
+        How often another stream stood in the place of the one that was read (the server was started again
+        without its timeline): then it begins again, with `start`.
+    missed : int
+        Events that the server left out.
+    next_number : int or None
+        Number of the event that comes next, or of a later one with `where`: what to give as `start` to go on
+        in another process. None if the server numbers nothing.
+    stream_id : str or None
+        Identity of the stream.
+    silent_for : float
+        Seconds since anything came from the server, be it the answer to a ping.
     trouble : str or None
-        Why there is no connection, in one sentence; None after a received event.
+        What is wrong, in one sentence; None after a received message.
 
     Raises
     ------
     RequestError
-        At once for an impossible address; while iterating if the server refuses for good (in its own words),
-        or sends what is not an event.
+        At once for an impossible address or parameter; while iterating if the server refuses for good (in
+        its own words), does not know what was asked for, or sends what is not an event.
 
     Examples
     --------
@@ -271,102 +281,5 @@ class connect(_Listener[dict[str, Any]]):  # noqa: N801, spelled in lower case b
     ...                 return cities
     """
 
-    def _read(self, message: str | bytes) -> dict[str, Any]:
-        return parse(message)
-
-
-def is_final(error: Exception) -> bool:
-    """Tell whether trying again is useless."""
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        return status < 500 and status not in _TRANSIENT_STATUS
-    if isinstance(error, ConnectionClosed):
-        return _close_frame(error)[0] in _FINAL_CLOSE
-    if isinstance(error, InvalidMessage):
-        return not isinstance(error.__cause__, EOFError)  # hung up without an answer: perhaps it is starting
-    return isinstance(error, InvalidHandshake | ssl.SSLCertVerificationError)
-
-
-def explain(error: Exception) -> str:
-    """Say what happened, as the end of a sentence that begins with the address."""
-    if isinstance(error, InvalidStatus):
-        return f"refuses: {_detail(error)}"
-    if isinstance(error, ConnectionClosed):
-        code, reason = _close_frame(error)
-        if code == _POLICY_VIOLATION:
-            return f"refuses: {reason or 'policy violation'}"
-        return f"closed the connection ({code}{': ' + reason if reason else ''})"
-    if isinstance(error, InvalidHandshake):
-        return "does not answer as a WebSocket server does"
-    if isinstance(error, TimeoutError):
-        return f"does not answer within {OPEN_TIMEOUT:.0f} s"
-    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
-        return "cannot be reached: nothing listens there"
-    if isinstance(error, socket.gaierror):
-        return "cannot be reached: the host name is not known"
-    return f"cannot be reached: {error}"
-
-
-def _close_frame(error: ConnectionClosed) -> tuple[int, str]:
-    """Return code and reason of the close frame, whoever sent it first; 1006 stands for none."""
-    frame = error.sent if error.rcvd_then_sent is False else error.rcvd or error.sent
-    return (frame.code, frame.reason) if frame is not None else (1006, "")
-
-
-def _detail(error: InvalidStatus) -> str:
-    """Return the server's own sentence if its answer holds one."""
-    status, body = error.response.status_code, error.response.body or b""
-    try:
-        detail = json.loads(body)["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = None
-    return detail if isinstance(detail, str) else f"HTTP {status} {error.response.reason_phrase}".rstrip()
-
-
-def fetch_schema(url: str, *, token: str | None = None) -> Schema | None:
-    """Ask a server for the schema of its events; blocks.
-
-    Parameters
-    ----------
-    url : str
-        Any address that `connect` takes.
-    token : str, optional
-        What a server off this machine demands.
-
-    Returns
-    -------
-    Schema or None
-        None if the server does not publish one.
-
-    Raises
-    ------
-    OSError
-        The server cannot be reached at the moment.
-    RequestError
-        What it publishes is not the schema of an event.
-    """
-    parts = urlsplit(websocket_url(url))
-    scheme = {"ws": "http", "wss": "https"}[parts.scheme]
-    path = parts.path.rpartition("/")[0] + "/schema"
-    request = urllib.request.Request(  # noqa: S310, the scheme is one of two
-        urlunsplit((scheme, parts.netloc, path, parts.query, "")),
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-    )
-    # A proxy would look for loopback on its own machine.
-    opener = urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * _is_local(url))
-    try:
-        with opener.open(request, timeout=OPEN_TIMEOUT) as answer:
-            body = answer.read()
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code >= 500:
-            raise
-        return None
-    try:
-        return Schema.from_json_schema(json.loads(body))
-    except ValueError as error:
-        raise RequestError(f"the schema at {request.full_url} cannot be used: {error}") from error
-
-
-def _is_local(url: str) -> bool:
-    return is_loopback(urlsplit(websocket_url(url)).hostname or "")
+    def _read(self, text: str | bytes) -> dict[str, Any]:
+        return parse(text)

@@ -1,20 +1,18 @@
 """Events as JSON texts: columns to one compact object per event, and texts back to columns.
 
-Pure functions over Arrow record batches. A batch is encoded column by column and the pieces of all rows
-are joined in one pass, so that no event is ever a Python object on its way out.
+Pure functions over Arrow record batches.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logistream.errors import DataError, RequestError
+from logistream.encoding import Encoder
+from logistream.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,18 +20,6 @@ if TYPE_CHECKING:
     from logistream.schema import Column, Kind, Schema
 
 __all__ = ["decode", "encode", "from_events", "parse"]
-
-ROWS_AT_ONCE = 16_384
-"""Rows joined in one pass: far below the 2 GB that an Arrow text array can hold."""
-
-_MINUTE = 60_000_000  # microseconds
-_TWO_DIGITS = pa.array([f"{second:02d}." for second in range(60)])
-_THREE_DIGITS = pa.array([f"{part:03d}" for part in range(1000)])
-_COARSE = frozenset("aAbBdDeFhHIjmMpRuUVwWyY%")
-"""strftime directives that do not change within a minute."""
-
-
-# Columns to texts
 
 
 def encode(batch: pa.RecordBatch, schema: Schema) -> list[bytes]:
@@ -65,138 +51,7 @@ def encode(batch: pa.RecordBatch, schema: Schema) -> list[bytes]:
     >>> encode(pa.record_batch({"Market": ["LATAM"], "Sales": [12.5]}), pair)
     [b'{"Market":"LATAM","Sales":12.5}']
     """
-    if absent := [name for name in schema.names if name not in batch.schema.names]:
-        raise DataError(f"cannot encode events: the batch lacks {', '.join(map(repr, absent))}")
-    if not len(schema):
-        return [b"{}"] * batch.num_rows
-    texts: list[bytes] = []
-    for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-        part = batch.slice(start, ROWS_AT_ONCE)
-        pieces: list[pa.Array | pa.Scalar] = []
-        for position, column in enumerate(schema):
-            key = json.dumps(column.name, ensure_ascii=False)
-            pieces.append(pa.scalar(f"{',' if position else '{'}{key}:"))
-            pieces.extend(_value_pieces(part.column(column.name), column))
-        texts.extend(_join(*pieces, pa.scalar("}")).cast(pa.binary()).to_pylist())
-    return texts
-
-
-def _value_pieces(values: pa.Array, column: Column) -> Sequence[pa.Array | pa.Scalar]:
-    """Return arrays and scalars whose concatenation, row by row, is the JSON text of each value."""
-    if column.kind == "number":
-        values = _without_nan(values, column)
-    elif pa.types.is_dictionary(values.type) and values.dictionary.null_count:
-        values = values.dictionary_decode()  # a missing value in the dictionary is not counted in the array
-    if values.null_count and not column.nullable:
-        raise DataError(
-            f"cannot encode events: column {column.name!r} has {values.null_count} missing values, "
-            f"but its schema allows none"
-        )
-    pieces = _WRITERS[column.kind](values, column)
-    if values.null_count:
-        return [pc.fill_null(_join(*pieces), "null")]
-    return pieces
-
-
-def _join(*pieces: pa.Array | pa.Scalar) -> pa.Array:
-    """Concatenate texts row by row; a row with a missing piece is missing."""
-    return pieces[0] if len(pieces) == 1 else pc.binary_join_element_wise(*pieces, "")
-
-
-def _without_nan(values: pa.Array, column: Column) -> pa.Array:
-    """Make NaN missing, refuse infinities."""
-    values = values.cast(pa.float64())
-    floats = values.to_numpy(zero_copy_only=False)  # missing values are NaN here
-    if np.isfinite(floats).all():
-        return values
-    if np.isinf(floats).any():
-        raise DataError(f"cannot encode events: column {column.name!r} holds an infinite number")
-    return pa.array(floats, mask=np.isnan(floats))
-
-
-def _write_category(values: pa.Array, column: Column) -> Sequence[pa.Array]:  # noqa: ARG001
-    if not pa.types.is_dictionary(values.type):
-        return [_quote(values.cast(pa.string()))]
-    texts, codes = values.dictionary.cast(pa.string()), values.indices
-    # A model's dictionary may be far longer than a batch: quote whichever is shorter.
-    return [_quote(texts).take(codes) if len(texts) <= len(codes) else _quote(texts.take(codes))]
-
-
-def _quote(texts: pa.Array) -> pa.Array:
-    """Return texts as JSON strings."""
-    data = texts.buffers()[2]
-    if data is not None:
-        octets = np.frombuffer(data, np.uint8)
-        if ((octets < 0x20) | (octets == ord('"')) | (octets == ord("\\"))).any():
-            return pa.array(
-                [
-                    None if text is None else json.dumps(text, ensure_ascii=False)
-                    for text in texts.to_pylist()
-                ],
-                pa.string(),
-            )
-    return pc.binary_join_element_wise('"', texts, '"', "")
-
-
-def _write_boolean(values: pa.Array, column: Column) -> Sequence[pa.Array]:  # noqa: ARG001
-    return [pc.if_else(values, "true", "false")]
-
-
-def _write_integer(values: pa.Array, column: Column) -> Sequence[pa.Array]:  # noqa: ARG001
-    return [values.cast(pa.string())]
-
-
-def _write_number(values: pa.Array, column: Column) -> Sequence[pa.Array]:  # noqa: ARG001
-    # Arrow writes the shortest digits that read back exactly, as Python does, but 12.0 as "12", which a
-    # parser takes for an integer, and loses the sign of -0.0. Those, and very small and very large ones,
-    # whose exponents differ between versions of Arrow, are written by Python.
-    texts = values.cast(pa.string())
-    floats = np.nan_to_num(values.to_numpy(zero_copy_only=False), nan=0.5)
-    size = np.abs(floats)
-    odd = (floats == np.trunc(floats)) | (size < 1e-4) | (size >= 1e6)
-    if odd.any():
-        texts = pc.replace_with_mask(texts, odd, pa.array([repr(x) for x in floats[odd].tolist()]))
-    return [texts]
-
-
-def _write_timestamp(values: pa.Array, column: Column) -> Sequence[pa.Array | pa.Scalar]:
-    # strftime is slow, so it sees each minute (or, for a rare pattern, each second) only once.
-    micros = values.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    if column.text_format is None:
-        within = pc.subtract(micros, _floor(micros, _MINUTE)).cast(pa.int32())
-        seconds = pc.divide(within, 1_000_000)
-        fraction = pc.subtract(within, pc.multiply(seconds, 1_000_000))
-        thousands = pc.divide(fraction, 1000)
-        return [
-            _strftime(micros, _MINUTE, '"%Y-%m-%dT%H:%M:'),
-            _TWO_DIGITS.take(seconds),
-            _THREE_DIGITS.take(thousands),
-            _THREE_DIGITS.take(pc.subtract(fraction, pc.multiply(thousands, 1000))),
-            pa.scalar('Z"'),
-        ]
-    directives = set(re.findall(r"%(.)", column.text_format))
-    return [_quote(_strftime(micros, _MINUTE if directives <= _COARSE else 1_000_000, column.text_format))]
-
-
-def _floor(micros: pa.Array, step: int) -> pa.Array:
-    """Round down to a multiple of `step`; Arrow divides towards zero, so instants before 1970 need care."""
-    down = pc.multiply(pc.divide(micros, step), step)
-    return pc.if_else(pc.greater(down, micros), pc.subtract(down, step), down)
-
-
-def _strftime(micros: pa.Array, step: int, pattern: str) -> pa.Array:
-    distinct = _floor(micros, step).dictionary_encode()
-    instants = pc.divide(distinct.dictionary, 1_000_000).cast(pa.timestamp("s", tz="UTC"))
-    return pc.strftime(instants, pattern).take(distinct.indices)
-
-
-_WRITERS: Mapping[Kind, Callable[[pa.Array, Column], Sequence[pa.Array | pa.Scalar]]] = {
-    "category": _write_category,
-    "boolean": _write_boolean,
-    "integer": _write_integer,
-    "number": _write_number,
-    "timestamp": _write_timestamp,
-}
+    return Encoder(schema).texts(batch)
 
 
 # Texts to columns

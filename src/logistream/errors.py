@@ -4,6 +4,7 @@ LogistreamError
 ├── DataError (ValueError): a file or frame is not what was expected
 ├── ModelError (ValueError): a model file is damaged, foreign or from the future
 ├── RequestError (ValueError): a parameter that a caller sent is not allowed
+│   └── NotYetError: an event was asked for that has not happened
 ├── StreamError (RuntimeError): the stream cannot do that in its present state
 ├── PortInUseError (OSError): another program listens on the port
 └── MissingPackageError (ImportError): a part of this package needs one that is not installed
@@ -16,6 +17,7 @@ __all__ = [
     "LogistreamError",
     "MissingPackageError",
     "ModelError",
+    "NotYetError",
     "PortInUseError",
     "RequestError",
     "StreamError",
@@ -36,6 +38,18 @@ class ModelError(LogistreamError, ValueError):
 
 class RequestError(LogistreamError, ValueError):
     """A value that a caller gave is not allowed; the text names the value and what is."""
+
+
+class NotYetError(RequestError):
+    """An event was asked for that has not happened yet."""
+
+    def __init__(self, number: int, newest: int) -> None:
+        self.number, self.newest = number, newest
+        super().__init__(
+            f"event {number} has not happened yet: the newest is {newest}"
+            if newest >= 0
+            else f"event {number} has not happened yet: none has"
+        )
 
 
 class StreamError(LogistreamError, RuntimeError):

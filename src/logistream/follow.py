@@ -1,6 +1,7 @@
-"""A background consumer: a thread with its own loop that hands the messages of a stream to a sink.
+"""A background consumer: a thread with its own loop that hands the events of a stream to a sink.
 
-The thread makes it independent of the caller's loop and cells: a busy notebook does not stall it.
+The thread makes it independent of the caller's loop and cells: a busy notebook does not stall it. A server of
+this package is asked for record batches, which no event leaves as a Python object; any other one sends texts.
 """
 
 from __future__ import annotations
@@ -12,25 +13,34 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol, Self
 
-from logistream.client import Messages, fetch_schema
+from logistream.batches import read_batch, schema_of
+from logistream.errors import RequestError
+from logistream.listener import Listener
+from logistream.publication import ask_schema
 from logistream.schema import EVENT
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from logistream.schema import Schema
+    from logistream.subscription import Subscription
 
 __all__ = ["Follower", "Sink"]
 
 logger = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.02
-"""Messages that come within this time are handed over together, which costs a fast stream far less."""
+"""Texts that come within this time are handed over together, which costs a fast stream far less."""
 
 GATHER_MESSAGES = 2000
-"""No more messages than this are handed over together."""
+"""No more texts than this are handed over together."""
+
+STOP_SECONDS = 1.0
+"""How long `Follower.stop` waits for the thread; only the look-up of a host name may hold it longer."""
 
 
 class Sink(Protocol):
-    """What takes the messages; `RollingFrame` is one."""
+    """What takes the events; `RollingFrame` is one."""
 
     @property
     def knows_columns(self) -> bool:
@@ -39,53 +49,67 @@ class Sink(Protocol):
     def learn(self, schema: Schema) -> None:
         """Take note of the schema of what will come."""
 
-    def append(self, events: list[str | bytes]) -> None:
-        """Take messages."""
+    def append(self, events: pa.RecordBatch | list[str | bytes]) -> None:
+        """Take events."""
 
 
 class Follower:
     """Feeds a sink from a stream until stopped, refused for good, or the sink is gone.
 
     A context manager that stops at the end. The sink is held weakly: a frame that nobody holds any more is
-    not fed for ever.
+    not fed for ever. After a break it asks for the event that comes next, so that the sink gets every event
+    once, if the server numbers its events.
 
     Parameters
     ----------
-    url : str
-        Any address that `connect` takes.
+    subscription : Subscription
+        What is asked for.
     sink : Sink
-        Takes the messages, on the follower's thread.
+        Takes the events, on the follower's thread.
     token : str, optional
         What a server off this machine demands.
-    first_delay, max_delay : float
+    first_delay, max_delay, silence : float
         As in `connect`.
 
     Attributes
     ----------
     error : Exception or None
         What ended it, if it was not stopped.
+    received : int
+        Events handed to the sink so far.
     """
 
     def __init__(
         self,
-        url: str,
+        subscription: Subscription,
         sink: Sink,
         *,
         token: str | None = None,
         first_delay: float = 0.25,
         max_delay: float = 10.0,
+        silence: float = 10.0,
     ) -> None:
+        self._subscription = subscription
         # Trouble is shown by `trouble` and repr: what a thread prints lands in some unrelated cell.
-        self._messages = Messages(
-            url, token=token, first_delay=first_delay, max_delay=max_delay, on_trouble=logger.debug
+        self._listener = Listener(
+            subscription,
+            "arrow",
+            numbered=subscription.numbered or subscription.filtered,
+            token=token,
+            first_delay=first_delay,
+            max_delay=max_delay,
+            silence=silence,
+            on_trouble=logger.debug,
         )
         self._token = token
         self._sink = weakref.ref(sink)
+        self._texts: list[str | bytes] = []  # received, and not handed over yet
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"logistream follower {self.url}", daemon=True)
         self.error: Exception | None = None
+        self.received = 0
         weakref.finalize(sink, self._ask_to_stop)
 
     def __repr__(self) -> str:
@@ -100,27 +124,47 @@ class Follower:
     @property
     def url(self) -> str:
         """The address of the socket."""
-        return self._messages.url
-
-    @property
-    def received(self) -> int:
-        """Messages received so far."""
-        return self._messages.received
+        return self._subscription.url
 
     @property
     def reconnects(self) -> int:
         """Connections made after the first one."""
-        return self._messages.reconnects
+        return self._listener.reconnects
+
+    @property
+    def restarts(self) -> int:
+        """How often another stream stood in the place of the one that was followed."""
+        return self._listener.position.restarts
+
+    @property
+    def missed(self) -> int:
+        """Events that the server left out."""
+        return self._listener.position.missed
+
+    @property
+    def next_number(self) -> int | None:
+        """Number of the event that comes next; None if the server does not number its events."""
+        return self._listener.position.next_number
+
+    @property
+    def stream_id(self) -> str | None:
+        """Identity of the stream; None if the server gives none."""
+        return self._listener.position.stream_id
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since anything came from the server, be it the answer to a ping."""
+        return self._listener.silent_for
 
     @property
     def connected(self) -> bool:
         """Whether a connection is open now."""
-        return self._messages.connected
+        return self._listener.connected
 
     @property
     def trouble(self) -> str | None:
-        """Why there is no connection, in one sentence; None after a received message."""
-        return self._messages.trouble
+        """What is wrong, in one sentence; None after a received message."""
+        return self._listener.trouble
 
     @property
     def running(self) -> bool:
@@ -133,10 +177,10 @@ class Follower:
         return self
 
     def stop(self) -> None:
-        """End the connection and the thread; harmless if called again."""
+        """End the connection and the thread, within about a second; harmless if called again."""
         self._ask_to_stop()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -155,8 +199,12 @@ class Follower:
     def _run(self) -> None:
         try:
             # asyncio.run may have been replaced (nest-asyncio does), and would leave a thread behind.
-            with contextlib.suppress(asyncio.CancelledError), asyncio.Runner() as runner:
-                runner.run(self._feed())
+            with asyncio.Runner() as runner:
+                try:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        runner.run(self._feed())
+                finally:
+                    runner.run(self._listener.close())  # which a stop must not interrupt
         except Exception as error:  # noqa: BLE001, a thread has no caller: kept for the owner to see
             self.error = error
 
@@ -165,19 +213,59 @@ class Follower:
         assert task is not None  # noqa: S101, for the type checker
         with self._lock:
             self._task, self._loop = task, asyncio.get_running_loop()
-        pending: list[str | bytes] = []
-        async with self._messages as messages:
-            while not self._stopping:
-                try:
-                    pending.append(await anext(messages))
-                    await self._settle_columns()
-                    async with asyncio.timeout(GATHER_SECONDS):
-                        while len(pending) < GATHER_MESSAGES:
-                            pending.append(await anext(messages))
-                except TimeoutError:
-                    pass
-                finally:  # what came before a refusal or a stop is not lost
-                    pending = self._hand_over(pending)
+            if self._stopping:  # nobody could cancel this yet
+                return
+        listener = self._listener
+        message = await listener.receive()
+        while message is not None and not self._stopping:
+            if listener.offers:
+                await self._take_batch(message)
+                message = await listener.receive()
+            else:
+                message = await self._gather(message)
+
+    async def _take_batch(self, message: str | bytes) -> None:
+        """Hand over the events of an Arrow message."""
+        subscription = self._subscription
+        try:
+            rows = read_batch(message).fresh(
+                self._listener.position, filtered=subscription.filtered, numbered=subscription.numbered
+            )
+        except RequestError as error:
+            raise RequestError(f"{self.url} does not send events: {error}") from None
+        published: Schema | None = None
+        try:
+            if rows.num_rows and (sink := self._sink()) is not None and not sink.knows_columns:
+                del sink  # not held while waiting
+                published = await ask_schema(self.url, token=self._token)
+        except (OSError, RequestError) as error:  # names and types are known without it
+            logger.debug("no meanings of the columns of %s: %s", self.url, error)
+        finally:  # what came before a stop is not lost
+            if (sink := self._sink()) is None:
+                self._stopping = True
+            elif rows.num_rows:
+                if not sink.knows_columns:
+                    sink.learn(schema_of(rows.schema, published))
+                self.received += rows.num_rows
+                sink.append(rows)
+
+    async def _gather(self, message: str | bytes) -> str | bytes | None:
+        """Hand over a text and those that come soon after it; return the message that comes then."""
+        listener, texts = self._listener, self._texts
+        texts.append(message)
+        try:
+            await self._settle_columns()
+            async with asyncio.timeout(GATHER_SECONDS):
+                while len(texts) < GATHER_MESSAGES:
+                    following = await listener.receive()
+                    if following is None or listener.offers:
+                        return following
+                    texts.append(following)
+        except TimeoutError:
+            pass
+        finally:  # what came before a refusal or a stop is not lost
+            self._hand_over()
+        return await listener.receive()
 
     async def _settle_columns(self) -> None:
         """Tell the sink the server's schema, unless it has one or the server cannot be asked just now."""
@@ -186,7 +274,7 @@ class Follower:
             return
         del sink  # not held while waiting
         try:
-            schema = await asyncio.to_thread(fetch_schema, self.url, token=self._token)
+            schema = await ask_schema(self.url, token=self._token)
         except OSError as error:  # the next message will find the server back
             logger.debug("no schema from %s yet: %s", self.url, error)
             return
@@ -194,13 +282,12 @@ class Follower:
         if sink is not None:
             sink.learn(schema or EVENT)
 
-    def _hand_over(self, messages: list[str | bytes]) -> list[str | bytes]:
-        """Give the sink what it can take, return what must wait."""
+    def _hand_over(self) -> None:
+        """Give the sink the texts, unless it does not know their columns yet."""
         sink = self._sink()
         if sink is None:
             self._stopping = True
-        elif not sink.knows_columns:
-            return messages
-        elif messages:
-            sink.append(messages)
-        return []
+        elif self._texts and sink.knows_columns:
+            texts, self._texts = self._texts, []
+            self.received += len(texts)
+            sink.append(texts)

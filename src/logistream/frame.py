@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from logistream.codec import decode, from_events, parse
-from logistream.errors import DataError, RequestError, StreamError
+from logistream.conversion import to_batches, to_pandas
+from logistream.errors import RequestError, StreamError
 from logistream.follow import Follower
-from logistream.schema import EVENT, EVENT_TIME, Column, Schema
-from logistream.window import NO_TIME, Cut, Window
+from logistream.schema import EVENT, EVENT_TIME
+from logistream.subscription import Subscription
+from logistream.window import NO_TIME, Window
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Iterable
 
-__all__ = ["Events", "RollingFrame"]
+    from logistream.conversion import Events
+    from logistream.reading import Lag
+    from logistream.schema import Schema
+    from logistream.subscription import Columns, Start, Where
+
+__all__ = ["RollingFrame"]
 
 RATE_SECONDS = 5.0
 """How far back `RollingFrame.rate` looks."""
-
-Events: TypeAlias = "pa.RecordBatch | pa.Table | pd.DataFrame | Iterable[Mapping[str, Any] | str | bytes]"
-"""What can be appended: columns, or events as dicts or JSON texts."""
 
 
 class RollingFrame:
@@ -45,6 +45,7 @@ class RollingFrame:
 
     Examples
     --------
+    >>> from logistream.schema import Column, Schema
     >>> frame = RollingFrame(rows=2, window=None, schema=Schema((Column("Market", "category"),)))
     >>> frame.append([{"Market": "LATAM"}, {"Market": "Europe"}, '{"Market":"LATAM"}'])
     >>> frame.df["Market"].tolist()
@@ -66,7 +67,6 @@ class RollingFrame:
             None if window is None else str(window),
         )
         self._lock = threading.Condition()
-        self._chosen = schema
         self._store: Window | None = None if schema is None else self._new_store(schema)
         self._appended = 0
         self._ready: tuple[int, pd.DataFrame] | None = None
@@ -128,7 +128,7 @@ class RollingFrame:
             if self._ready is not None and self._ready[0] == version:
                 return self._ready[1].copy(deep=False)
             cut = None if self._store is None else self._store.cut()
-        made = _to_pandas(cut if cut is not None else Window(EVENT, None, None).cut())
+        made = to_pandas(cut if cut is not None else Window(EVENT, None, None).cut())
         with self._lock:
             if cut is not None:
                 self._ready = (version, made)
@@ -139,7 +139,7 @@ class RollingFrame:
         with self._lock:
             store = self._store if self._store is not None else Window(EVENT, None, None)
             cut = store.cut(None if store.ragged else max(0, count))
-        return _to_pandas(cut).tail(max(0, count))
+        return to_pandas(cut).tail(max(0, count))
 
     def since(self, position: int, columns: Iterable[str] | None = None) -> tuple[pd.DataFrame, int]:
         """Return what is new, for whoever keeps sums of their own instead of looking at the whole window.
@@ -162,7 +162,7 @@ class RollingFrame:
             store = self._store if self._store is not None else Window(EVENT, None, None)
             now = self._appended
             cut = store.cut(max(0, now - position))
-        return _to_pandas(cut, columns), now
+        return to_pandas(cut, columns), now
 
     @property
     def following(self) -> bool:
@@ -185,8 +185,9 @@ class RollingFrame:
         RequestError
             An event lacks a key or holds a value of another type.
         """
-        schema = self.schema
-        batches = _to_batches(events, schema)
+        store = self._store
+        schema = EVENT if store is None else store.schema
+        batches = to_batches(events, schema, schema.arrow if store is None else store.arrow)
         with self._lock:
             if self._store is None:
                 self._store = self._new_store(schema)
@@ -203,27 +204,67 @@ class RollingFrame:
             return self._lock.wait_for(lambda: self._appended >= events, timeout)
 
     def follow(
-        self, url: str, *, token: str | None = None, first_delay: float = 0.25, max_delay: float = 10.0
+        self,
+        url: str,
+        *,
+        start: Start | None = None,
+        columns: Columns | None = None,
+        where: Where | None = None,
+        numbered: bool = False,
+        lag: Lag | None = None,
+        token: str | None = None,
+        first_delay: float = 0.25,
+        max_delay: float = 10.0,
+        silence: float = 10.0,
     ) -> Follower:
-        """Append the events of a stream from now on, on a thread of its own.
+        """Append the events of a stream, each once, on a thread of its own.
 
-        Following the same address again replaces the first follower, so that a cell can be run twice.
+        After a break it goes on with the event that comes next, also when the server was killed and started
+        again on its timeline. The columns are those of the stream unless the frame has a schema. Following
+        the same address again replaces the first follower, so that a cell can be run twice.
 
         Parameters
         ----------
         url : str
             `ws://host:port/ws` or `http://host:port`.
+        start : int, str or datetime, optional
+            The first event: its number, `"earliest"` (fills the window at once with what the server has),
+            `"latest"` (the next one that happens, as by default), or the first one after a moment (RFC 3339,
+            or a datetime; without a zone it is UTC).
+        columns : str or iterable of str, optional
+            `"all"`, or those wanted, in order; the published event by default. A frame with a `window` needs
+            `event_time`.
+        where : mapping or iterable of str, optional
+            Only such events: for each column the value or the list of values it may have (None: missing), or
+            texts `COLUMN:VALUE`.
+        numbered : bool, default=False
+            Whether to add the column `event_number`.
+        lag : {"wait", "skip"}, optional
+            What comes next if the frame falls behind: what happened meanwhile (as by default), or the newest.
         token : str, optional
             What a server off this machine demands.
         first_delay, max_delay : float, default=0.25 and 10.0
             Seconds between attempts to connect, as in `connect`.
+        silence : float, default=10.0
+            Seconds after which a server that does not even answer pings is given up and dialled again.
 
         Returns
         -------
         Follower
-            With `.stop()`, `.received`, `.reconnects`, `.connected`, `.error`; also a context manager.
+            With `.stop()`, `.connected`, `.trouble`, `.error`, and the counters `.received`, `.reconnects`,
+            `.restarts`, `.missed`, `.next_number`, `.silent_for`; also a context manager.
+
+        Raises
+        ------
+        RequestError
+            For an impossible address or parameter. What the server refuses is found in `Follower.error`.
         """
-        follower = Follower(url, self, token=token, first_delay=first_delay, max_delay=max_delay)
+        subscription = Subscription.of(
+            url, start=start, numbered=numbered, columns=columns, where=where, lag=lag
+        )
+        follower = Follower(
+            subscription, self, token=token, first_delay=first_delay, max_delay=max_delay, silence=silence
+        )
         with self._lock:
             before, self._followers[follower.url] = self._followers.get(follower.url), follower
         if before is not None:
@@ -261,84 +302,3 @@ def _micros(window: str | pd.Timedelta | None) -> int | None:
     if not span > 0:  # NaT compares as False
         raise RequestError(f"window must be a time above 0 such as '5min' or '30s', or None; got {window!r}")
     return int(span)
-
-
-def _to_batches(events: Events, schema: Schema) -> list[pa.RecordBatch]:
-    """Return batches that have exactly the types of `schema`."""
-    if isinstance(events, pd.DataFrame):
-        known = [name for name in schema.names if name in events.columns]
-        events = pa.Table.from_pandas(events[known], preserve_index=False)
-    if isinstance(events, pa.Table):
-        return [_conform(batch, schema) for batch in events.to_batches()]
-    if isinstance(events, pa.RecordBatch):
-        return [_conform(events, schema)]
-    items: list[Any] = [events] if isinstance(events, str | bytes | Mapping) else list(events)
-    if all(isinstance(item, str | bytes) for item in items):
-        return [decode(items, schema)]
-    if not all(isinstance(item, str | bytes | Mapping) for item in items):
-        raise DataError(
-            "expected a record batch, a DataFrame, or an iterable of dicts or JSON texts to append; got "
-            + ", ".join(sorted({type(item).__name__ for item in items}))
-        )
-    return [from_events([parse(item) if isinstance(item, str | bytes) else item for item in items], schema)]
-
-
-def _conform(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
-    if absent := [name for name in schema.names if name not in batch.schema.names]:
-        raise DataError(f"cannot append: no column {', '.join(map(repr, absent))}")
-    arrays = [_conform_column(batch.column(column.name), column) for column in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
-
-
-def _conform_column(array: pa.Array, column: Column) -> pa.Array:
-    wanted = column.arrow_field.type
-    try:
-        if array.type != wanted and column.kind == "category":
-            if pa.types.is_dictionary(array.type):
-                array = array.dictionary_decode()
-            array = array.cast(pa.string()).dictionary_encode()
-        elif array.type != wanted:
-            # Arrow calls it unsafe to drop nanoseconds.
-            array = array.cast(wanted, safe=column.kind != "timestamp")
-    except pa.ArrowException as error:
-        raise DataError(
-            f"cannot append: column {column.name!r} should be {wanted}, got {array.type} ({error})"
-        ) from None
-    if array.null_count and not column.nullable:
-        raise DataError(f"cannot append: column {column.name!r} has {array.null_count} missing values")
-    return array
-
-
-def _to_pandas(cut: Cut, names: Iterable[str] | None = None) -> pd.DataFrame:
-    wanted = cut.schema.names if names is None else cut.schema.select(names).names
-    columns: dict[str, Any] = {}
-    for position, column in enumerate(cut.schema):
-        if column.name not in wanted and not (cut.ragged and column.name == EVENT_TIME.name):
-            continue
-        values, mask = cut.column(position)
-        if column.kind == "category":
-            texts, count = cut.texts[position]
-            columns[column.name] = _categorical(values, texts[:count])
-        elif column.kind == "timestamp":
-            columns[column.name] = pd.DatetimeIndex(values.view("M8[us]")).tz_localize("UTC")
-        elif mask is None:
-            columns[column.name] = values
-        elif column.kind == "integer":
-            columns[column.name] = pd.arrays.IntegerArray(values, mask)
-        else:
-            columns[column.name] = pd.arrays.BooleanArray(values, mask)
-    df = pd.DataFrame(columns, copy=False)
-    if cut.ragged:
-        fresh = df[EVENT_TIME.name] >= pd.Timestamp(cut.cutoff, unit="us", tz="UTC")
-        df = df[fresh].reset_index(drop=True)
-    return df if df.columns.tolist() == list(wanted) else df[list(wanted)]
-
-
-def _categorical(codes: NDArray[np.int32], texts: list[str]) -> pd.Categorical:
-    """Return codes as a categorical whose categories are sorted, as pandas users expect."""
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    rank = np.empty(len(texts) + 1, np.int32)
-    rank[order] = np.arange(len(texts), dtype=np.int32)
-    rank[-1] = -1  # where the code of a missing text, -1, points
-    dtype = pd.CategoricalDtype(pd.Index([texts[i] for i in order], dtype="str"))
-    return pd.Categorical.from_codes(rank[codes], dtype=dtype, validate=False)

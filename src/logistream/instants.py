@@ -1,7 +1,10 @@
-"""Instants as whole microseconds, and the parts of a calendar date."""
+"""Instants as whole microseconds, their texts, and the parts of a calendar date."""
 
 from __future__ import annotations
 
+import re
+import time
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +14,82 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["CALENDAR", "DAY", "micros"]
+__all__ = ["CALENDAR", "DAY", "micros", "parse_rfc3339", "rfc3339", "wall_clock"]
 
 DAY = 86_400_000_000
 """Microseconds of a day."""
+
+_EPOCH = datetime(1970, 1, 1)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_RFC3339 = re.compile(
+    r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[Tt ]"
+    r"(?P<hour>[01]\d|2[0-3]):(?P<minute>[0-5]\d):(?P<second>[0-5]\d|60)(?:\.(?P<fraction>\d+))?"
+    r"(?:[Zz]|(?P<sign>[+-])(?P<hours>[01]\d|2[0-3]):(?P<minutes>[0-5]\d))",
+    re.ASCII,
+)
+
+
+def wall_clock() -> int:
+    """Return the time in microseconds since the Unix epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+def rfc3339(moment: int) -> str:
+    """Return microseconds since the Unix epoch as RFC 3339 text in UTC with microseconds and `Z`.
+
+    Examples
+    --------
+    >>> rfc3339(1_000_000)
+    '1970-01-01T00:00:01.000000Z'
+    """
+    return (_EPOCH + timedelta(microseconds=moment)).isoformat(timespec="microseconds") + "Z"
+
+
+def parse_rfc3339(text: str) -> int:
+    """Return the instant that an RFC 3339 text names, in microseconds since the Unix epoch.
+
+    Computed with whole numbers: further digits are cut off, so that the instant is never later than the one
+    named. A leap second is the second after it, as in Unix time.
+
+    Parameters
+    ----------
+    text : str
+        As in RFC 3339, with any offset from UTC; a blank may stand for the `T`.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a text, or names a day or time of day that does not exist.
+
+    Examples
+    --------
+    >>> parse_rfc3339("1970-01-01T01:00:00.0000019+01:00")
+    1
+    """
+    match = _RFC3339.fullmatch(text)
+    instant = _seconds(match) if match else None
+    if match is None or instant is None:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise ValueError(f"expected an RFC 3339 time such as 2026-11-24T06:23:00.5Z, not {shown!r}")
+    fraction: str = match["fraction"] or ""
+    return instant * 1_000_000 + int(fraction[:6].ljust(6, "0"))
+
+
+def _seconds(match: re.Match[str]) -> int | None:
+    """Return the seconds from the Unix epoch to the instant of a match, None if there is no such instant."""
+    year = int(match["year"])
+    try:
+        # Python has no year 0; the calendar repeats every 400 years, which are 146,097 days.
+        day = date(year or 400, int(match["month"]), int(match["day"])).toordinal()
+    except ValueError:
+        return None
+    day -= _EPOCH_DAY + (0 if year else 146_097)
+    ahead = int(match["hours"] or 0) * 60 + int(match["minutes"] or 0)
+    minutes = day * 1440 + int(match["hour"]) * 60 + int(match["minute"])
+    minutes += ahead if match["sign"] == "-" else -ahead
+    if match["second"] == "60" and minutes % 1440 != 1439:
+        return None  # a leap second ends a day in UTC
+    return minutes * 60 + int(match["second"])
 
 
 def micros(values: pd.Series) -> np.ndarray:

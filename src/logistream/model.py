@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -24,9 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logistream.errors import ModelError, RequestError
+from logistream.files import replacing
 from logistream.schema import EVENT_TIME, Schema
 
 if TYPE_CHECKING:
+    import os
+
     import pandas as pd
     import pyarrow as pa
 
@@ -45,8 +46,8 @@ _SHIPPED = "dataco.model"
 class Emission:
     """How the code of a factor becomes the value of one column.
 
-    A category column takes entry `low[code]` of its categories. Any other column takes the value
-    `low[code]`, or, where `high` is given, one drawn evenly from `low[code]` to `high[code]`.
+    A category column takes an entry of its categories, any other column a value: number `low[code]`, or,
+    where `high` is given, one drawn evenly from `low[code]` to `high[code]`.
 
     Parameters
     ----------
@@ -290,6 +291,11 @@ class Model:
 
         return Description(self)
 
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of what is learned, in hexadecimal: models with the same one make the same events."""
+        return hashlib.sha256(json.dumps(_sums(_members(self))).encode()).hexdigest()
+
     def __repr__(self) -> str:
         return f"<Model {self.name!r}: {len(self.schema)} columns from {self.rows:,} rows>"
 
@@ -302,32 +308,13 @@ class Model:
             The file written: a zip archive of `manifest.json`, `model.json` and `arrays/*.npy`.
         """
         target = Path(path)
-        arrays: list[np.ndarray] = []
-        text = json.dumps(_dump(self, arrays), ensure_ascii=False, separators=(",", ":")).encode()
-        members = {"model.json": text}
-        members |= {f"arrays/{i}.npy": _npy(_smallest(array)) for i, array in enumerate(arrays)}
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
-        }
+        members = _members(self)
+        manifest = {"format": FORMAT, "version": VERSION, "sha256": _sums(members)}
         members = {"manifest.json": json.dumps(manifest, indent=1).encode(), **members}
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                    for name, data in members.items():
-                        # a fixed date, so that equal models are equal files
-                        archive.writestr(
-                            zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED
-                        )
-                file.flush()
-                os.fsync(file.fileno())
-            Path(scratch).chmod(0o644)
-            Path(scratch).replace(target)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
+        with replacing(target) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members.items():
+                # a fixed date, so that equal models are equal files
+                archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
         return target
 
 
@@ -402,6 +389,20 @@ def _read_members(archive: zipfile.ZipFile, source: Path) -> dict[str, bytes]:
         if hashlib.sha256(members[name]).hexdigest() != digest:
             raise ModelError(f"{source} is damaged: {name} does not match its checksum; get the file again")
     return members
+
+
+def _members(model: Model) -> dict[str, bytes]:
+    """Return what a model file holds, by name."""
+    arrays: list[np.ndarray] = []
+    text = json.dumps(_dump(model, arrays), ensure_ascii=False, separators=(",", ":")).encode()
+    return {
+        "model.json": text,
+        **{f"arrays/{i}.npy": _npy(_smallest(array)) for i, array in enumerate(arrays)},
+    }
+
+
+def _sums(members: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
 
 
 def _npy(array: np.ndarray) -> bytes:

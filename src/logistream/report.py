@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from logistream.files import replacing
+
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     import pandas as pd
@@ -170,19 +171,9 @@ class Report:
         Path
             The file written.
         """
-        target = Path(path)
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self._page())
-                file.flush()
-                os.fsync(file.fileno())
-            Path(scratch).chmod(0o644)
-            Path(scratch).replace(target)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
-        return target
+        with replacing(path) as scratch:
+            scratch.write_text(self._page(), encoding="utf-8")
+        return Path(path)
 
     def _page(self) -> str:
         title = f"Fidelity of {self.name}"

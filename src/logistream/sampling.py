@@ -23,7 +23,7 @@ import pyarrow as pa
 from logistream.errors import RequestError
 from logistream.instants import CALENDAR, DAY
 from logistream.kinds import as_fitted
-from logistream.schema import EVENT_TIME, Schema
+from logistream.schema import EVENT_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,8 @@ BLOCK = 4096
 
 _CACHED_BLOCKS = 8
 _PLACES = np.arange(BLOCK)
+_ELEVEN = np.uint64(11)
+_RANKS = np.arange(BLOCK, dtype=np.float64)
 _MANY = 64  # codes: a factor of so many is drawn evenly within a block
 _MOST_URNS = 2**18  # that fit beside uniform and place into 63 bits
 _STREAM_KEY = 0x4C4F474953545245  # "LOGISTRE": keeps our draws apart from other users of the same seed
@@ -51,6 +53,7 @@ class _Urns:
     start: np.ndarray  # (n_combinations,) first ball of the urn that the combination selects
     balls: np.ndarray  # (n_combinations,) number of balls in it
     ball: np.ndarray  # (all balls,) the code on each
+    even: bool  # whether it is drawn evenly within a block
 
     @classmethod
     def of(cls, factor: Factor) -> _Urns:
@@ -64,20 +67,30 @@ class _Urns:
             start=first[factor.urn_of].astype(np.int64),
             balls=per_urn[factor.urn_of].astype(np.float64),
             ball=np.repeat(factor.codes, factor.counts).astype(np.int32),
+            even=factor.size >= _MANY and len(factor.urn_of) <= _MOST_URNS,
         )
 
     def draw(self, uniform: np.ndarray, codes: dict[str, np.ndarray]) -> np.ndarray:
         """Return the code of each event, shape (BLOCK,), int32."""
-        combination = np.zeros(len(uniform), np.int64)
+        if len(self.start) == 1:
+            if self.even:
+                uniform = _stratified(uniform, None)
+            return np.asarray(self.ball[(uniform * self.balls[0]).astype(np.int64) + self.start[0]])
+        combination: np.ndarray | None = None
         for parent, group, stride in zip(self.factor.parents, self.factor.groups, self.strides, strict=True):
-            combination += group[codes[parent]] * stride
-        if self.factor.size >= _MANY and len(self.start) <= _MOST_URNS:
+            part = group.take(codes[parent]).astype(np.int64)
+            if stride != 1:
+                part *= stride
+            combination = part if combination is None else np.add(combination, part, out=combination)
+        assert combination is not None  # noqa: S101 - more than one urn
+        if self.even:
             uniform = _stratified(uniform, combination)
-        within = (uniform * self.balls[combination]).astype(np.int64)
-        return np.asarray(self.ball[self.start[combination] + within])
+        within = (uniform * self.balls.take(combination)).astype(np.int64)
+        within += self.start.take(combination)
+        return np.asarray(self.ball.take(within))
 
 
-def _stratified(uniform: np.ndarray, combination: np.ndarray) -> np.ndarray:
+def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarray:
     """Return uniforms that lie evenly among the events of the block that draw from the same urn.
 
     Independent draws from what a small sample has shown repeat its rare values: one that was seen once comes
@@ -87,16 +100,32 @@ def _stratified(uniform: np.ndarray, combination: np.ndarray) -> np.ndarray:
     """
     scaled = uniform * 2.0**33
     whole = scaled.astype(np.int64)
+    scaled -= whole
     # Urn, uniform and place in one number: no two are equal, so that every way of sorting gives the same.
-    ranked = np.sort((combination << 45) | (whole << 12) | _PLACES)
-    order, urn = ranked & (BLOCK - 1), ranked >> 45
-    first = np.flatnonzero(np.concatenate([[True], urn[1:] != urn[:-1]]))
-    size = np.diff(np.append(first, BLOCK))
-    rank = np.empty(BLOCK, np.int64)
-    rank[order] = _PLACES - np.repeat(first, size)
-    among = np.empty(BLOCK, np.int64)
-    among[order] = np.repeat(size, size)
-    return np.asarray((rank + (scaled - whole)) / among)
+    whole <<= 12
+    whole |= _PLACES
+    if combination is None:  # one urn
+        whole.sort()
+        whole &= BLOCK - 1
+        rank = np.empty(BLOCK)
+        rank[whole] = _RANKS
+        rank += scaled
+        rank *= 1 / BLOCK  # exact, a power of two
+        return rank
+    whole |= combination << 45
+    whole.sort()
+    order, urn = whole & (BLOCK - 1), whole >> 45
+    first = np.flatnonzero(urn[1:] != urn[:-1])
+    first += 1
+    edges = np.empty(len(first) + 2, np.int64)
+    edges[0], edges[1:-1], edges[-1] = 0, first, BLOCK
+    size = edges[1:] - edges[:-1]
+    rank, among = np.empty(BLOCK), np.empty(BLOCK)
+    rank[order] = _RANKS - edges[:-1].repeat(size)
+    among[order] = size.repeat(size)
+    rank += scaled
+    rank /= among
+    return rank
 
 
 class Draws(Protocol):
@@ -132,9 +161,16 @@ class Sampler:
         self.model = model
         self.seed = int(seed)
         self._urns: list[Draws] = [_Urns.of(factor) for factor in model.factors]
-        ranges = sum(e.high is not None for f in model.factors for e in f.emissions)
-        self._lanes = len(model.factors) + ranges + len(model.delays)
         self._dictionaries = {name: pa.array(texts, pa.string()) for name, texts in model.categories.items()}
+        # A model's codes, in the type that Arrow's dictionaries have.
+        self._indices = {
+            emission.column: emission.low.astype(np.int32)
+            for factor in model.factors
+            for emission in factor.emissions
+            if emission.column in self._dictionaries
+        }
+        self._schema = model.schema.arrow
+        self._fields = {column.name: column.arrow_field for column in model.schema}
         self._blocks: OrderedDict[int, tuple[pa.RecordBatch, list[np.ndarray]]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -205,32 +241,33 @@ class Sampler:
         bits = np.random.Philox(
             key=np.array([self.seed, _STREAM_KEY], np.uint64), counter=np.array([0, 0, 0, number], np.uint64)
         )
-        raw = bits.random_raw(self._lanes * BLOCK).reshape(self._lanes, BLOCK)
-        lanes = iter((raw >> np.uint64(11)) * 2.0**-53)
+
+        def lane() -> np.ndarray:
+            # One by one: arrays of this size stay in the processor's cache and in the allocator's hands.
+            return np.asarray((bits.random_raw(BLOCK) >> _ELEVEN) * 2.0**-53)
+
         codes: dict[str, np.ndarray] = {}
         columns: dict[str, pa.Array] = {}
         numbers: dict[str, np.ndarray] = {}
         for urns in self._urns:
             factor = urns.factor
-            code = codes[factor.name] = urns.draw(next(lanes), codes)
+            code = codes[factor.name] = urns.draw(lane(), codes)
             for emission in factor.emissions:
-                uniform = None if emission.high is None else next(lanes)
+                uniform = None if emission.high is None else lane()
                 self._emit(emission, code, uniform, columns, numbers)
         for formula in self.model.formulas:
             value = numbers[formula.column] = compute(formula, numbers)
-            if formula.column in self.model.schema:
-                columns[formula.column] = _finish(value, self.model.schema, formula.column, None)
+            if formula.column in self._fields:
+                columns[formula.column] = _finish(value, self._fields[formula.column], None)
         delays = []
         for delay in self.model.delays:
             service = columns[delay.service].indices.to_numpy()
             promised, late = numbers[delay.promised], numbers[delay.late] == 1
             low = np.where(late, np.maximum(delay.low[service], promised + 1), delay.low[service])
             high = np.where(late, delay.high[service], np.minimum(delay.high[service], promised))
-            delays.append(low + (next(lanes) * (high - low + 1)).astype(np.int64))
-        schema = self.model.schema
-        return pa.RecordBatch.from_arrays(
-            [columns[name] for name in schema.names], schema=schema.arrow
-        ), delays
+            delays.append(low + (lane() * (high - low + 1)).astype(np.int64))
+        arrays = [columns[name] for name in self._fields]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema), delays
 
     def _emit(
         self,
@@ -242,21 +279,25 @@ class Sampler:
     ) -> None:
         """Add the values of one column for these codes."""
         mask = None if emission.missing is None else emission.missing[code]
-        low = emission.low[code]
         name = emission.column
-        if name in self._dictionaries:
-            indices = pa.array(low.astype(np.int32), pa.int32(), mask=mask)
+        if name in self._dictionaries and uniform is None:
+            indices = pa.array(self._indices[name].take(code), pa.int32(), mask=mask)
             columns[name] = pa.DictionaryArray.from_arrays(indices, self._dictionaries[name])
             return
+        low = emission.low.take(code)
         if uniform is not None and emission.high is not None:
-            span = emission.high[code] - low
+            span = emission.high.take(code) - low
             if emission.quantum is None:
                 low = low + uniform * span
             else:
                 low = low + (uniform * (span + 1)).astype(np.int64)
+        if name in self._dictionaries:
+            indices = pa.array(low.astype(np.int32), pa.int32(), mask=mask)
+            columns[name] = pa.DictionaryArray.from_arrays(indices, self._dictionaries[name])
+            return
         value = numbers[name] = scaled(emission, low)
-        if name in self.model.schema:
-            columns[name] = _finish(value, self.model.schema, name, mask)
+        if name in self._fields:
+            columns[name] = _finish(value, self._fields[name], mask)
 
 
 def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:
@@ -264,7 +305,7 @@ def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:
     if emission.quantum is None:
         return multiples
     numerator, denominator = emission.quantum
-    whole = multiples * numerator
+    whole = multiples if numerator == 1 else multiples * numerator
     return np.asarray(whole if denominator == 1 else whole / denominator)
 
 
@@ -280,13 +321,11 @@ def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.asarray(np.round(value, formula.decimals) + 0.0)  # + 0.0: no negative zero
 
 
-def _finish(values: np.ndarray, schema: Schema, name: str, mask: np.ndarray | None) -> pa.Array:
+def _finish(values: np.ndarray, field: pa.Field, mask: np.ndarray | None) -> pa.Array:
     """Return values as an Arrow array of the column's type."""
-    field = schema[name].arrow_field
     if pa.types.is_timestamp(field.type):
-        return pa.array(values.astype(np.int64), pa.int64(), mask=mask).cast(field.type)
-    kinds = {"integer": np.int64, "boolean": np.bool_, "number": np.float64}
-    return pa.array(values.astype(kinds[schema[name].kind]), field.type, mask=mask)
+        return pa.array(values.astype(np.int64, copy=False), pa.int64(), mask=mask).view(field.type)
+    return pa.array(values.astype(field.type.to_pandas_dtype(), copy=False), field.type, mask=mask)
 
 
 def to_frame(model: Model, batch: pa.RecordBatch) -> pd.DataFrame:

@@ -12,32 +12,41 @@ import html
 import os
 import secrets
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from logistream.access import is_loopback
+from logistream.accesslog import log_to_stderr
 from logistream.app import create_app
+from logistream.arrivals import Arrivals
+from logistream.connection import FrameProtocol
 from logistream.errors import PortInUseError, RequestError, StreamError
+from logistream.gauges import Gauges
+from logistream.instants import wall_clock
+from logistream.interface import Limits
+from logistream.journal import open_journal
 from logistream.model import load_model
-from logistream.stream import Stream
+from logistream.stream import Stream, begin
+from logistream.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from uvicorn._types import ASGISendEvent
+    import pandas as pd
+    from fastapi import FastAPI
 
     from logistream.model import Model
-    from logistream.timeline import Timeline
+    from logistream.timeline import Entry
 
-__all__ = ["StreamServer"]
+__all__ = ["StreamServer", "listen"]
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
-_LARGEST_MESSAGE = 65_536  # bytes; readers have nothing to say
+_BACKLOG = 2048  # connections that wait to be accepted
 _SEND_BUFFER = 262_144  # bytes in the kernel for each reader: a slow one waits for events, not behind them
 _PONG_WITHIN = 60  # seconds; what is gone for good without a word is given up after that
 _GOODBYE = 0.5  # seconds for readers to take what was sent and leave
@@ -45,6 +54,15 @@ _GIVE_UP = 10  # seconds for everything else that ends with the server
 
 _running: set[StreamServer] = set()
 """The servers of this process that hold a port."""
+
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that computes in Python lets another one in, while a server runs.
+
+Each of the many calls into NumPy and Arrow that make a block of events gives up the interpreter and has to
+get it back. With Python's usual 5 ms, a cell that loops in pure Python held up the stream for many seconds.
+"""
+
+_usual_interval = sys.getswitchinterval()
 
 
 class StreamServer:
@@ -62,11 +80,23 @@ class StreamServer:
         Address or name to listen on. Anything but this machine itself demands a token.
     port : int
         0 takes a free one.
+    timeline : path or None
+        A file that keeps when events happen. A server that is started with it again goes on as if it had
+        never stopped, and servers that share it serve the same stream. None keeps it in memory.
+    history : str, Timedelta or None
+        How long before the start event 0 happened, such as `5min`, so that readers find a past. A timeline
+        file that is there already has its own.
+    arrivals : str
+        How events are spread over time: `even`, `poisson` (at random) or `bursts`, all at the same rate.
     allow_origins : iterable of str
         Origins of browser pages that may use the server, besides its own and those served by this machine:
         `https://example.org`, `null` for pages opened from a file, `*` for all.
     token : str or None
         Demanded of every caller; None makes one if the host is not this machine itself.
+    limits : Limits or None
+        How much may be asked of it; None for the usual limits.
+    access_log : bool
+        Whether every request is written to stderr, one JSON object a line.
 
     Raises
     ------
@@ -89,17 +119,31 @@ class StreamServer:
         seed: int = 0,
         host: str = "127.0.0.1",
         port: int = 8000,
+        timeline: str | os.PathLike[str] | None = None,
+        history: str | pd.Timedelta | None = None,
+        arrivals: str = "even",
         allow_origins: Iterable[str] = (),
         token: str | None = None,
+        limits: Limits | None = None,
+        access_log: bool = False,
     ) -> None:
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
             raise RequestError(f"port must be a whole number from 0 to 65535, not {port!r}")
         self.host = host
         self.token = secrets.token_urlsafe(24) if token is None and not is_loopback(host) else token
         self._asked_port = port
+        self._file = None if timeline is None else os.fspath(timeline)
+        self._history = _micros(history)
+        self._arrivals = Arrivals(arrivals, seed)  # type: ignore[arg-type] # checks it
         self._allow_origins = tuple(allow_origins)
-        self._stream = Stream(model or load_model(), seed=seed, rate=rate)
-        self._app = create_app(self._stream, allow_origins=self._allow_origins, token=self.token)
+        self._limits = limits or Limits()
+        self._shared: Gauges | None = None  # of processes that serve on one port
+        if access_log:
+            log_to_stderr()
+        self._gauges = Gauges()
+        first = begin(wall_clock(), rate=rate, history=self._history)
+        self._stream = Stream(model or load_model(), Timeline([first], self._arrivals), seed=seed)
+        self._new_app()  # complains of what it cannot use
         self._lock = threading.RLock()  # start and stop come from any thread
         self._port: int | None = None
         self._server: _Uvicorn | None = None
@@ -121,17 +165,24 @@ class StreamServer:
         with self._lock:
             if self.running:
                 return self
-            listener = _listen(self.host, self._asked_port)
-            self._stream = self._stream.restarted()
-            self._app = create_app(self._stream, allow_origins=self._allow_origins, token=self.token)
+            shared = self._shared is not None
+            listener = listen(self.host, self._asked_port, shared=shared)
+            try:
+                self._stream = self._begun()
+            except BaseException:
+                listener.close()
+                raise
+            self._gauges = self._shared or Gauges()
+            app = self._new_app()
             self._port = int(listener.getsockname()[1])
-            self._server = _Uvicorn(_config(self._app))
+            self._server = _Uvicorn(_config(app, self._limits))
             self._thread = threading.Thread(
                 target=self._server.run, args=([listener],), name=f"logistream-{self._port}", daemon=True
             )
             self._thread.start()
             self._server.serving.wait()
             _running.add(self)
+            _share_interpreter()
             if not self._server.started:
                 self.stop()
                 raise StreamError(
@@ -145,8 +196,44 @@ class StreamServer:
             if self._server is not None and self._thread is not None:
                 self._server.should_exit = True
                 self._thread.join()
+                self._stream.timeline.close()
             self._server = self._thread = None
             _running.discard(self)
+            _share_interpreter()
+
+    def _new_app(self) -> FastAPI:
+        return create_app(
+            self._stream,
+            allow_origins=self._allow_origins,
+            token=self.token,
+            limits=self._limits,
+            gauges=self._gauges,
+        )
+
+    def _begun(self) -> Stream:
+        """Return a stream that begins now, or goes on with the timeline file."""
+        before = self._stream
+
+        def first(now: int) -> Entry:
+            return begin(now, rate=before.rate, paused=before.paused, history=self._history)
+
+        timeline: Timeline
+        if self._file is None:
+            timeline = Timeline([first(wall_clock())], self._arrivals)
+        else:
+            header: dict[str, str | int] = {
+                "model": self.model.checksum,
+                "model_name": self.model.name,
+                "seed": before.seed,
+                "arrivals": self._arrivals.kind,
+            }
+            timeline = open_journal(self._file, header=header, begin=first)
+        return Stream(self.model, timeline, seed=before.seed)
+
+    def sharing(self, gauges: Gauges) -> Self:
+        """Have it start as one of several processes on one port, which count together; return it."""
+        self._shared = gauges
+        return self
 
     def __enter__(self) -> Self:
         return self.start()
@@ -221,7 +308,7 @@ class StreamServer:
     @property
     def connected_clients(self) -> int:
         """Readers of the WebSocket at this moment."""
-        return len(self._app.state.readers.wakes) if self.running else 0
+        return self._gauges.total("clients") if self.running else 0
 
     @property
     def state(self) -> dict[str, Any]:
@@ -279,21 +366,12 @@ class _Uvicorn(uvicorn.Server):
             self.serving.set()
 
 
-class _WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol, which takes a handshake answered with an HTTP error for a mistake."""
-
-    async def send(self, message: ASGISendEvent) -> None:
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and self.close_sent:
-            self.handshake_complete = True  # else it logs an error for every refusal
-
-
-def _config(app: Any) -> uvicorn.Config:  # noqa: ANN401 - any ASGI application
+def _config(app: Any, limits: Limits) -> uvicorn.Config:  # noqa: ANN401 - any ASGI application
     return uvicorn.Config(
         app,
-        loop="auto",  # uvloop where it is installed
-        ws=_WebSocketProtocol,
-        ws_max_size=_LARGEST_MESSAGE,
+        loop="asyncio",  # uvloop was measured slower here: it holds every write back until its next round
+        ws=FrameProtocol,
+        ws_max_size=limits.message,
         ws_ping_timeout=_PONG_WITHIN,
         ws_per_message_deflate=False,  # a text is made once for all; compressing would be done for each
         log_config=None,  # a kernel's log is the user's notebook: only what goes wrong belongs there
@@ -303,25 +381,76 @@ def _config(app: Any) -> uvicorn.Config:  # noqa: ANN401 - any ASGI application
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; a server of this process that holds the port gives way."""
+def _micros(history: str | pd.Timedelta | None) -> int:
+    """Return a length of time in microseconds."""
+    if history is None:
+        return 0
+    import pandas as pd
+
     try:
-        return _bind(host, port)
+        span = pd.Timedelta(history) // pd.Timedelta(1, "us")
+    except (ValueError, TypeError):
+        span = -1
+    if not span >= 0:  # NaT compares as False
+        raise RequestError(f"history must be a length of time such as 5min or 2h, not {history!r}")
+    return int(span)
+
+
+def _share_interpreter() -> None:
+    """Have threads take turns more often as long as a server runs here."""
+    sys.setswitchinterval(min(_SWITCH_INTERVAL, _usual_interval) if _running else _usual_interval)
+
+
+def listen(host: str, port: int, *, shared: bool = False, accept: bool = True) -> socket.socket:
+    """Return a socket on an address; a server of this process that holds the port gives way.
+
+    Parameters
+    ----------
+    host : str
+        Name or address.
+    port : int
+        0 takes a free one.
+    shared : bool
+        Whether other sockets on the same port, shared too, get a part of the connections.
+    accept : bool
+        Whether to listen; if not, the port is only held.
+
+    Raises
+    ------
+    PortInUseError
+        If another program holds the port.
+    StreamError
+        If the host cannot be listened on.
+    """
+    try:
+        return _bind(host, port, shared, accept)
     except PortInUseError:
         ours = [server for server in _running if server.port == port]
         if not ours:
             raise
         for server in ours:
             server.stop()
-        return _bind(host, port)
+        return _bind(host, port, shared, accept)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, shared: bool, accept: bool) -> socket.socket:
     try:
         # IPv4 first where a name means both: clients that try IPv6 before fall back to it.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        listener = socket.create_server(address[:2], family=family, backlog=2048)
+        family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        listener = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":  # a port that was used a moment ago is free
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # accepted ones inherit it
+            listener.bind(address)
+            if accept:
+                listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
     except socket.gaierror as exc:
         raise StreamError(
             f"host {host!r} is not known: use 127.0.0.1, or an address of this machine"
@@ -332,7 +461,6 @@ def _bind(host: str, port: int) -> socket.socket:
         raise StreamError(
             f"cannot listen on {host}:{port}: {os.strerror(exc.errno or 0)}; choose another host or port"
         ) from exc
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # accepted sockets inherit it
     return listener
 
 

@@ -1,21 +1,21 @@
-"""One live stream: a model, a seed and a timeline, turned into the texts that every reader gets.
+"""One live stream: a model, a seed and a timeline.
 
-No sockets here. The stream is a function of the event number, so readers hold nothing but the number of
-their next event, and the text of an event is made once however many read it.
+No sockets and no texts here. The stream is a function of the event number; the clock only decides how far it
+has run.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import threading
-import time
-from collections import OrderedDict
-from datetime import UTC, datetime
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from logistream.codec import encode
-from logistream.errors import RequestError
+from logistream.errors import NotYetError, RequestError
+from logistream.instants import rfc3339, wall_clock
+from logistream.reading import Moment
 from logistream.sampling import Sampler
 from logistream.timeline import Entry, Timeline
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from logistream.arrivals import Arrivals
     from logistream.model import Model
+    from logistream.reading import Start
 
-__all__ = ["MAX_RATE", "MIN_RATE", "Stream", "rfc3339", "wall_clock"]
+__all__ = ["MAX_RATE", "MIN_RATE", "Stream", "begin"]
 
 MIN_RATE = 0.001
 """Slowest rate that can be asked for, in events per second."""
@@ -34,21 +36,35 @@ MIN_RATE = 0.001
 MAX_RATE = 1_000_000
 """Fastest rate that can be asked for, in events per second."""
 
-# Texts are made ahead in aligned chunks: small enough that a dragged slider costs a few milliseconds for
-# each position, large enough that the cost of a call is spread over many events.
-_CHUNK = 512
-_CACHED_CHUNKS = 64
+_TOLERANCE = 5_000_000
+"""Microseconds: an event that is to come within this time can be asked for and is waited for. Clocks and
+knowledge of servers that share a timeline differ by less."""
+
+_LONGEST_HISTORY = 366 * 86_400_000_000  # microseconds
 
 
-def wall_clock() -> int:
-    """Return the time in microseconds since the Unix epoch, UTC."""
-    return time.time_ns() // 1000
+def begin(now: int, *, rate: object = 2.0, paused: object = False, history: int = 0) -> Entry:
+    """Return the first entry of a timeline.
 
+    Parameters
+    ----------
+    now : int
+        The moment, in microseconds since the Unix epoch.
+    rate : float
+        Events per second, from 0.001 to 1,000,000.
+    paused : bool
+        Whether it begins with a pause.
+    history : int
+        Microseconds before `now` at which event 0 happened; up to 366 days.
 
-def rfc3339(moment: int) -> str:
-    """Return microseconds since the Unix epoch as RFC 3339 text in UTC with microseconds and `Z`."""
-    seconds, micros = divmod(moment, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06}Z"
+    Raises
+    ------
+    RequestError
+        For a value that is not allowed.
+    """
+    if not 0 <= history <= _LONGEST_HISTORY:
+        raise RequestError(f"history must be from 0 to 366 days, not {history / 1e6:g} seconds")
+    return Entry(0, now - history, now - history, _checked_rate(rate), _checked_paused(paused))
 
 
 class Stream:
@@ -58,29 +74,25 @@ class Stream:
     ----------
     model : Model
         What the events are drawn from.
+    timeline : Timeline or None
+        When the events happen; None begins now, with 2 events a second.
     seed : int
         Which of the model's streams.
-    rate : float
-        Events per second, from 0.001 to 1,000,000; ignored if a timeline is given.
-    timeline : Timeline or None
-        When the events happen; None begins now.
     clock : callable
         Returns the time in microseconds since the Unix epoch.
 
     Raises
     ------
     RequestError
-        For a rate or seed that is not allowed.
+        For a seed that is not allowed.
     """
 
     def __init__(
         self,
         model: Model,
+        timeline: Timeline | None = None,
         *,
         seed: int = 0,
-        rate: float = 2.0,
-        paused: bool = False,
-        timeline: Timeline | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self.model = model
@@ -89,20 +101,13 @@ class Stream:
         self._latest = 0
         self._sampler = Sampler(model, seed)
         self._clock_lock = threading.Lock()
-        self._lock = threading.Lock()  # guards the timeline against the chunks that were made from it
-        self._chunks: OrderedDict[int, tuple[int, list[bytes]]] = OrderedDict()
         self._listeners_lock = threading.Lock()
         self._listeners: set[Callable[[], object]] = set()
-        if timeline is None:
-            timeline = Timeline.begin(self.now(), rate=_checked_rate(rate), paused=_checked_paused(paused))
-        self.timeline = timeline
+        self.timeline = Timeline([begin(self.now())]) if timeline is None else timeline
+        self.id = identity(model, seed, self.timeline.arrivals, self.timeline.entries[0])
 
     def __repr__(self) -> str:
         return f"<Stream of {self.model.name!r}, seed {self.seed}, {self.timeline.last}>"
-
-    def restarted(self) -> Self:
-        """Return a new stream with the same settings that begins now, with event 0."""
-        return type(self)(self.model, seed=self.seed, rate=self.rate, paused=self.paused, clock=self._clock)
 
     @property
     def rate(self) -> float:
@@ -126,15 +131,42 @@ class Stream:
             return self._latest
 
     def next_number(self) -> int:
-        """Return the number of the next event: how many have happened since event 0."""
-        return self.timeline.count(self.now())
+        """Return the number of the next event: how many have happened for certain since event 0."""
+        return self.timeline.count(self.timeline.known_until(self.now()))
 
     def wait(self, number: int) -> float | None:
         """Return the seconds until an event happens, 0 if it has; None while a pause holds it back."""
-        last = self.timeline.last  # one look, since another thread may change the timeline meanwhile
-        if number < last.first:
-            return 0.0
-        return None if last.paused else max(0, last.time(number) - self.now()) / 1e6
+        micros = self.timeline.wait(number, self.now())
+        return None if micros is None else micros / 1e6
+
+    def age(self, number: int) -> int:
+        """Return how long ago an event happened, in microseconds; 0 if it has not."""
+        now = self.now()
+        return max(0, now - self.timeline.time(number)) if number < self.timeline.count(now) else 0
+
+    def resolve(self, start: Start) -> int:
+        """Return the event number at which a reader begins.
+
+        Raises
+        ------
+        RequestError
+            If it is before the first event.
+        NotYetError
+            If it has not happened and will not within seconds.
+        """
+        first = self.timeline.entries[0].first
+        if start == "earliest":
+            return first
+        if start == "latest":
+            return self.next_number()
+        number = self.timeline.count(start.micros) if isinstance(start, Moment) else int(start)
+        if number < first:
+            raise RequestError(f"event {number} is before the stream, which begins with {first}")
+        if number > self.next_number():
+            self.refresh()
+            if number > self.timeline.count(self.now() + _TOLERANCE):
+                raise NotYetError(number, self.next_number() - 1)
+        return number
 
     @property
     def state(self) -> dict[str, Any]:
@@ -164,6 +196,8 @@ class Stream:
         ------
         RequestError
             For a value that is not allowed; nothing is changed then.
+        StreamError
+            If the timeline is kept in a file that cannot be written.
         """
         if rate is not None:
             rate = _checked_rate(rate)
@@ -171,14 +205,19 @@ class Stream:
             paused = _checked_paused(paused)
         if scenario is not None:
             raise RequestError(f"no scenario {scenario!r}: this model has none, leave it null")
-        with self._lock:
-            entry = self.timeline.change(self.now(), rate=rate, paused=paused)
-            for number in [n for n in self._chunks if (n + 1) * _CHUNK > entry.first]:
-                del self._chunks[number]
+        entry = self.timeline.change(self.now(), rate=rate, paused=paused)
+        self._tell()
+        return entry
+
+    def refresh(self) -> None:
+        """Take in what other processes have added to a shared timeline."""
+        if self.timeline.refresh():
+            self._tell()
+
+    def _tell(self) -> None:
         with self._listeners_lock:
             for listener in self._listeners:
                 listener()
-        return entry
 
     def subscribe(self, listener: Callable[[], object]) -> Callable[[], None]:
         """Have `listener` called after every change, from whichever thread makes it.
@@ -207,46 +246,11 @@ class Stream:
         """
         return self._sampler.batch(start, stop, self.timeline.times(start, stop))
 
-    def encoded(self, start: int, stop: int) -> list[bytes]:
-        """Return events `start` to `stop` (exclusive) as JSON texts, each made once for all readers.
 
-        Numbers that have not happened yet are encoded as they will be unless the timeline changes.
-
-        Raises
-        ------
-        StreamError
-            If the range is before the stream or held back by a pause.
-        """
-        self.timeline.times(start, start)  # raises if that is before the stream
-        texts: list[bytes] = []
-        while start < stop:
-            number = start // _CHUNK
-            end = min(stop, (number + 1) * _CHUNK)
-            first, chunk = self._chunk(number)
-            piece = chunk[start - first : end - first]
-            if len(piece) < end - start:
-                self.timeline.times(start, end)  # raises if held back by a pause; else that has just ended
-                continue
-            texts += piece
-            start = end
-        return texts
-
-    def _chunk(self, number: int) -> tuple[int, list[bytes]]:
-        """Return the first event number and the texts of a chunk, from the cache or made now."""
-        with self._lock:
-            if number in self._chunks:
-                self._chunks.move_to_end(number)
-                return self._chunks[number]
-            last = self.timeline.last
-            first = max(number * _CHUNK, self.timeline.entries[0].first)
-            stop = (number + 1) * _CHUNK
-            if last.paused:  # the rest has no time yet; on resuming this chunk is made again
-                stop = min(stop, last.first)
-            made = first, encode(self.batch(first, stop), self.model.event_schema)
-            self._chunks[number] = made
-            if len(self._chunks) > _CACHED_CHUNKS:
-                self._chunks.popitem(last=False)
-            return made
+def identity(model: Model, seed: int, arrivals: Arrivals, entry: Entry) -> str:
+    """Return 16 hexadecimal digits that tell streams apart: equal only if all their events can be equal."""
+    told = json.dumps([model.checksum, seed, arrivals.kind, entry.to_json()], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _checked_rate(rate: object) -> float:

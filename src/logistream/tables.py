@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logistream.errors import DataError, RequestError
+from logistream.files import replacing
+
+if TYPE_CHECKING:
+    import os
 
 __all__ = ["FORMATS", "open_table", "write_table"]
 
@@ -94,20 +96,13 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     if target.suffix not in FORMATS:
         raise RequestError(f"cannot write {target.name!r}: the name must end in {', '.join(FORMATS)}")
     try:
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+        with replacing(target) as scratch:
+            if target.suffix == ".parquet":
+                pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), scratch, compression="zstd")
+            elif target.suffix == ".csv":
+                frame.to_csv(scratch, index=False)
+            else:
+                frame.to_json(scratch, orient="records", lines=True, date_format="iso", force_ascii=False)
     except OSError as exc:
         raise DataError(f"cannot write to {target.parent}: {exc.strerror or exc}") from exc
-    os.close(handle)
-    try:
-        if target.suffix == ".parquet":
-            pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), scratch, compression="zstd")
-        elif target.suffix == ".csv":
-            frame.to_csv(scratch, index=False)
-        else:
-            frame.to_json(scratch, orient="records", lines=True, date_format="iso", force_ascii=False)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
     return target

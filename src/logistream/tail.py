@@ -21,6 +21,8 @@ from logistream.schema import EVENT_TIME
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from logistream.subscription import Columns, Start, Where
+
 __all__ = ["run"]
 
 _REDRAWS = 8  # a second
@@ -33,14 +35,18 @@ def run(
     url: str = "ws://127.0.0.1:8000/ws",
     count: int | None = None,
     *,
+    start: Start | None = None,
+    columns: Columns | None = None,
+    where: Where | None = None,
+    numbered: bool = False,
     token: str | None = None,
     console: Console | None = None,
 ) -> int:
     """Show the events of a stream until interrupted, or until `count` came.
 
     In a terminal a live table of the newest ones; in a pipe one line per event, exactly as it was sent.
-    Trouble goes to stderr in one sentence, and the connection is tried again; what is refused for good ends
-    the command.
+    Trouble goes to stderr in one sentence, and the stream is taken up again where it was left; what is
+    refused for good ends the command.
 
     Parameters
     ----------
@@ -48,6 +54,8 @@ def run(
         Any address that `connect` takes.
     count : int, optional
         Stop after so many events.
+    start, columns, where, numbered
+        Where to begin, which columns, which events, and whether with their numbers, as in `connect`.
     token : str, optional
         What a server off this machine demands.
     console : rich.console.Console, optional
@@ -56,7 +64,7 @@ def run(
     Returns
     -------
     int
-        Exit code: 0 done, 1 refused, 2 an impossible address or count, 130 interrupted.
+        Exit code: 0 done, 1 refused, 2 an impossible address, count or parameter, 130 interrupted.
     """
     console = console or Console()
     show = _show_table if console.is_terminal else _print_lines
@@ -64,7 +72,15 @@ def run(
         _complain(f"count must be at least 1, got {count}")
         return 2
     try:
-        messages = Messages(url, token=token, on_trouble=_complain)
+        messages = Messages(
+            url,
+            start=start,
+            columns=columns,
+            where=where,
+            numbered=numbered,
+            token=token,
+            on_trouble=_complain,
+        )
     except RequestError as error:
         _complain(str(error))
         return 2
@@ -94,9 +110,13 @@ async def _first(messages: Messages, count: int | None) -> AsyncIterator[str | b
                 return
 
 
-async def _print_lines(events: AsyncIterator[str | bytes], messages: Messages, console: Console) -> None:  # noqa: ARG001
-    async for event in events:
-        sys.stdout.write((event if isinstance(event, str) else event.decode()) + "\n")
+async def _print_lines(events: AsyncIterator[str | bytes], messages: Messages, console: Console) -> None:  # noqa: ARG001 - as `_show_table`
+    try:
+        async for event in events:
+            sys.stdout.write((event if isinstance(event, str) else event.decode()) + "\n")
+            if not messages.ahead:  # what was received together is written together
+                sys.stdout.flush()
+    finally:
         sys.stdout.flush()
 
 

@@ -31,6 +31,12 @@ BLOCK_ROWS = 4096
 NO_TIME = np.iinfo(np.int64).min
 """A missing timestamp, as NumPy writes NaT."""
 
+MISSING = -1
+"""The number of a missing text."""
+
+_NOT_LOOKED_UP = -2
+_SHORT = 128  # texts of a dictionary
+
 _DTYPES: Mapping[Kind, type] = {
     "category": np.int32,
     "boolean": np.bool_,
@@ -47,15 +53,34 @@ class _Texts:
 
     def __init__(self) -> None:
         self.values: list[str] = []  # only ever appended to: cuts share it
-        self._codes: dict[str | None, int] = {None: -1}
+        self._codes: dict[str | None, int] = {None: MISSING}
+        self._dictionary: pa.Array | None = None  # of the last batch
+        self._known = np.empty(0, np.int32)  # the number of each of its texts, then that of a missing one
 
-    def encode(self, texts: pa.Array) -> NDArray[np.int32]:
-        """Return the numbers of texts (dictionary array), -1 for missing ones."""
-        if len(texts.dictionary) > len(texts):  # a model's whole dictionary: take up only what is used
-            return np.array([self._code(text) for text in texts.to_pylist()], np.int32)
-        codes = np.array([*map(self._code, texts.dictionary.to_pylist()), -1], np.int32)
-        found: NDArray[np.int32] = codes[texts.indices.fill_null(-1).to_numpy()]
-        return found
+    def encode(self, texts: pa.DictionaryArray) -> NDArray[np.int32]:
+        """Return the numbers of n texts, shape (n,), -1 for missing ones.
+
+        Batches of a stream mostly share a long dictionary, of which each uses a part: a text of it is looked
+        up when it is first used.
+        """
+        dictionary, places = texts.dictionary, texts.indices
+        if self._dictionary is None or not dictionary.equals(self._dictionary):
+            self._dictionary = dictionary
+            self._known = np.full(len(dictionary) + 1, _NOT_LOOKED_UP, np.int32)
+            self._known[-1] = MISSING
+        if places.null_count:
+            places = places.fill_null(len(dictionary))
+        positions: NDArray[np.int32] = places.to_numpy()
+        codes = self._known.take(positions)
+        if len(codes) and codes.min() == _NOT_LOOKED_UP:
+            fresh = np.unique(positions[codes == _NOT_LOOKED_UP])
+            short = len(dictionary) <= _SHORT  # then it is quicker read as a whole
+            read = (dictionary if short else dictionary.take(pa.array(fresh))).to_pylist()
+            self._known[fresh] = [
+                self._code(read[n]) for n in (fresh.tolist() if short else range(len(fresh)))
+            ]
+            codes = self._known.take(positions)
+        return codes
 
     def _code(self, text: str | None) -> int:
         code = self._codes.get(text)
@@ -133,6 +158,8 @@ class Window:
 
     Attributes
     ----------
+    arrow : pyarrow.Schema
+        The types that a batch must have.
     newest : int
         The newest event time ever appended, microseconds since 1970; NO_TIME before the first.
     ragged : bool
@@ -144,12 +171,14 @@ class Window:
     span: int | None
     newest: int = NO_TIME
     ragged: bool = False
+    arrow: pa.Schema = field(init=False)
     _held: int = 0
     _blocks: deque[_Block] = field(default_factory=deque)
     _texts: list[_Texts] = field(init=False)
     _time: int | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self.arrow = self.schema.arrow
         self._texts = [_Texts() for _ in self.schema]
         self._time = self.schema.names.index(EVENT_TIME.name) if EVENT_TIME.name in self.schema else None
 
@@ -174,7 +203,7 @@ class Window:
         if self._time is not None and count:
             times = arrays[self._time][0]
             if self.span is not None:
-                self.ragged |= bool(times[0] < self.newest or (np.diff(times) < 0).any())
+                self.ragged |= bool(times[0] < self.newest or (times[1:] < times[:-1]).any())
             self.newest = max(self.newest, int(times.max()))
         # Of a batch longer than the window only the end can stay.
         done = 0 if self.rows is None else max(0, count - self.rows)
@@ -293,9 +322,12 @@ def _to_numpy(
         return texts.encode(array), None
     if column.kind == "number":
         return array.to_numpy(zero_copy_only=False), None  # missing ones are NaN
-    mask = array.is_null().to_numpy(zero_copy_only=False) if _has_mask(column) else None
+    missing = array.null_count
+    mask = None
+    if _has_mask(column):
+        mask = array.is_null().to_numpy(zero_copy_only=False) if missing else np.zeros(len(array), np.bool_)
     if column.kind == "timestamp":
         array = array.view(pa.int64())
-    if array.null_count:
+    if missing:
         array = array.fill_null(_FILL[column.kind])
     return array.to_numpy(zero_copy_only=False), mask

@@ -1,0 +1,186 @@
+"""How events leave the process: whole frames, straight to a connection's transport.
+
+What a message costs is the way through ASGI and a system call for each, not its octets. So under our own
+server the frames of many events are written at once. Under any other ASGI server the same events go through
+`send`, one message after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from fastapi import WebSocketDisconnect
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+    from collections.abc import Callable
+
+    from fastapi import WebSocket
+    from uvicorn._types import ASGISendEvent
+    from websockets.http11 import Request
+
+    from logistream.feed import Feed, Part
+
+__all__ = ["GOING_AWAY", "FrameOutlet", "FrameProtocol", "MessageOutlet", "outlet_for"]
+
+_EXTENSION = "logistream.frames"
+GOING_AWAY = 1001
+"""Close code of a server that stops."""
+_INTERNAL_ERROR = 1011
+_HIGH_WATER, _LOW_WATER = 1 << 18, 1 << 17  # bytes that wait in this process for a slow reader
+
+
+class FrameProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, to which an application may hand whole frames."""
+
+    on_ready: Callable[[], None] | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Have more asked for while there is still something to send."""
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+
+    def handle_connect(self, event: Request) -> None:
+        """Let the application find this connection in its scope."""
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.scope["extensions"][_EXTENSION] = self  # type: ignore[assignment]
+
+    def resume_writing(self) -> None:
+        """Tell the application that there is room again."""
+        super().resume_writing()
+        if self.on_ready is not None:
+            self.on_ready()
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether frames may be written: there is room, and no side has begun to close."""
+        return (
+            self.writable.is_set()
+            and self.handshake_complete
+            and not self.close_sent
+            and not self.disconnected
+            and self.conn.state is State.OPEN
+            and not self.transport.is_closing()
+        )
+
+    def write_frames(self, frames: bytes | memoryview) -> None:
+        """Write whole frames; only while `takes_frames`."""
+        self.transport.write(frames)
+
+    def fail(self, code: int) -> None:
+        """Begin to close the connection from this side."""
+        if not self.close_sent and self.conn.state is State.OPEN:
+            self.conn.send_close(code)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
+            self.close_sent = True
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def shutdown(self) -> None:
+        """Say goodbye with the code for a server that goes away, instead of uvicorn's for a restart."""
+        if self.handshake_complete and not self.close_sent and self.conn.state is State.OPEN:
+            self.stop_keepalive()
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": GOING_AWAY})
+            self.conn.send_close(GOING_AWAY, "the server stops")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            self.transport.close()
+            return
+        super().shutdown()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send what an application says."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # else uvicorn logs an error for every refusal
+
+
+class FrameOutlet:
+    """The connection of a reader under our own server."""
+
+    def __init__(self, protocol: FrameProtocol, on_ready: Callable[[], None]) -> None:
+        self._protocol = protocol
+        protocol.on_ready = on_ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take more at the moment."""
+        return self._protocol.takes_frames
+
+    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
+        """Write the frames of events `start` to `stop`; return the number of octets."""
+        frames = feed.wire(part, start, stop, missed)
+        if len(frames):
+            self._protocol.write_frames(frames)
+        return len(frames)
+
+    def fail(self) -> None:
+        """Close the connection because of an internal error."""
+        self._protocol.fail(_INTERNAL_ERROR)
+
+    async def run(self) -> None:
+        """Do nothing: what is put is written at once."""
+
+
+class MessageOutlet:
+    """The connection of a reader under another ASGI server; `run` must run as long as it is used."""
+
+    def __init__(self, websocket: WebSocket, on_ready: Callable[[], None]) -> None:
+        self._websocket, self._on_ready = websocket, on_ready
+        self._waiting: list[str | bytes] = []
+        self._some = asyncio.Event()
+        self._failed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that was put has been sent."""
+        return not self._waiting and not self._failed
+
+    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
+        """Have the messages of events `start` to `stop` sent; return the number of characters or octets."""
+        self._waiting = feed.messages(part, start, stop, missed)
+        self._some.set()
+        return sum(map(len, self._waiting))
+
+    def fail(self) -> None:
+        """Close the connection because of an internal error."""
+        self._failed = True
+        self._some.set()
+
+    async def run(self) -> None:
+        """Send what was put, until the reader is gone."""
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                await self._some.wait()
+                self._some.clear()
+                for message in self._waiting:
+                    if isinstance(message, str):
+                        await self._websocket.send_text(message)
+                    else:
+                        await self._websocket.send_bytes(message)
+                self._waiting = []
+                if self._failed:
+                    await self._websocket.close(_INTERNAL_ERROR)
+                    return
+                self._on_ready()
+
+
+def outlet_for(websocket: WebSocket, on_ready: Callable[[], None]) -> FrameOutlet | MessageOutlet:
+    """Return the fastest way to a reader.
+
+    Parameters
+    ----------
+    websocket : WebSocket
+        Accepted.
+    on_ready : callable
+        Called when it can take more.
+    """
+    protocol: Any = websocket.scope.get("extensions", {}).get(_EXTENSION)
+    if isinstance(protocol, FrameProtocol):
+        return FrameOutlet(protocol, on_ready)
+    return MessageOutlet(websocket, on_ready)

@@ -1,0 +1,353 @@
+"""Events as every reader with the same wishes gets them: made once, in parts, whoever asks.
+
+A part is an aligned run of events, encoded for one selection. Parts of the past are long and last for ever;
+at the edge, where the next change of the rate will alter times that are not past yet, they are short and are
+made again then. Parts are made on threads, ahead of their time, so that whoever sends never waits for the
+generator. What is kept is bounded by its size in memory, for all selections together.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logistream.encoding import Encoder
+from logistream.errors import StreamError
+from logistream.frames import BINARY, ROOM, TEXT, frame, frame_texts
+from logistream.schema import EVENT_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from logistream.reading import Selection
+    from logistream.stream import Stream
+
+    _Key: TypeAlias = "tuple[Selection, int, int]"
+
+__all__ = ["Feed", "Feeds", "Part"]
+
+logger = logging.getLogger(__name__)
+
+_LONG, _SHORT = 4096, 512  # events in a part; a long one is a block of the sampler
+_FAST = 8192  # events per second from which short parts are not worth it
+_KEPT_BYTES = 16 << 20
+_KEPT_MESSAGES = 64
+_LARGEST_KEPT = 1 << 16
+_WRITE_BYTES = 1 << 18  # handed to a connection at once, roughly
+_FULL_DICTIONARIES = 1024  # rows from which a batch is sent with all texts that the model knows
+_WORKERS = 1  # more of them only take the interpreter from each other
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A run of events, encoded.
+
+    Attributes
+    ----------
+    first, stop : int
+        The event numbers that it covers, `stop` excluded.
+    entries : int
+        How many entries the timeline had when it was made.
+    numbers : ndarray of int64 or None
+        Which of them are in it; None for all.
+    ends : ndarray of int64 or None
+        Where the octets of each begin in `data`, and where the last ends; None for Arrow.
+    data : bytes or pyarrow.RecordBatch
+        Frames, lines, or columns.
+    """
+
+    first: int
+    stop: int
+    entries: int
+    numbers: NDArray[np.int64] | None
+    ends: NDArray[np.int64] | None
+    data: Any
+
+    def row(self, number: int) -> int:
+        """Return how many of its events come before an event number."""
+        if self.numbers is None:
+            return number - self.first
+        return int(np.searchsorted(self.numbers, number))
+
+    def number(self, row: int) -> int:
+        """Return the event number of a row; `stop` after the last one."""
+        if self.numbers is None:
+            return self.first + row
+        return int(self.numbers[row]) if row < len(self.numbers) else self.stop
+
+    def octets(self, start: int, stop: int) -> memoryview:
+        """Return what rows `start` to `stop` have in `data`."""
+        assert self.ends is not None  # noqa: S101 - not asked of Arrow
+        return memoryview(self.data)[int(self.ends[start]) : int(self.ends[stop])]
+
+
+class Feed:
+    """The events of a stream for one selection; `part` and `wire` are for the thread of the event loop."""
+
+    def __init__(self, feeds: Feeds, stream: Stream, selection: Selection) -> None:
+        self._feeds, self._stream = feeds, stream
+        self.selection = selection
+        self.schema = selection.schema(stream.model)
+        json = selection.format == "json"
+        self._encoder = Encoder(self.schema, before=ROOM if json else "", after="" if json else "\n")
+        self._messages: OrderedDict[tuple[int, int, int | None], bytes] = OrderedDict()
+
+    def span(self, number: int, now: int) -> tuple[int, int]:
+        """Return first and stop of the part that holds an event, if `now` is the next event to happen."""
+        first = number - number % _LONG
+        if first + _LONG <= now or self._stream.rate > _FAST:
+            return first, first + _LONG
+        first = number - number % _SHORT
+        return first, first + _SHORT
+
+    def part(self, number: int, now: int) -> Part | None:
+        """Return the part that holds an event, None if it is only being made; then `on_made` is called."""
+        first, stop = self.span(number, now)
+        return self._feeds.get(self, first, stop)
+
+    def prefetch(self, number: int, now: int) -> None:
+        """Have the part that holds an event made, unless a pause holds it back."""
+        first, stop = self.span(number, now)
+        self._feeds.get(self, first, stop)
+
+    def make(self, first: int, stop: int) -> Part:
+        """Make a part, of events that have happened or will unless the timeline changes."""
+        entries = self._stream.timeline.entries
+        low = max(first, entries[0].first)
+        high = max(low, min(stop, entries[-1].first)) if entries[-1].paused else stop
+        batch = self._stream.batch(low, high)
+        numbers = None
+        if self.selection.where:
+            mask = _mask(batch, self.selection.where)
+            numbers = low + np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+            batch = batch.filter(mask)
+        if EVENT_NUMBER.name in self.schema and EVENT_NUMBER.name not in batch.schema.names:
+            every = np.arange(low, high, dtype=np.int64) if numbers is None else numbers
+            batch = batch.append_column(EVENT_NUMBER.arrow_field, pa.array(every))
+        if self.selection.format == "arrow":
+            return Part(low, high, len(entries), numbers, None, batch.select(list(self.schema.names)))
+        texts = self._encoder.join(batch)
+        if self.selection.format == "json":
+            data, ends = frame_texts(texts)
+            return Part(low, high, len(entries), numbers, ends, data)
+        return Part(low, high, len(entries), numbers, texts.ends, texts.data.tobytes())
+
+    def cut(self, part: Part, start: int, stop: int) -> int:
+        """Return where to end a write that begins with event `start`, so that it is not too long."""
+        stop = min(stop, part.stop)
+        if part.ends is None:
+            return stop
+        row, last = part.row(start), part.row(stop)
+        fitting = int(np.searchsorted(part.ends, part.ends[row] + _WRITE_BYTES, "right")) - 1
+        return stop if fitting >= last else part.number(max(fitting, row + 1))
+
+    def wire(self, part: Part, start: int, stop: int, missed: int | None = None) -> bytes | memoryview:
+        """Return the WebSocket frames of events `start` to `stop`, all within the part.
+
+        Parameters
+        ----------
+        missed : int or None
+            How many events the reader has been spared just before `start`.
+        """
+        if self.selection.format == "json":
+            frames = part.octets(part.row(start), part.row(stop))
+            return frames if missed is None else frame(TEXT, _missed_text(missed)) + frames
+        key = (start, stop, missed)
+        kept = self._messages.get(key)
+        if kept is None:
+            kept = b"".join(
+                frame(TEXT if isinstance(message, str) else BINARY, payload)
+                for message, payload in self._payloads(part, start, stop, missed)
+            )
+            if len(kept) <= _LARGEST_KEPT:
+                self._messages[key] = kept
+                if len(self._messages) > _KEPT_MESSAGES:
+                    self._messages.popitem(last=False)
+        return kept
+
+    def messages(self, part: Part, start: int, stop: int, missed: int | None = None) -> list[str | bytes]:
+        """Return the messages of events `start` to `stop`, for a server that frames them itself."""
+        if self.selection.format != "json":
+            return [
+                bytes(payload).decode() if isinstance(kind, str) else bytes(payload)
+                for kind, payload in self._payloads(part, start, stop, missed)
+            ]
+        first: list[str | bytes] = [] if missed is None else [_missed_text(missed).decode()]
+        rows = range(part.row(start), part.row(stop))
+        return first + [_unframed(part.octets(row, row + 1)).decode() for row in rows]
+
+    def _payloads(
+        self, part: Part, start: int, stop: int, missed: int | None
+    ) -> Iterator[tuple[str | bytes, bytes | memoryview]]:
+        """Give what to send as text (beside "") or binary (beside b"") message."""
+        first, last = part.row(start), part.row(stop)
+        if part.ends is None:
+            if last > first or missed is not None:
+                yield b"", _arrow_message(part, first, last, stop, missed)
+            return
+        lines: bytes | memoryview = part.octets(first, last)
+        if missed is not None:
+            lines = _missed_text(missed) + b"\n" + lines
+        if len(lines):
+            yield "", lines
+
+
+class Feeds:
+    """All feeds of a stream, the parts that are kept, and the threads that make them.
+
+    Parameters
+    ----------
+    stream : Stream
+        What is encoded.
+    on_made : callable
+        Called, on the thread that made it, whenever a part has become available.
+    """
+
+    def __init__(self, stream: Stream, on_made: Callable[[], object]) -> None:
+        self._stream, self._on_made = stream, on_made
+        self._feeds: dict[Selection, tuple[Feed, int]] = {}
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
+        self._bytes = 0
+        self._making: set[_Key] = set()
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="logistream-maker")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def open(self, selection: Selection) -> Feed:
+        """Return the feed of a selection, the same for all who ask; `release` it in the end."""
+        with self._lock:
+            feed, users = self._feeds.get(selection) or (Feed(self, self._stream, selection), 0)
+            self._feeds[selection] = feed, users + 1
+            return feed
+
+    def release(self, feed: Feed) -> None:
+        """Say that one user is done with a feed."""
+        with self._lock:
+            _, users = self._feeds[feed.selection]
+            if users > 1:
+                self._feeds[feed.selection] = feed, users - 1
+                return
+            del self._feeds[feed.selection]
+            for key in [key for key in self._kept if key[0] == feed.selection]:
+                self._forget(key)
+
+    def get(self, feed: Feed, first: int, stop: int) -> Part | None:
+        """Return a part if it is there; else begin to make it, unless that was begun before.
+
+        Raises
+        ------
+        Exception
+            What went wrong when it was made.
+        """
+        key = (feed.selection, first, stop)
+        with self._lock:
+            part = self._kept.get(key)
+            if isinstance(part, Exception):
+                raise part
+            if part is not None and self._is_valid(part, stop):
+                self._kept.move_to_end(key)
+                return part
+            if part is not None:
+                self._forget(key)
+            if key in self._making:
+                return None
+            self._making.add(key)
+        self._pool.submit(self._make, feed, key)
+        return None
+
+    def _is_valid(self, part: Part, stop: int) -> bool:
+        """Tell whether no entry since has altered what a part holds, or what it should."""
+        entries = self._stream.timeline.entries
+        return part.entries == len(entries) or entries[part.entries].first >= stop
+
+    def _make(self, feed: Feed, key: _Key) -> None:
+        made: Part | Exception | None
+        try:
+            made = feed.make(key[1], key[2])
+        except StreamError:  # a pause came in between: asked for again, it is a shorter one
+            made = None
+        except Exception as error:
+            logger.exception("events %d to %d cannot be encoded", key[1], key[2])
+            made = error
+        with self._lock:
+            self._making.discard(key)
+            if made is not None and key[0] in self._feeds:
+                self._kept[key] = made
+                self._bytes += _size(made)
+                while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+                    self._forget(next(iter(self._kept)))
+        self._on_made()
+
+    def _forget(self, key: _Key) -> None:
+        self._bytes -= _size(self._kept.pop(key))
+
+
+def _size(part: Part | Exception) -> int:
+    """Return the memory that a part takes, in bytes."""
+    if isinstance(part, Exception):
+        return 0
+    return len(part.data) if isinstance(part.data, bytes) else int(part.data.nbytes)
+
+
+def _mask(batch: pa.RecordBatch, where: tuple[tuple[str, tuple[Any, ...]], ...]) -> pa.Array:
+    """Return which rows fulfil all conditions, booleans without missing ones."""
+    mask = None
+    for name, values in where:
+        column = batch.column(name)
+        known = [value for value in values if value is not None]
+        if pa.types.is_dictionary(column.type):
+            hit = pc.is_in(column.dictionary, pa.array(known, pa.string())).take(column.indices)
+        else:
+            hit = pc.is_in(column, pa.array(known, column.type))
+        hit = pc.fill_null(hit, False)
+        if None in values:
+            hit = pc.or_(hit, column.is_null())
+        mask = hit if mask is None else pc.and_(mask, hit)
+    return mask
+
+
+def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | None) -> memoryview:
+    """Return rows `first` to `last` of a part as a complete Arrow IPC stream of one batch."""
+    batch = part.data.slice(first, last - first)
+    if len(batch) < _FULL_DICTIONARIES:
+        batch = _compact(batch)
+    told = {"first_event_number": part.number(first), "next_event_number": stop}
+    if missed is not None:
+        told["missed_events"] = missed
+    schema = batch.schema.with_metadata({name: str(value) for name, value in told.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+    return memoryview(sink.getvalue())
+
+
+def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch whose dictionaries hold only the texts that occur."""
+    arrays = [
+        column.dictionary_decode().dictionary_encode() if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
+
+def _missed_text(missed: int) -> bytes:
+    return b'{"missed_events":%d}' % missed
+
+
+def _unframed(octets: memoryview) -> bytes:
+    """Return the payload of one of our frames."""
+    header = {126: 4, 127: 10}.get(octets[1], 2)
+    return bytes(octets[header:])

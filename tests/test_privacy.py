@@ -1,0 +1,128 @@
+"""What a model must not give away: combinations of a few rows, identifiers, copies."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from logistream.coding import SMALLEST_GROUP
+from logistream.fitting import fit
+from logistream.identifiers import Inventor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from logistream.model import Model
+
+
+def balls(model: Model, name: str) -> np.ndarray:
+    """Return the number of balls in each urn of a factor: the rows that it was made of."""
+    (factor,) = (factor for factor in model.factors if factor.name == name)
+    return np.asarray(np.add.reduceat(factor.counts, factor.offsets[:-1]))
+
+
+def test_only_facts_and_pairs_are_kept_of_few_rows(fitted: Model) -> None:
+    """Of orders: what city lies in what state of what country, and what price a category has."""
+    few = {f.name for f in fitted.factors if f.emissions and (balls(fitted, f.name) < SMALLEST_GROUP).any()}
+    assert few <= {"Order State", "Order City", "Product Price"}
+
+
+def test_a_combination_of_few_rows_is_as_likely_as_one_of_none() -> None:
+    """Of three linked columns nothing is left of it but which two go together."""
+    rng = np.random.default_rng(0)
+    n, m = 3000, 24
+    a, b, c = rng.integers(0, m, (3, 20 * n))
+    valid = ((a - b) % m < m // 2) & ((a - c) % m < m // 2) & ((b + c) % m < m // 2)
+    frame = pd.DataFrame({"a": a[valid], "b": b[valid], "c": c[valid]}).iloc[:n].astype("str")
+    model = fit(frame)
+    factor = next(f for f in model.factors if f.emissions and len(f.parents) == 2)
+    seen = Counter(map(tuple, frame[list(factor.parents)].to_numpy()))
+    lists = {name: dict(enumerate(model.categories[name])) for name in frame}
+    goes_with = {parent: frame.groupby(parent)[factor.name].agg(set).to_dict() for parent in factor.parents}
+    rare = 0
+    sizes = [int(group.max()) + 1 for group in factor.groups]
+    for cell, urn in enumerate(factor.urn_of):
+        codes = np.unravel_index(cell, sizes)
+        values = [lists[parent][int(code)] for parent, code in zip(factor.parents, codes, strict=True)]
+        inside = {lists[factor.name][code] for code in factor.codes[slice(*factor.offsets[urn : urn + 2])]}
+        if seen[tuple(values)] < SMALLEST_GROUP:
+            rare += 1
+            one, other = (goes_with[name][value] for name, value in zip(factor.parents, values, strict=True))
+            assert inside == one & other or not one & other
+    assert rare > 50
+
+
+def test_a_rare_combination_of_orders_comes_no_more_often_than_one_never_seen(orders: pd.DataFrame) -> None:
+    """Who bought what, where and how: combinations of one fitted order beside those of one kept out."""
+    rows = orders.sample(len(orders), random_state=0)
+    train, held = rows.iloc[len(rows) // 3 :], rows.iloc[: len(rows) // 3]
+    made = fit(train).sample(50_000, seed=3)
+    for columns in (
+        ["Customer City", "Product Category Id", "Order Region"],
+        ["Customer City", "Type", "Order Item Quantity", "Market"],
+        ["Order Country", "Product Price", "Shipping Mode", "Order Item Discount Rate"],
+    ):
+        known, others, drawn = (Counter(map(tuple, f[columns].to_numpy())) for f in (train, held, made))
+        once = [combination for combination, count in known.items() if count == 1]
+        values = [set(train[name]) for name in columns]
+        new = [
+            combination
+            for combination in others
+            if combination not in known
+            and all(value in of for value, of in zip(combination, values, strict=True))
+        ]
+        ours, theirs = (np.mean([each in drawn for each in group]) for group in (once, new))
+        assert ours < 1.25 * theirs + 0.03, (columns, ours, theirs)
+
+
+def test_names_of_rows_are_made_up(tmp_path: Path) -> None:
+    """A registration and a name for each row: the model has others of the same form, hardly one twice."""
+    rng = np.random.default_rng(1)
+    n = 1500
+    letters = np.array(list("abcdefghiklmnoprstu"))
+    names = ["".join(rng.choice(letters, 7)).capitalize() for _ in range(n)]
+    plates = [f"N{i}{rng.choice(['AA', 'DL', 'UA'])}" for i in rng.permutation(9000)[:n] + 1000]
+    frame = pd.DataFrame({"plate": plates, "name": names, "x": rng.normal(size=n)})
+    frame.loc[::50, "name"] = None
+    model = fit(frame)
+    with zipfile.ZipFile(model.save(tmp_path / "m.model")) as archive:
+        text = archive.read("model.json").decode()
+    assert not any(f'"{plate}"' in text for plate in plates)
+    assert not any(f'"{name}"' in text for name in frame["name"].dropna())
+    made = model.sample(1000)
+    assert made["plate"].str.fullmatch(r"N\d{4}(AA|DL|UA)").all()
+    assert made["name"].dropna().str.fullmatch("[A-Z][a-z]{6}").all()
+    assert abs(made["name"].isna().mean() - 0.02) < 0.02
+    assert made["plate"].duplicated().mean() < 0.1
+
+
+def test_made_up_texts_are_new_and_all_different() -> None:
+    """Even where there is hardly room for others; where there is none, there is no text."""
+    texts = [f"{i:02d}" for i in range(95)]
+    inventor = Inventor(texts)
+    made = [inventor.like(text) for text in texts]
+    found = [text for text in made if text is not None]
+    assert 0 < len(found) <= 5
+    assert len(set(found)) == len(found)
+    assert not set(found) & set(texts)
+
+
+def test_copied_rows_bear_no_witness(orders: pd.DataFrame, fitted: Model) -> None:
+    """Rows drawn again and again from fewer: the same structure as those, soon found, and no copy."""
+    again = orders.sample(40_000, replace=True, random_state=0)
+    begun = time.perf_counter()
+    model = fit(again)
+    assert time.perf_counter() - begun < 20
+    assert model.rows == 40_000
+    assert len(model.factors) < 40
+    found, plain = ({f.name: f.parents for f in made.factors} for made in (model, fitted))
+    assert sum(plain.get(name) == parents for name, parents in found.items()) > 0.8 * len(plain)
+    made = model.sample(5000)
+    assert not set(map(tuple, made.astype(str).to_numpy())) & set(map(tuple, orders.astype(str).to_numpy()))
+    share = again["Market"].value_counts(normalize=True)
+    assert (made["Market"].value_counts(normalize=True) - share).abs().max() < 0.03
