@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import papermill
 import pytest
 
 from sockets import free_port
+from waiting import until
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SHORT: dict[str, dict[str, Any]] = {
     "01_live_stream": {"port": 0, "rate": 100.0, "client_events": 3, "keep_streaming": False},
     "02_explore_schema": {},
     "03_fit_your_own_data": {"port": 0, "rate": 200.0, "keep_streaming": False},
+    "04_break_the_connection": {"live": 0.4, "outage": 0.5, "nap": 2.0},
 }
 """Parameters that make a run short and unattended."""
 
@@ -149,6 +152,57 @@ while any("logistream" in thread.name for thread in threading.enumerate()):
     nbformat.write(notebook, tmp_path / "twice.ipynb")  # type: ignore[no-untyped-call]
     # On a port of its own the second server takes the place of the first; port 0 would give each its own.
     run(tmp_path / "twice.ipynb", tmp_path / "out.ipynb", SHORT[path.stem] | {"port": free_port()})
+
+
+NOTHING_LOST = """
+assert once == again and len(set(answers)) == 1
+assert list(orders["event_number"]) == list(range(len(orders))) and len(orders) > 100
+assert [json.loads(text)["event_number"] for text in texts] == list(range(start, stop))
+assert whole.decode().splitlines() == list(texts) and set(places) == set(ports)
+accounts = {name: account(name) for name in lags}
+assert accounts["awake"]["numbers skipped"] == accounts["sleeps, lag=wait"]["numbers skipped"] == 0
+skipped = accounts["sleeps, lag=skip"]
+assert 0 < skipped["numbers skipped"] == skipped["said to have missed"]
+assert reader.restarts == 1
+"""
+NOTHING_LEFT = """
+import psutil, threading
+assert psutil.Process().children(recursive=True) == [] and not timeline.parent.exists()
+deadline = time.monotonic() + 10
+while left := [thread for thread in threading.enumerate() if "logistream" in thread.name]:
+    assert time.monotonic() < deadline, left
+    time.sleep(0.05)
+"""
+FAILS = """
+_, port = serve()
+Path({place!r}).write_text(str(port))
+raise RuntimeError("a cell fails")
+"""
+
+
+@pytest.mark.notebook
+def test_breaking_the_connection_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    """Left half-way, run again from the top, and left by an error: what it says is so, and all is stopped."""
+    path = next(path for path in NOTEBOOKS if path.stem == "04_break_the_connection")
+    notebook = read(path)
+    cells = notebook.cells
+    half = next(number for number, cell in enumerate(cells) if "serve(), serve()" in cell.source) + 1
+    again = [copy.deepcopy(cell) for cell in cells if "parameters" not in cell.metadata.get("tags", [])]
+    checks = [nbformat.v4.new_code_cell(code) for code in (NOTHING_LOST, NOTHING_LEFT)]  # type: ignore[no-untyped-call]
+    setup = next(copy.deepcopy(cell) for cell in cells if "cleanup.close()  #" in cell.source)
+    failing = nbformat.v4.new_code_cell(FAILS.format(place=str(tmp_path / "port")))  # type: ignore[no-untyped-call]
+    notebook.cells = [*cells[:half], *again, *checks, setup, failing]
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"again-{number}"
+    nbformat.write(notebook, tmp_path / "again.ipynb")  # type: ignore[no-untyped-call]
+    with pytest.raises(papermill.PapermillExecutionError, match="a cell fails"):
+        run(tmp_path / "again.ipynb", tmp_path / "out.ipynb", SHORT[path.stem])
+
+    def freed() -> bool:
+        with socket.socket() as caller:
+            return caller.connect_ex(("127.0.0.1", int((tmp_path / "port").read_text()))) != 0
+
+    until(freed)
 
 
 @pytest.mark.notebook

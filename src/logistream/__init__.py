@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from logistream.client import connect as connect
     from logistream.fitting import fit as fit
     from logistream.frame import RollingFrame as RollingFrame
+    from logistream.interface import Limits as Limits
     from logistream.model import Model as Model
     from logistream.model import load_model as load_model
     from logistream.orders import read_orders as read_orders
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ControlPanel": "widgets",
     "Dashboard": "widgets",
+    "Limits": "interface",
     "Model": "model",
     "RollingFrame": "frame",
     "StreamServer": "server",
