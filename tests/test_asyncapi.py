@@ -24,12 +24,12 @@ from referencing.jsonschema import DRAFT7
 from websockets.sync.client import connect
 
 import logistream
-from logistream.asyncapi import PARAMETERS, asyncapi_document
+from logistream.asyncapi import asyncapi_document
 from logistream.errors import RequestError
 from logistream.fitting import fit
 from logistream.model import Model, load_model
 from logistream.past import MEDIA_TYPES
-from logistream.reading import Format, Lag, parse_reading
+from logistream.reading import PARAMETERS, Format, Lag, parse_reading
 from logistream.server import StreamServer
 from waiting import until
 

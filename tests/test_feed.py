@@ -80,7 +80,8 @@ def values(feed: Feed, frames: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
     assert {opcode for opcode, _ in frames} <= {1}
     texts = [text for _, payload in frames for text in payload.splitlines()]
     assert feed.selection.format == "ndjson" or len(texts) == len(frames)
-    return decode(texts, feed.schema).to_pylist()
+    rows: list[dict[str, Any]] = decode(texts, feed.schema).to_pylist()
+    return rows
 
 
 QUERIES = st.fixed_dictionaries(

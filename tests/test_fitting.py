@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from logistream.coding import BIN_ROWS, code_multiples
+from logistream.coding import SMALLEST_GROUP, code_multiples
 from logistream.fitting import fit
 from logistream.model import Model
 
@@ -117,4 +117,26 @@ def test_no_bin_is_a_single_value_or_few_rows() -> None:
     rows = np.bincount(coded.codes)
     alone = emission.low == emission.high
     assert emission.low[alone].tolist() == [777]
-    assert (rows >= BIN_ROWS).all()
+    assert (rows >= SMALLEST_GROUP).all()
+
+
+def test_progress_is_plain_text_outside_a_terminal(
+    foreign: pd.DataFrame, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines on stderr, which last in a saved notebook, and nothing without being asked."""
+    monkeypatch.setattr("logistream.fitting._SECONDS_BETWEEN", 0.0)
+    model = fit(foreign, progress=True)
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert len(lines) == len(model.factors) + 1
+    assert lines[-1] == f"learning: {len(model.factors)} of {len(model.factors)} done"
+    fit(foreign)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_sums_of_rounded_numbers_have_their_digits() -> None:
+    """0.1 added to 3.2 is off in the last bit and has one digit still; a third has none that count."""
+    x = np.round(np.random.default_rng(3).normal(50, 20, 2000), 1)
+    model = fit(pd.DataFrame({"sum": x + 0.1, "product": np.round(x, 0) * 0.01, "third": x / 3}))
+    assert [column.decimals for column in model.schema] == [1, 2, None]

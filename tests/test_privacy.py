@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from logistream.coding import SMALLEST_GROUP
+from logistream.errors import RequestError
 from logistream.fitting import fit
 from logistream.identifiers import Inventor
 
@@ -42,7 +44,7 @@ def test_a_combination_of_few_rows_is_as_likely_as_one_of_none() -> None:
     model = fit(frame)
     factor = next(f for f in model.factors if f.emissions and len(f.parents) == 2)
     seen = Counter(map(tuple, frame[list(factor.parents)].to_numpy()))
-    lists = {name: dict(enumerate(model.categories[name])) for name in frame}
+    lists = {name: dict(enumerate(texts)) for name, texts in model.categories.items()}
     goes_with = {parent: frame.groupby(parent)[factor.name].agg(set).to_dict() for parent in factor.parents}
     rare = 0
     sizes = [int(group.max()) + 1 for group in factor.groups]
@@ -99,6 +101,9 @@ def test_names_of_rows_are_made_up(tmp_path: Path) -> None:
     assert made["name"].dropna().str.fullmatch("[A-Z][a-z]{6}").all()
     assert abs(made["name"].isna().mean() - 0.02) < 0.02
     assert made["plate"].duplicated().mean() < 0.1
+    assert "plate: made up, such as 'N" in str(model.describe())
+    with pytest.raises(RequestError, match="'plate' is made up anew, since it names the rows"):
+        model.sample(3, where={"plate": plates[0]})
 
 
 def test_made_up_texts_are_new_and_all_different() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from logistream.branches import combine
 from logistream.coding import Coded, code_column
 from logistream.errors import DataError
 from logistream.fitting import fit
@@ -71,6 +72,33 @@ def test_no_formula_is_found_in_noise() -> None:
     columns = {f"x{i}": np.round(rng.normal(0, 10, N), 2) for i in range(8)}
     columns |= {f"n{i}": rng.integers(0, 50, N).astype(float) for i in range(4)}
     assert find_formulas(columns, {f"x{i}": 2 for i in range(8)}) == []
+
+
+def test_what_holds_by_rounding_only_is_no_formula() -> None:
+    """Hours are about a hundredth of a time like 1930, not exactly; a price in cents may be off by one."""
+    rng = np.random.default_rng(8)
+    hour, minute = rng.integers(5, 24, N), rng.integers(0, 60, N)
+    time = (100 * hour + minute).astype(float)
+    found = find_formulas({"hour": hour.astype(float), "time": time}, {})
+    assert "hour" not in {relation.formula.column for relation in found}
+    price = rng.integers(10_000, 99_999, N) / 100
+    found = find_formulas(
+        {"price": price, "paid": np.round(np.round(price * 0.8, 3), 2)}, {"price": 2, "paid": 2}
+    )
+    assert len(found) == 1  # either from the other
+
+
+def test_a_number_is_drawn_before_its_digits() -> None:
+    """Of a date as a number follow year and month; no month is made that never was."""
+    rng = np.random.default_rng(9)
+    month = rng.integers(
+        7, 91, N
+    )  # since the beginning of 2000: neither the first nor the last year is whole
+    frame = pd.DataFrame({"year": 2000 + month // 12, "month": month % 12 + 1, "date": 2000 + month / 12})
+    model = fit(frame)
+    assert model.factors[0].name == "date"
+    made = model.sample(20_000)
+    assert np.allclose(made["year"] + (made["month"] - 1) / 12, made["date"])
 
 
 def test_calendar_parts_are_found() -> None:
@@ -139,6 +167,19 @@ def test_the_caller_overrules(bills: pd.DataFrame) -> None:
     assert within(keys={"a": ()})["a"] == ("b",)  # their combinations still recur
 
 
+def test_rare_combinations_are_one() -> None:
+    """A look-up of two variables knows those of few rows, and those of none, only as others of the first."""
+    a, b = np.repeat([0, 0, 0, 1, 1], [9, 3, 1, 8, 7]), np.repeat([0, 1, 2, 0, 1], [9, 3, 1, 8, 7])
+    coded = nominal(a=a, b=b)
+    both, factor = combine(coded["a"], coded["b"], 5)
+    assert np.bincount(both.codes).tolist() == [9, 8, 7, 4]
+    urns = [factor.codes[slice(*factor.offsets[urn : urn + 2])].tolist() for urn in factor.urn_of]
+    assert urns == [[0], [3], [3], [1], [2], [1, 2]]
+    assert (factor.size, both.size) == (4, 4)
+    whole, _ = combine(coded["a"], coded["b"])
+    assert np.bincount(whole.codes).tolist() == [9, 3, 1, 8, 7]
+
+
 def test_many_partners_are_combined() -> None:
     """Where a variable keeps to several of many values, no table of all their combinations is made."""
     rng = np.random.default_rng(7)
@@ -170,3 +211,26 @@ def test_what_the_caller_says_is_checked(
     """A claim that does not hold gets a sentence with how often it fails."""
     with pytest.raises(DataError, match=sentence):
         fit(bills, **options)  # type: ignore[arg-type]
+
+
+def test_formulas_hold_between_gaps() -> None:
+    """A total is missing exactly where its parts are, and a tax where the net amount is; else they add up."""
+    rng = np.random.default_rng(10)
+    fare, tip = rng.integers(300, 9000, N) / 100, rng.integers(0, 900, N) / 100
+    gap = rng.random(N) < 0.1
+    frame = pd.DataFrame({"fare": fare, "tip": tip, "total": np.round(fare + tip, 2)})
+    frame["share"] = np.round(fare * rng.choice([0.05, 0.1, 0.25], N), 2)
+    frame.loc[gap, ["fare", "total", "share"]] = np.nan
+    frame["own"] = np.where(rng.random(N) < 0.1, np.nan, fare + 2 * tip)  # its gaps are its own
+    model = fit(frame)
+    found = {f.column: f.operation for f in model.formulas}
+    assert found == {"total": "sum", "share": "product"}
+    made = model.sample(20_000)
+    known = made.dropna(subset=["fare"])
+    assert np.allclose(known["total"], known["fare"] + known["tip"], atol=0.006)
+    assert set((known["share"] / known["fare"] * 20).round().astype(int)) == {1, 2, 5}
+    for name in ("total", "share"):
+        assert (made[name].isna() == made["fare"].isna()).all()
+    assert abs(made["fare"].isna().mean() - 0.1) < 0.02
+    assert abs(made["own"].isna().mean() - 0.1) < 0.02
+    assert "total = " in str(model.describe())

@@ -15,19 +15,27 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
-from logistream.errors import RequestError
+from logistream.errors import RequestError, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["AccessMiddleware", "AccessRules", "AllowedPagesMiddleware", "is_loopback", "refuse"]
+__all__ = [
+    "AccessMiddleware",
+    "AccessRules",
+    "AllowedPagesMiddleware",
+    "BodyLimitMiddleware",
+    "is_loopback",
+    "refuse",
+]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
@@ -131,6 +139,28 @@ class AccessMiddleware:
         await self.app(scope, receive, send)
 
 
+class BodyLimitMiddleware:
+    """Refuse a body that is larger than `limit` bytes before it is held in memory."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and count what it brings."""
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self.limit:
+                raise HTTPException(413, f"the body of a request may have {self.limit:,} bytes at most")
+            return message
+
+        await self.app(scope, counted if scope["type"] == "http" else receive, send)
+
+
 class AllowedPagesMiddleware(CORSMiddleware):
     """Let pages of other origins, where the rules allow them, read the answers and change the stream."""
 
@@ -188,4 +218,4 @@ def _given_token(connection: HTTPConnection) -> str | None:
 
 def _answer(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     needed = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    return JSONResponse({"detail": sentence}, status, {**needed, **(headers or {})})
+    return JSONResponse({"detail": bounded(sentence)}, status, {**needed, **(headers or {})})

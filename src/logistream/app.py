@@ -16,16 +16,22 @@ from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
 import logistream
-from logistream.access import AccessMiddleware, AccessRules, AllowedPagesMiddleware, refuse
+from logistream.access import (
+    AccessMiddleware,
+    AccessRules,
+    AllowedPagesMiddleware,
+    BodyLimitMiddleware,
+    refuse,
+)
 from logistream.accesslog import AccessLogMiddleware
 from logistream.asyncapi import asyncapi_document
 from logistream.connection import outlet_for
-from logistream.errors import LogistreamError, NotYetError, RequestError
+from logistream.errors import DataError, LogistreamError, NotYetError, RequestError, StreamError
 from logistream.gauges import Gauges
 from logistream.interface import Limits, Refusal
 from logistream.pump import Pump, Reader
 from logistream.reading import EVENT_NUMBER_HEADER, PARAMETERS, STREAM_HEADER, parse_reading
-from logistream.routes import http_routes, invalid, not_yet, refused
+from logistream.routes import failed, http_routes, invalid, not_yet, refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -104,11 +110,14 @@ def create_app(
         lifespan=lifespan,
         responses={422: {"model": Refusal, "description": "a sentence that says what is allowed"}},
     )
+    app.add_middleware(BodyLimitMiddleware, limit=limits.message)
     app.add_middleware(AccessMiddleware, rules=rules, on_refusal=lambda: gauges.add("refused"))
     app.add_middleware(AllowedPagesMiddleware, rules=rules)
     app.add_middleware(AccessLogMiddleware)  # the last is the outermost: it sees what the others refuse
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(NotYetError, not_yet)
+    app.add_exception_handler(StreamError, failed)
+    app.add_exception_handler(DataError, failed)
     app.add_exception_handler(RequestValidationError, invalid)
     secured = [Depends(HTTPBearer(auto_error=False))] * (token is not None)  # a lock in Swagger UI
     app.include_router(
@@ -135,7 +144,7 @@ def create_app(
             status = 416 if isinstance(error, NotYetError) else 422
             await refuse(websocket, status, str(error), headers)
             return
-        if len(pump.readers) >= limits.clients:
+        if gauges.total("clients") >= limits.clients:
             gauges.add("refused")
             sentence = f"the server is full: it has {limits.clients} readers, try again later"
             await refuse(websocket, 503, sentence, headers)

@@ -1,7 +1,7 @@
 """Columns → codes: every column, or several together, as one discrete variable.
 
 Texts, and numbers with few different values, keep each value as a code of its own. Other numbers are cut
-into bins of `BIN_ROWS` rows, inside which values are drawn evenly; a value that many rows share exactly
+into bins of `SMALLEST_GROUP` rows, inside which values are drawn evenly; a value that many rows share exactly
 (a spike) stays whole. So no bin stands for fewer rows than that, and no rare value is stored as such.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from logistream.schema import Column
 
 __all__ = [
-    "BIN_ROWS",
+    "SMALLEST_GROUP",
     "Coded",
     "code_column",
     "code_missing",
@@ -31,10 +31,11 @@ __all__ = [
     "code_together",
     "in_steps",
     "missing_name",
+    "over_all_rows",
 ]
 
-BIN_ROWS = 5
-"""Fewest rows that a bin of a continuous column stands for."""
+SMALLEST_GROUP = 5
+"""Fewest rows that a range of numbers, a leaf or a combination of several columns stands for."""
 
 _MOST_BINS = 1000  # a larger table has larger bins
 
@@ -100,10 +101,15 @@ def code_column(values: pd.Series, column: Column, categories: Sequence[str] = (
     empty = values.isna().to_numpy()
     if column.kind == "category":
         index = pd.Index(categories).get_indexer(pd.Index(values.astype("str").where(~empty, None)))
-        return _with_missing(_distinct(column.name, index[~empty], (1, 1), ordered=False), empty)
+        return over_all_rows(_distinct(column.name, index[~empty], (1, 1), ordered=False), empty)
     numbers, quantum = _multiples(values[~empty], column)
     coded = code_multiples(column.name, numbers, quantum, instant=column.kind == "timestamp")
-    return _with_missing(coded, empty)
+    if column.kind == "number" and quantum is not None and coded.exact:
+        floats = values[~empty].to_numpy(dtype=np.float64)
+        if (numbers / quantum[1] != floats).any():  # off in the last bits, which is how they are kept
+            as_they_are = code_multiples(column.name, floats, None, instant=False)
+            coded = as_they_are if as_they_are.exact else coded
+    return over_all_rows(coded, empty)
 
 
 def code_multiples(
@@ -189,8 +195,8 @@ def _distinct(
 def _binned(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, instant: bool) -> Coded:
     """Return a variable whose codes are bins and spikes, in ascending order."""
     values, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    spike = counts >= max(2 * BIN_ROWS, _SPIKE_SHARE * len(numbers))
-    wanted = max(BIN_ROWS, len(numbers) // _MOST_BINS)
+    spike = counts >= max(2 * SMALLEST_GROUP, _SPIKE_SHARE * len(numbers))
+    wanted = max(SMALLEST_GROUP, len(numbers) // _MOST_BINS)
     bins: list[tuple[int, int]] = []  # first and last value of each
     bin_of = np.zeros(len(values), np.int64)
     edges = np.flatnonzero(np.diff(spike.astype(np.int8), prepend=2, append=2))
@@ -223,8 +229,16 @@ def _cut(counts: np.ndarray, start: int, wanted: int) -> list[tuple[int, int]]:
     return cut
 
 
-def _with_missing(coded: Coded, empty: np.ndarray) -> Coded:
-    """Return the variable over all rows, with one more code, the last, for those without a value."""
+def over_all_rows(coded: Coded, empty: np.ndarray) -> Coded:
+    """Return the variable over all rows, with one more code, the last, for those without a value.
+
+    Parameters
+    ----------
+    coded : Coded
+        The variable over the rows that have a value.
+    empty : ndarray of bool of shape (n_rows,)
+        Which rows have none.
+    """
     if not empty.any():
         return coded
     codes = np.full(len(empty), coded.size, np.int64)

@@ -13,12 +13,14 @@ from logistream.errors import DataError
 from logistream.instants import DAY, micros
 from logistream.model import Formula
 from logistream.schema import Column, Schema
-from logistream.structure import find_calendar, find_formulas
+from logistream.structure import Relation, find_calendar, find_formulas
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["find_computed"]
+
+_LEAST_ROWS = 50  # with values in all columns of a formula
 
 
 def find_computed(
@@ -68,6 +70,18 @@ def find_computed(
             helper = Column(name, "number", decimals=relation.helper_decimals)
             helpers[name] = code_column(pd.Series(relation.helper), helper)
         formulas.append(formula)
+    for relation, known in _with_gaps(df, schema, numbers, told):
+        formula = relation.formula
+        if relation.helper is not None:
+            name = _fresh(formula.right, schema)
+            formula = replace(formula, right=name)
+            # where the other column has the gaps the helper needs none, and must have no others
+            filler = np.nan if formula.left in numbers else relation.helper[0]
+            rates = pd.Series(filler, range(len(df)))
+            rates[known] = relation.helper
+            helper = Column(name, "number", decimals=relation.helper_decimals)
+            helpers[name] = code_column(rates, helper)
+        formulas.append(formula)
     for name in instants:
         if not any(formula.column == name for formula in formulas):
             date, time = _fresh(f"{name}: date", schema), _fresh(f"{name}: time of day", schema)
@@ -75,6 +89,32 @@ def find_computed(
             helpers[time] = code_multiples(time, *in_steps(instants[name] % DAY))
             formulas.append(Formula(name, "sum", date, time))
     return _in_order(formulas), helpers
+
+
+def _with_gaps(
+    df: pd.DataFrame, schema: Schema, whole: Mapping[str, np.ndarray], told: Mapping[str, object]
+) -> Iterator[tuple[Relation, np.ndarray]]:
+    """Give formulas of columns with missing values, and which rows have none.
+
+    A formula has a value where all that it is computed from has one. So only columns whose gaps are those of
+    another, or of the rate that is drawn for it, can be computed.
+    """
+    alike: dict[bytes, list[Column]] = {}
+    for c in schema:
+        exact = c.kind == "integer" or (c.kind == "number" and c.decimals is not None)
+        if c.nullable and exact and c.name not in told:
+            alike.setdefault(df[c.name].isna().to_numpy().tobytes(), []).append(c)
+    for gaps, columns in alike.items():
+        known = ~np.frombuffer(gaps, bool)
+        if known.sum() < _LEAST_ROWS:
+            continue
+        numbers = {c.name: df.loc[known, c.name].to_numpy(dtype=np.float64) for c in columns}
+        others = {name: column[known] for name, column in whole.items() if schema[name].kind != "timestamp"}
+        decimals = {name: schema[name].decimals or 0 for name in numbers | others}
+        for relation in find_formulas(numbers | others, decimals, dict.fromkeys(others)):
+            formula = relation.formula
+            if relation.helper is not None or formula.left in numbers or formula.right in numbers:
+                yield relation, known
 
 
 def _fresh(name: str, schema: Schema) -> str:

@@ -12,6 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from fastapi import WebSocketDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
@@ -21,28 +22,105 @@ if TYPE_CHECKING:
 
     from fastapi import WebSocket
     from uvicorn._types import ASGISendEvent
+    from websockets.frames import Frame
     from websockets.http11 import Request
 
     from logistream.feed import Feed, Part
 
-__all__ = ["GOING_AWAY", "FrameOutlet", "FrameProtocol", "MessageOutlet", "outlet_for"]
+__all__ = [
+    "GOING_AWAY",
+    "LINGER",
+    "REQUEST_WITHIN",
+    "FrameOutlet",
+    "FrameProtocol",
+    "MessageOutlet",
+    "RequestProtocol",
+    "outlet_for",
+]
 
 _EXTENSION = "logistream.frames"
 GOING_AWAY = 1001
 """Close code of a server that stops."""
+
+LINGER = 10.0
+"""Seconds that a connection which is done for has to take what was still sent."""
+
+REQUEST_WITHIN = 10.0
+"""Seconds from the connection to the end of its first request."""
+
+_INVALID_DATA = 1007
+_NO_HANDSHAKE = b"the WebSocket handshake is no valid request"
+_BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    b'Content-Length: %d\r\n\r\n{"detail":"%s"}' % (len(_NO_HANDSHAKE) + 13, _NO_HANDSHAKE)
+)
 _INTERNAL_ERROR = 1011
 _HIGH_WATER, _LOW_WATER = 1 << 18, 1 << 17  # bytes that wait in this process for a slow reader
+
+
+class RequestProtocol(H11Protocol):
+    """uvicorn's HTTP protocol, which does not wait for ever for the first request, or handshake."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        """Begin to wait."""
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_WITHIN, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        if getattr(self, "scope", None) is None:  # as long as there was no request
+            self.transport.abort()
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, to which an application may hand whole frames."""
 
     on_ready: Callable[[], None] | None = None
+    _lingering: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Have more asked for while there is still something to send."""
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that it is over."""
+        super().connection_lost(exc)
+        if self._lingering is not None:
+            self._lingering.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Take octets; answer a handshake that cannot be read, which uvicorn would leave without a word."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.handshake_initiated = self.handshake_complete = self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
+            self.transport.close()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment; empty ones are not collected, since no limit on size would count them."""
+        if event.data or event.fin:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Judge a message and forget it: nothing that a reader says matters to the application."""
+        message, self.frames = b"".join(self.frames), []
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                message.decode()
+            except UnicodeDecodeError:  # uvicorn would log it, and fail if a close frame came with it
+                self.conn.fail(_INVALID_DATA, "a text message must be UTF-8")
+                self.handle_parser_exception()
+
+    def keepalive_timeout(self) -> None:
+        """Give up a peer that answers no pings: behind what it has not read, no goodbye would reach it."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Do not wait for ever until a peer has taken what was sent before the end."""
+        super().on_task_complete(task)
+        if not self.disconnected:
+            self._lingering = self.loop.call_later(LINGER, self.transport.abort)
 
     def handle_connect(self, event: Request) -> None:
         """Let the application find this connection in its scope."""

@@ -198,7 +198,9 @@ class Description:
         facts = []
         if spread.different == 1 and not spread.missing:
             facts.append(f"always {self._value(spread, spread.low)}")
-        if spread.continuous:
+        if spread.continuous and spread.column in self.model.categories:
+            facts.append(f"made up, such as {self._value(spread, spread.low)}")
+        elif spread.continuous:
             facts.append(f"from {self._value(spread, spread.low)} to {self._value(spread, spread.high)}")
         spikes = [
             f"{self._value(spread, value)} ({share:.1%})" for value, share in spread.spikes[:_SPIKES_NAMED]

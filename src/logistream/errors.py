@@ -21,6 +21,7 @@ __all__ = [
     "PortInUseError",
     "RequestError",
     "StreamError",
+    "bounded",
 ]
 
 
@@ -38,6 +39,12 @@ class ModelError(LogistreamError, ValueError):
 
 class RequestError(LogistreamError, ValueError):
     """A value that a caller gave is not allowed; the text names the value and what is."""
+
+
+def bounded(sentence: str, limit: int = 1000) -> str:
+    """Return a sentence for an answer, without its middle if it quotes somebody at great length."""
+    half = limit // 2
+    return sentence if len(sentence) <= limit else f"{sentence[:half]} ... {sentence[-half:]}"
 
 
 class NotYetError(RequestError):

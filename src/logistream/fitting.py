@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
 from logistream.coding import Coded, code_column, code_missing, missing_name
 from logistream.computing import find_computed
+from logistream.identifiers import code_texts
 from logistream.kinds import check_frame, closed_set, dtype_name, plain_frame
 from logistream.model import Delay, Factor, Model
 from logistream.schema import EVENT, ORDERS, Schema
@@ -17,11 +22,13 @@ from logistream.steps import Step, find_steps
 from logistream.trees import grow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import pandas as pd
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["fit"]
+
+_MANY_VALUES = 0.1  # of the different rows: a column with so many different values can tell copies,
+_MOST_TRIED = 20  # and so many such columns are looked at
+_SECONDS_BETWEEN = 2.0  # two lines that tell how far a fit is
 
 
 def fit(
@@ -34,6 +41,8 @@ def fit(
     progress: bool = False,
 ) -> Model:
     """Learn a table.
+
+    What a model may tell of few rows is limited: see the Notes.
 
     Parameters
     ----------
@@ -53,7 +62,7 @@ def fit(
         with `*` or `+`, instead of what was found; None for a column that is to be drawn. It must hold in
         every row, up to rounding.
     progress : bool
-        Whether to show a progress bar, in a terminal or a notebook.
+        Whether to show on stderr how far it is: a bar in a terminal, else a line every two seconds.
 
     Returns
     -------
@@ -65,32 +74,44 @@ def fit(
     DataError
         If there is nothing to learn from, a column is of a kind that is not supported, or what the caller
         says of the structure does not hold in the frame.
+
+    Notes
+    -----
+    A range of numbers, a leaf of a tree and a combination of more than two columns stand for five different
+    rows at least (`logistream.coding.SMALLEST_GROUP`). Kept even of a single row are: the values of columns
+    with few, and texts that recur in the table; which values of two linked columns go together; what a column
+    determines, such as the state and country of a city (`logistream.branches`). Texts that name the rows are
+    made up anew (`logistream.identifiers`). Copies of a row count once where most rows are copies.
     """
     plain, schema = plain_frame(check_frame(df))
     orders = _are_orders(schema)
     if orders:
         schema = ORDERS
-    plain = plain[list(schema.names)]
-    categories = {c.name: closed_set(plain[c.name]) for c in schema if c.kind == "category"}
+    plain, times = _different_rows(plain[list(schema.names)], schema)
     formulas, helpers = find_computed(plain, schema, derive or {})
     computed = {formula.column for formula in formulas}
-    coded = {
-        c.name: code_column(plain[c.name], c, categories.get(c.name, ()))
-        for c in schema
-        if c.name not in computed
-    }
+    coded, categories = {}, {}
+    for c in schema:
+        if c.kind == "category":
+            coded[c.name], categories[c.name] = code_texts(plain[c.name], c, closed_set(plain[c.name]))
+        elif c.name not in computed:
+            coded[c.name] = code_column(plain[c.name], c)
     coded |= helpers
-    coded |= {missing_name(c.name): code_missing(plain[c.name], c) for c in schema if c.nullable}
+    coded |= {
+        missing_name(c.name): code_missing(plain[c.name], c)
+        for c in schema
+        if c.nullable and c.name not in computed
+    }
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
         schema=schema,
         categories=categories,
         dtypes={c.name: dtype_name(df[c.name].dtype) for c in schema},
-        factors=tuple(_factors(find_steps(coded, together, keys), progress=progress)),
+        factors=tuple(_factors(find_steps(coded, together, keys), times, progress=progress)),
         formulas=tuple(formulas),
         delays=(_delay(categories),) if orders else (),
         on_request=tuple(c.name for c in schema if orders and c.name not in EVENT),
-        rows=len(plain),
+        rows=len(df),
     )
 
 
@@ -105,15 +126,58 @@ def _are_orders(schema: Schema) -> bool:
     )
 
 
-def _factors(steps: Sequence[Step], *, progress: bool) -> list[Factor]:
+def _different_rows(plain: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """Return the rows of a frame that was drawn from fewer, each once, and how often it occurred.
+
+    Copies bear no witness: of rows that stand there forty times everything would seem to hang together, and
+    no group would be too small. A table of few categories repeats itself as well, or one whose rows are all
+    told by a key, and that is no copying: so most rows must be copies, two columns of many values that do not
+    fix each other must agree in them, and no text or whole number may name the different rows.
+    """
+    row = pd.factorize(pd.util.hash_pandas_object(plain, index=False))[0]
+    times = np.bincount(row)
+    if len(times) > len(row) / 2:
+        return plain, None
+    first = np.unique(row, return_index=True)[1]
+    different = plain.iloc[first].reset_index(drop=True)
+    codes = [pd.factorize(different[name])[0] + 1 for name in different.columns]
+    for c, column in zip(codes, schema, strict=True):
+        if column.kind in ("category", "integer") and int(c.max()) >= len(times) / 2:
+            return plain, None
+    many = [c for c in codes if int(c.max()) >= _MANY_VALUES * len(times)]
+    for a, b in itertools.combinations(many[:_MOST_TRIED], 2):
+        if len(np.unique(a * (int(b.max()) + 1) + b)) >= 2 * max(a.max(), b.max()):
+            return different, times
+    return plain, None
+
+
+def _factors(steps: Sequence[Step], times: np.ndarray | None, *, progress: bool) -> list[Factor]:
     """Return a factor for each step, given all that were drawn before."""
     factors: list[Factor] = []
     drawn: dict[str, Coded] = {}
-    console = Console(stderr=True)
-    for step in track(steps, "learning", console=console, disable=not progress, transient=True):
-        factors.append(grow(step.variable, list(drawn.values()), [drawn[name] for name in step.within]))
+    for step in _shown(steps) if progress else steps:
+        before, within = list(drawn.values()), [drawn[name] for name in step.within]
+        factors.append(step.factor or grow(step.variable, before, within, facts=step.facts, times=times))
         drawn[step.variable.name] = step.variable
     return factors
+
+
+def _shown(steps: Sequence[Step]) -> Iterator[Step]:
+    """Give steps while showing how many are done: a bar in a terminal, a line now and then elsewhere.
+
+    Both on stderr, and never a widget: those do not last in a saved notebook, and fail where no state of
+    widgets is kept.
+    """
+    if sys.stderr.isatty():
+        yield from track(steps, "learning", console=Console(stderr=True, force_jupyter=False), transient=True)
+        return
+    said = time.monotonic()
+    for done, step in enumerate(steps):
+        if time.monotonic() - said >= _SECONDS_BETWEEN:
+            said = time.monotonic()
+            print(f"learning: {done} of {len(steps)} done", file=sys.stderr)  # noqa: T201 - asked for
+        yield step
+    print(f"learning: {len(steps)} of {len(steps)} done", file=sys.stderr)  # noqa: T201 - asked for
 
 
 _REAL_DAYS = {"Same Day": (0, 1), "First Class": (2, 2), "Second Class": (2, 6), "Standard Class": (2, 6)}

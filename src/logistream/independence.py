@@ -9,49 +9,61 @@ average and the usual χ² law does not: a scaled χ² law with those two moment
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-__all__ = ["log_p_value"]
+__all__ = ["log_p_values"]
 
 
-def log_p_value(table: np.ndarray) -> float:
-    """Return the natural logarithm of the p-value of independence.
+def log_p_values(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the natural logarithm of the p-value of independence, of each of many variables from one.
+
+    All at once, since most of the time of a fit would else go into calls on tables of a few cells.
 
     Parameters
     ----------
-    table : ndarray of shape (n_rows, n_columns)
-        Counts.
+    groups : ndarray of int64 of shape (n_rows, n_variables)
+        Codes of the variables, from 0.
+    labels : ndarray of int64 of shape (n_rows,)
+        Codes of the one that they are tested against, from 0, each of which occurs.
 
     Returns
     -------
-    float
+    ndarray of shape (n_variables,)
         At most 0; 0 where the table says nothing (a single row or column, or fewer than 4 counts).
     """
-    table = table[table.sum(axis=1) > 0]
-    table = table[:, table.sum(axis=0) > 0].astype(float)
-    n = float(table.sum())
-    r, c = table.shape
-    if min(r, c) < 2 or n < 4:
-        return 0.0
-    rows, columns = table.sum(axis=1), table.sum(axis=0)
-    statistic = n * (float((table**2 / rows[:, None] / columns[None, :]).sum()) - 1.0)
+    n, many = groups.shape
+    columns = np.bincount(labels).astype(float)
+    c = len(columns)
+    if n < 4 or c < 2 or many == 0:
+        return np.zeros(many)
+    sizes = groups.max(axis=0) + 1
+    start = np.cumsum(sizes) - sizes
+    cell = groups + start
+    rows = np.bincount(cell.reshape(-1), minlength=int(sizes.sum()))
+    place = np.cumsum(rows > 0) - 1  # among those that occur
+    first = np.concatenate([[0], place + 1])[start]
+    rows = rows[rows > 0].astype(float)
+    table = np.bincount((place[cell] * c + labels[:, None]).reshape(-1), minlength=len(rows) * c)
+    share = (table.reshape(-1, c).astype(float) ** 2) @ (1 / columns) / rows
+    statistic = n * (np.add.reduceat(share, first) - 1.0)
+    r = np.diff(np.append(first, len(rows)))
     mean = n / (n - 1) * (r - 1) * (c - 1)
-    (v1, w1), (v2, w2) = _margin(rows, n), _margin(columns, n)
+    v1, w1 = _margin(r, np.add.reduceat(1 / rows, first), n)
+    v2, w2 = _margin(np.array([c]), np.array([(1 / columns).sum()]), n)
     variance = 2 * n / (n - 3) * (v1 - w1) * (v2 - w2) + n * n / (n - 1) * w1 * w2
-    if variance <= 1e-12 * mean * mean:
-        return 0.0  # the margins leave only one table
-    freedom = 2 * mean * mean / variance
-    return _log_upper_tail(max(statistic, 0.0) / mean, freedom)  # rounding may leave it just below 0
+    result = np.zeros(many)
+    says = (r > 1) & (variance > 1e-12 * mean * mean)  # else the margins leave only one table
+    freedom = 2 * mean[says] ** 2 / variance[says]
+    ratio = np.maximum(statistic[says], 0.0) / mean[says]  # rounding may leave it just below 0
+    result[says] = [_log_upper_tail(*pair) for pair in zip(ratio.tolist(), freedom.tolist(), strict=True)]
+    return result
 
 
-def _margin(totals: np.ndarray, n: float) -> tuple[float, float]:
-    """Return Dawson's two figures of one margin."""
-    k = len(totals)
+def _margin(k: np.ndarray, reciprocals: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return Dawson's two figures of margins of k totals with this sum of reciprocals."""
     v = (n - k) * (k - 1) / (n - 1)
-    w = (n * float((1 / totals).sum()) - k * k) / (n - 2)
+    w = (n * reciprocals - k * k) / (n - 2)
     return v, w
 
 

@@ -25,6 +25,7 @@ MIN_ROWS = 20
 """Fewest rows that can be learned from."""
 
 _MAX_DECIMALS = 8  # more digits than that are taken as full precision
+_ULPS = 4  # that a value may be off by, of a sum or product of rounded ones
 _ORDERED = "ordered category"
 _ARROW_TEXT = pd.ArrowDtype(pa.string())
 _EXPECTED = "expected text, boolean, whole number, real number or timestamp"
@@ -204,9 +205,13 @@ def _check_texts(name: str, texts: Iterable[str]) -> None:
 
 
 def _decimals(floats: np.ndarray) -> int | None:
-    """Return how many digits after the point the values have, None for more than we keep count of."""
+    """Return how many digits after the point the values have, None for more than we keep count of.
+
+    Sums of such values are off in the last bits: 3.2 + 0.1 is 3.3000000000000003, and has one digit.
+    """
     for digits in range(_MAX_DECIMALS + 1):
         scaled = floats * 10.0**digits
-        if np.all(np.abs(scaled) < 2**53) and np.array_equal(np.rint(scaled) / 10.0**digits, floats):
+        off = np.abs(np.rint(scaled) / 10.0**digits - floats)
+        if np.all(np.abs(scaled) < 2**53 / _ULPS) and np.all(off <= _ULPS * np.spacing(np.abs(floats))):
             return digits
     return None

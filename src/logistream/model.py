@@ -164,6 +164,9 @@ class Delay:
 class Model:
     """A fitted table; everything needed to make synthetic rows and events of it.
 
+    It holds no row of the table, and what it holds of fewer than five rows is limited: single values, pairs
+    of values that go together, and what is a fact of the domain; see the notes of `logistream.fit`.
+
     Parameters
     ----------
     name : str

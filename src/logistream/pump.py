@@ -217,10 +217,12 @@ class Pump:
 
     def _allowed(self, reader: Reader, now: int, moment: float) -> int:
         """Return up to which event a reader may be sent now, by its speed limit."""
-        most = max(1.0, _ALLOWANCE * self._catch_up)
+        # Whoever may catch up no faster than events happen would never do so.
+        speed = max(self._catch_up, 2 * self._stream.rate)
+        most = max(1.0, _ALLOWANCE * speed)
         if now - reader.cursor <= most and reader.live:
             return now
-        reader.allowance = min(most, reader.allowance + (moment - reader.counted) * self._catch_up)
+        reader.allowance = min(most, reader.allowance + (moment - reader.counted) * speed)
         reader.counted = moment
         if reader.allowance < 1:
             asyncio.get_running_loop().call_later(_ALLOWANCE / 10, self._wake.set)

@@ -212,6 +212,8 @@ def _conditions(texts: list[str], model: Model) -> tuple[tuple[str, tuple[Any, .
         column = model.full_schema[name]
         if column.kind == "timestamp":
             raise RequestError(f"a condition on {name!r} is not possible, it follows the clock")
+        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
+            raise RequestError(f"a condition on {name!r} needs a whole number of 64 bits")
         if None in values and not column.nullable:
             raise RequestError(f"{name!r} is never missing: give a value after the colon")
         known = model.categories.get(name)

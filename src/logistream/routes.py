@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from logistream.errors import NotYetError
+from logistream.errors import NotYetError, bounded
 from logistream.interface import (
     ChangedState,
     Limits,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from logistream.gauges import Gauges
     from logistream.stream import Stream
 
-__all__ = ["http_routes", "invalid", "not_yet", "refused"]
+__all__ = ["failed", "http_routes", "invalid", "not_yet", "refused"]
 
 _BODIES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -44,6 +44,12 @@ _BODIES: dict[int | str, dict[str, Any]] = {
 
 _METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "in Prometheus' text format", "content": {"text/plain": {}}}
+}
+
+_CHANGES: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "a body that cannot be read"},
+    413: {"model": Refusal, "description": "a body that is too large"},
+    503: {"model": Refusal, "description": "a timeline that cannot be written"},
 }
 
 Start = Annotated[str, Query(description="an event number, earliest, latest, or a time (RFC 3339)")]
@@ -76,7 +82,7 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
         parse_reading(request.query_params.multi_items(), model, ())
         return StreamState(**stream.state)
 
-    @router.patch("/stream", summary="Set rate or pause")
+    @router.patch("/stream", summary="Set rate or pause", responses=_CHANGES)
     def change(request: Request, wanted: Annotated[StreamChange, Body()]) -> ChangedState:
         """Set what is given, from now on, for all readers."""
         parse_reading(request.query_params.multi_items(), model, ())
@@ -142,7 +148,12 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
 
 async def refused(_: Request, error: Exception) -> JSONResponse:
     """Answer for a value that is not allowed."""
-    return JSONResponse({"detail": str(error)}, 422)
+    return JSONResponse({"detail": bounded(str(error))}, 422)
+
+
+async def failed(_: Request, error: Exception) -> JSONResponse:
+    """Answer for a stream that cannot do what was asked: its timeline cannot be written, or read."""
+    return JSONResponse({"detail": bounded(str(error))}, 503)
 
 
 async def not_yet(_: Request, error: Exception) -> JSONResponse:
@@ -164,7 +175,7 @@ async def invalid(_: Request, error: Exception) -> JSONResponse:
     else:
         given = json.dumps(finding["input"], default=repr)
         sentence = f"{name}: {finding['msg'][0].lower()}{finding['msg'][1:]}, not {given}"
-    return JSONResponse({"detail": sentence}, 422)
+    return JSONResponse({"detail": bounded(sentence)}, 422)
 
 
 def _first(error: RequestValidationError) -> dict[str, Any]:

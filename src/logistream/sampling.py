@@ -249,16 +249,23 @@ class Sampler:
         codes: dict[str, np.ndarray] = {}
         columns: dict[str, pa.Array] = {}
         numbers: dict[str, np.ndarray] = {}
+        gaps: dict[str, np.ndarray] = {}
         for urns in self._urns:
             factor = urns.factor
             code = codes[factor.name] = urns.draw(lane(), codes)
             for emission in factor.emissions:
                 uniform = None if emission.high is None else lane()
-                self._emit(emission, code, uniform, columns, numbers)
+                if emission.missing is not None:
+                    gaps[emission.column] = emission.missing[code]
+                self._emit(emission, code, uniform, gaps.get(emission.column), columns, numbers)
         for formula in self.model.formulas:
             value = numbers[formula.column] = compute(formula, numbers)
+            holes = [gaps[name] for name in (formula.left, formula.right) if name in gaps]
+            if holes:
+                gaps[formula.column] = np.logical_or.reduce(holes)
             if formula.column in self._fields:
-                columns[formula.column] = _finish(value, self._fields[formula.column], None)
+                mask = gaps.get(formula.column)
+                columns[formula.column] = _finish(value, self._fields[formula.column], mask)
         delays = []
         for delay in self.model.delays:
             service = columns[delay.service].indices.to_numpy()
@@ -274,11 +281,11 @@ class Sampler:
         emission: Emission,
         code: np.ndarray,
         uniform: np.ndarray | None,
+        mask: np.ndarray | None,
         columns: dict[str, pa.Array],
         numbers: dict[str, np.ndarray],
     ) -> None:
         """Add the values of one column for these codes."""
-        mask = None if emission.missing is None else emission.missing[code]
         name = emission.column
         if name in self._dictionaries and uniform is None:
             indices = pa.array(self._indices[name].take(code), pa.int32(), mask=mask)

@@ -23,7 +23,7 @@ from logistream.access import is_loopback
 from logistream.accesslog import log_to_stderr
 from logistream.app import create_app
 from logistream.arrivals import Arrivals
-from logistream.connection import FrameProtocol
+from logistream.connection import FrameProtocol, RequestProtocol
 from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.gauges import Gauges
 from logistream.instants import wall_clock
@@ -371,11 +371,12 @@ def _config(app: Any, limits: Limits) -> uvicorn.Config:  # noqa: ANN401 - any A
         app,
         loop="asyncio",  # uvloop was measured slower here: it holds every write back until its next round
         ws=FrameProtocol,
+        http=RequestProtocol,
         ws_max_size=limits.message,
         ws_ping_timeout=_PONG_WITHIN,
         ws_per_message_deflate=False,  # a text is made once for all; compressing would be done for each
         log_config=None,  # a kernel's log is the user's notebook: only what goes wrong belongs there
-        log_level="warning",
+        log_level="error",  # what strangers get wrong is answered, and no matter of the log
         access_log=False,
         timeout_graceful_shutdown=_GIVE_UP,
     )

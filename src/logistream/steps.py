@@ -8,13 +8,15 @@ other variables is seen in few large groups where it is lost in many small ones.
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logistream.coding import code_together, missing_name
+from logistream.branches import combine
+from logistream.coding import SMALLEST_GROUP, code_together, missing_name
 from logistream.errors import DataError
 from logistream.structure import find_keys, find_links
 
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from logistream.coding import Coded
+    from logistream.model import Factor
 
 __all__ = ["Step", "find_steps"]
 
 _MOST_BRANCHES = 2**14  # cells of the table of values that a variable must keep to
+_NAMESAKES = 0.05  # of what chance would do: a variable that goes less often with another value determines it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,16 @@ class Step:
         What is drawn.
     within : tuple of str
         Earlier variables whose every value begins a branch.
+    facts : int
+        How many of these, the first ones, the variable determines, or another one besides the variable.
+    factor : Factor or None
+        For a combination of two earlier variables: what looks it up.
     """
 
     variable: Coded
     within: tuple[str, ...] = ()
+    facts: int = 0
+    factor: Factor | None = None
 
 
 def find_steps(
@@ -77,10 +87,14 @@ def find_steps(
     for name in coded:
         if missing_name(name) in coded:
             links[frozenset((name, missing_name(name)))] = 2.0
+    of_one_key = {
+        frozenset(pair) for others in determines.values() for pair in itertools.combinations(others, 2)
+    }
+    spelled = {name for name, others in determines.items() if _spelled_out(exact, name, others)}
     order = sorted(
         coded,
         key=lambda name: (
-            not coded[name].instant,
+            not (coded[name].instant or name in spelled),
             not coded[name].exact,
             coded[name].size if coded[name].exact else 0,
         ),
@@ -90,24 +104,52 @@ def find_steps(
         partners = [other for other in order[:i] if frozenset((name, other)) in links]
         partners.sort(key=lambda other: -links[frozenset((name, other))])
         implied = {other for partner in partners for other in determines.get(partner, ())}
-        within = [coded[other] for other in partners if other not in implied]
+        partners = [other for other in partners if other not in implied]
+        sure = [
+            other
+            for other in partners
+            if frozenset((name, other)) in of_one_key or _determined(coded[name], coded[other])
+        ]
+        within = [coded[other] for other in (*sure, *(other for other in partners if other not in sure))]
+        facts = len(sure)
         while math.prod(variable.size for variable in within) > _MOST_BRANCHES and len(within) > 1:
-            *within, other, weakest = within
-            both = _combination(other, weakest)
-            if not any(step.variable.name == both.name for step in steps):
-                steps.append(Step(both, (other.name, weakest.name)))
-            within.append(both)
-        steps.append(Step(coded[name], tuple(variable.name for variable in within)))
+            at = facts - 2 if facts > 1 else len(within) - 2
+            other, weakest = within[at : at + 2]
+            both, factor = combine(other, weakest, 1 if facts > 1 else SMALLEST_GROUP)
+            facts = facts - 1 if facts > 1 else min(facts, at)
+            made = next((step.variable for step in steps if step.variable.name == both.name), None)
+            if made is None:
+                steps.append(Step(both, (other.name, weakest.name), factor=factor))
+            within[at : at + 2] = [made or both]
+        steps.append(Step(coded[name], tuple(variable.name for variable in within), facts))
     return steps
 
 
-def _combination(a: Coded, b: Coded) -> Coded:
-    """Return the combinations of two variables that occur, as a variable that gives no columns.
+def _spelled_out(exact: Mapping[str, Coded], name: str, others: Sequence[str]) -> bool:
+    """Return whether other numbers are the digits of a number, as year and month are of a date.
 
-    It is fixed by the two, and keeps the table of what is drawn within both small.
+    Such a number is drawn first, as instants are: its digits follow from it, while digits that are drawn one
+    by one can make a number that never was.
     """
-    both = code_together([a, b])
-    return replace(both.named(f"{a.name} with {b.name}"), ordered=False, instant=False)
+    parts = [exact[other] for other in others if exact[other].ordered]
+    variable = exact[name]
+    if not variable.ordered or len(parts) < 2:
+        return False
+    first = np.unique(variable.codes, return_index=True)[1]
+    rising = any(bool((np.diff(part.codes[first]) >= 0).all()) for part in parts)
+    return rising and code_together(parts).size == variable.size
+
+
+def _determined(variable: Coded, other: Coded) -> bool:
+    """Return whether each code goes with a single one of another variable, but for namesakes.
+
+    It is seen in the rows whose code recurs: how often it goes with another than the commonest there.
+    """
+    pairs, counts = np.unique(variable.codes * other.size + other.codes, return_counts=True)
+    first = np.flatnonzero(np.diff(pairs // other.size, prepend=-1))
+    rows, most = np.add.reduceat(counts, first), np.maximum.reduceat(counts, first)
+    by_chance = 1 - float(((np.bincount(other.codes) / len(other.codes)) ** 2).sum())
+    return bool((rows > 1).any() and (rows - most).sum() <= _NAMESAKES * by_chance * (rows - 1).sum())
 
 
 def _require(name: str, exact: Mapping[str, Coded], option: str) -> None:

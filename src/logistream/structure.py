@@ -37,6 +37,7 @@ _SCREEN_ROWS = 64  # most pairs are refused on so few rows
 _FEW_VALUES = 0.1  # of the rows: a rate takes at most this share of different values,
 _FEWER = 0.25  # and at most this share of those that the column itself takes
 _RATE_DECIMALS = 4
+_FINE = 1000  # quanta in a typical value: there one more or less may be by rounding
 _FEW_COMBINATIONS = 0.75  # of those that shuffled columns have: a pair with fewer is a block
 _BARRED = 0.02  # of all rows, at least: what independence would put into cells that are empty
 _CLOSED = 0.9  # share of the rows of a block whose combination recurs
@@ -184,8 +185,14 @@ def _rates(numbers: _Numbers) -> list[tuple[tuple[int, int, int], Relation]]:
 
 
 def _rate_fits(target: np.ndarray, base: np.ndarray, digits: int, quantum: float) -> bool:
+    """Return whether the target is the base times a rounded rate, but for the rounding of the target.
+
+    Where both were rounded, that is off by one in the last digit; which is no rounding but another value
+    where the target has few digits (hours, which are about a hundredth of a time like 1930).
+    """
     made = base * np.round(target / base, digits)
-    return bool((np.abs(made - target) <= 1.51 * quantum).all())
+    slack = 1.51 if np.median(np.abs(target)) >= _FINE * quantum else 0.5
+    return bool((np.abs(made - target) <= slack * quantum + _tolerance(made)).all())
 
 
 def _digits(numbers: _Numbers, column: int | np.integer) -> int:
@@ -267,28 +274,35 @@ def find_links(coded: Mapping[str, Coded]) -> dict[frozenset[str], float]:
     """
     varied = [name for name, variable in coded.items() if variable.size > 1 and not variable.instant]
     tries = max(len(varied) * (len(varied) - 1) // 2, 1)
+    n = len(coded[varied[0]].codes) if varied else 0
+    shuffled = np.argsort(np.random.Philox(0).random_raw(n))
+    recurs = {name: np.bincount(coded[name].codes)[coded[name].codes] > 1 for name in varied}
     links = {}
     for a, b in itertools.combinations(varied, 2):
-        strength = _avoided(coded[a], coded[b], tries)
+        strength = _avoided(coded[a], coded[b], tries, recurs[a] & recurs[b], shuffled)
         if strength > 0:
             links[frozenset((a, b))] = strength
     return links
 
 
-def _avoided(a: Coded, b: Coded, tries: int) -> float:
+def _avoided(a: Coded, b: Coded, tries: int, again: np.ndarray, shuffled: np.ndarray) -> float:
     """Return the share of combinations, or of rows, that two variables avoid; 0 if little or by chance."""
     n, cells = len(a.codes), a.size * b.size
     both = a.codes * b.size + b.codes
     if cells <= 4 * n:
-        table = np.bincount(both, minlength=cells).reshape(a.size, b.size)
-        expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
-        barred = float(expected[(table == 0) & (expected > math.log(cells * tries / ALPHA))].sum() / n)
-        if barred >= _BARRED:
-            return barred
-    again = (np.bincount(a.codes)[a.codes] > 1) & (np.bincount(b.codes)[b.codes] > 1)
-    _, combination, times = np.unique(both, return_inverse=True, return_counts=True)
-    if not again.any() or (times[combination] > 1)[again].mean() < _CLOSED:
+        counts = np.bincount(both, minlength=cells)
+        table = counts.reshape(a.size, b.size)
+        found, times = int(np.count_nonzero(counts)), counts[both]
+        if found < cells:
+            expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
+            barred = float(expected[(table == 0) & (expected > math.log(cells * tries / ALPHA))].sum() / n)
+            if barred >= _BARRED:
+                return barred
+    else:
+        _, combination, counts = np.unique(both, return_inverse=True, return_counts=True)
+        found, times = len(counts), counts[combination]
+    if not again.any() or (times > 1)[again].mean() < _CLOSED:
         return 0.0
-    shuffled = b.codes[np.argsort(np.random.Philox(0).random_raw(n))]
-    found = len(times) / len(np.unique(a.codes * b.size + shuffled))
-    return 1 - found if found < _FEW_COMBINATIONS else 0.0
+    by_chance = a.codes * b.size + b.codes[shuffled]
+    possible = np.count_nonzero(np.bincount(by_chance)) if cells <= 4 * n else len(np.unique(by_chance))
+    return float(1 - found / possible) if found < _FEW_COMBINATIONS * possible else 0.0

@@ -5,6 +5,9 @@ a predictor there (Hothorn, Hornik and Zeileis 2006, "Unbiased recursive partiti
 variables stay independent. The leaves hold observed codes of the target, as in CART synthesis (Reiter 2005).
 The finished tree is compiled into a look-up table over groups of the predictors' codes, which is what makes
 drawing fast.
+
+No leaf that a test made holds fewer rows than `SMALLEST_GROUP`. What `logistream.branches` says before any
+test may hold fewer, and there it is told what for.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logistream.independence import log_p_value
+from logistream.branches import Node, begin
+from logistream.coding import SMALLEST_GROUP
+from logistream.independence import log_p_values
 from logistream.model import Factor
 
 if TYPE_CHECKING:
@@ -33,20 +38,13 @@ ALPHA = 0.001
 KNOWN_ALPHA = 0.2
 """The same for the predictors that already told something on the way to the node."""
 
-_MIN_LEAF = 5  # rows; but not less than
-_MIN_SHARE = 1 / 2000  # of all
+_MIN_SHARE = 1 / 2000  # of all rows that a leaf holds at least
 _MAX_CELLS = 2**18  # of the compiled table
 _MOST_GROUPS = 12  # ordered variables are tested in at most so many groups of equal size,
 _CELL_ROWS = 5  # and in so few that this many rows fall into a cell of the table
 _SPLIT_GROUPS = 64  # places tried for a split of an ordered predictor
 _DETERMINED = 0.8  # share of an ordered target's variance: above, each code of the predictor gets a leaf
-
-
-@dataclass(slots=True)
-class _Node:
-    rows: np.ndarray
-    allowed: dict[int, np.ndarray]  # predictor → (size,) bool: its codes that lead here
-    unseen: bool = False  # a combination that no row has; drawn as if the last split had not been made
+_AT_ONCE = 2**22  # codes tested at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,37 @@ class _Split:
     child_of: np.ndarray  # (size,) which child each of the predictor's codes leads to
 
 
-def grow(target: Coded, predictors: Sequence[Coded], within: Sequence[Coded] = ()) -> Factor:
+class _Predictors:
+    """Variables drawn before, side by side."""
+
+    def __init__(self, variables: Sequence[Coded]) -> None:
+        self.variables = variables
+        n = len(variables[0].codes) if variables else 0
+        self.codes = np.empty((n, len(variables)), np.int64)
+        for i, variable in enumerate(variables):
+            self.codes[:, i] = variable.codes
+        self.ordered = np.array([variable.ordered for variable in variables], bool)
+
+    def log_p(self, rows: np.ndarray, labels: np.ndarray, n_groups: int) -> np.ndarray:
+        """Return the log p-value of each against labels of these rows, shape (n_predictors,)."""
+        step = max(1, _AT_ONCE // len(rows))
+        parts = []
+        for start in range(0, self.codes.shape[1], step):
+            codes = self.codes[rows, start : start + step]
+            ordered = self.ordered[start : start + step]
+            codes[:, ordered] = _quantile_groups(codes[:, ordered], n_groups)
+            parts.append(log_p_values(codes, labels))
+        return np.concatenate(parts) if parts else np.empty(0)
+
+
+def grow(
+    target: Coded,
+    predictors: Sequence[Coded],
+    within: Sequence[Coded] = (),
+    *,
+    facts: int = 0,
+    times: np.ndarray | None = None,
+) -> Factor:
     """Return the factor that draws `target` given what the predictors were found to tell of it.
 
     Parameters
@@ -66,36 +94,36 @@ def grow(target: Coded, predictors: Sequence[Coded], within: Sequence[Coded] = (
     predictors : sequence of Coded
         Variables drawn before it.
     within : sequence of Coded
-        Predictors whose every code begins a branch.
+        Predictors whose every code begins a branch, see `logistream.branches.begin`.
+    facts : int
+        How many of these, the first ones, are facts.
+    times : ndarray of int64 of shape (n_rows,), optional
+        How often each row occurred; once if not given. Groups are counted in different rows.
     """
-    leaves: dict[int, _Node] = {}
+    leaves: dict[int, Node] = {}
     groups: dict[int, np.ndarray] = {}  # predictor → group of each code; codes that no split tells apart
     waiting: list[tuple[float, int, _Split]] = []
     ticket = itertools.count()
+    known = _Predictors(predictors)
 
-    def settle(nodes: Sequence[_Node]) -> None:
+    def settle(nodes: Sequence[Node]) -> None:
         for node in nodes:
             number = next(ticket)
             leaves[number] = node
-            split = None if node.unseen else _best(node, target, predictors)
+            split = None if node.final else _best(node, target, known)
             if split is not None:
                 heapq.heappush(waiting, (split.log_p, number, split))
 
-    root = _Node(np.arange(len(target.codes)), {})
-    nodes = [root]
-    for coarser in within:
-        place = next(i for i, predictor in enumerate(predictors) if predictor is coarser)
-        groups[place] = np.arange(coarser.size)
-        split = _Split(-math.inf, place, groups[place])
-        nodes = [child for node in nodes for child in _divide(node, split, predictors)]
-    settle(nodes)
+    places = [next(i for i, predictor in enumerate(predictors) if predictor is coarser) for coarser in within]
+    groups = {place: np.arange(predictors[place].size) for place in places}
+    settle(begin(target, dict(zip(places, within, strict=True)), facts))
     while waiting:  # the most certain split first, since the size of the table may end the growth
         _, number, split = heapq.heappop(waiting)
         finer = _refined(groups, split)
         if math.prod(int(group.max()) + 1 for group in finer.values()) <= _MAX_CELLS:
             groups = finer
             settle(_divide(leaves.pop(number), split, predictors))
-    return _compile(target, predictors, list(leaves.values()), groups)
+    return _compile(target, predictors, list(leaves.values()), groups, times)
 
 
 def _refined(groups: dict[int, np.ndarray], split: _Split) -> dict[int, np.ndarray]:
@@ -105,30 +133,27 @@ def _refined(groups: dict[int, np.ndarray], split: _Split) -> dict[int, np.ndarr
     return {**groups, split.predictor: np.unique(both, return_inverse=True)[1]}
 
 
-def _best(node: _Node, target: Coded, predictors: Sequence[Coded]) -> _Split | None:
+def _best(node: Node, target: Coded, known: _Predictors) -> _Split | None:
     """Return the split by the most telling predictor, or None where no test is passed."""
-    least = max(_MIN_LEAF, int(_MIN_SHARE * len(target.codes)))
+    least = max(SMALLEST_GROUP, int(_MIN_SHARE * len(target.codes)))
     if len(node.rows) < 2 * least:
         return None
     y = target.codes[node.rows]
     n_groups = int(min(_MOST_GROUPS, max(2, math.sqrt(len(y) / _CELL_ROWS))))
-    labels = _quantile_groups(y, n_groups) if target.ordered else y
+    labels = _quantile_groups(y[:, None], n_groups)[:, 0] if target.ordered else y
     labels = _compact(labels)[1]
     if labels.max() == 0:
         return None
-    new = math.log(ALPHA / max(len(predictors), 1))
-    known = math.log(KNOWN_ALPHA / max(len(node.allowed), 1))
-    ranked = []
-    for i, predictor in enumerate(predictors):
-        x = predictor.codes[node.rows]
-        groups = _quantile_groups(x, n_groups) if predictor.ordered else x
-        log_p = log_p_value(_contingency(groups, labels))
-        if log_p < (known if target.ordered and i in node.allowed else new):
-            ranked.append((log_p, i))
-    for log_p, i in sorted(ranked):
-        child_of = _children(predictors[i], predictors[i].codes[node.rows], y, labels, target.ordered, least)
-        if child_of is not None:
-            return _Split(log_p, i, child_of)
+    log_p = known.log_p(node.rows, labels, n_groups)
+    limit = np.full(len(log_p), math.log(ALPHA / max(len(log_p), 1)))
+    if target.ordered:
+        limit[list(node.allowed)] = math.log(KNOWN_ALPHA / max(len(node.allowed), 1))
+    for i in np.argsort(log_p, kind="stable"):
+        if log_p[i] < limit[i]:
+            predictor = known.variables[i]
+            child_of = _children(predictor, predictor.codes[node.rows], y, labels, target.ordered, least)
+            if child_of is not None:
+                return _Split(float(log_p[i]), int(i), child_of)
     return None
 
 
@@ -137,12 +162,15 @@ def _children(
 ) -> np.ndarray | None:
     """Return which child each of the predictor's codes leads to; None if no division leaves enough rows."""
     present, compact = _compact(x)
-    table = _contingency(compact, labels)
+    shape = len(present), int(labels.max()) + 1
+    table = np.bincount(compact * shape[1] + labels, minlength=math.prod(shape)).reshape(shape)
     weight = table.sum(axis=1)
     if ordered_target and not predictor.ordered and _explained(compact, y, len(present)) > _DETERMINED:
-        child_of = np.full(predictor.size, len(present))  # the last child: codes that do not occur here
-        child_of[present] = np.arange(len(present))
-        return child_of
+        lots = _lots(np.bincount(compact, y) / weight, weight)
+        if lots is not None:
+            child_of = np.full(predictor.size, lots.max() + 1)  # the last child: codes that do not occur here
+            child_of[present] = lots
+            return child_of
     if predictor.ordered:
         order = np.arange(len(present))
     else:
@@ -158,6 +186,31 @@ def _children(
     )  # unseen: the larger
     child_of[present[order]] = np.arange(len(present)) >= cut
     return child_of
+
+
+def _lots(score: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
+    """Return a number for each code: its own, or, for rare ones, that of a lot with like scores."""
+    lots = np.full(len(weight), -1)
+    common = weight >= SMALLEST_GROUP
+    lots[common] = np.arange(common.sum())
+    number, rows = int(common.sum()), 0
+    rare = np.flatnonzero(~common)
+    rare = rare[np.argsort(score[rare], kind="stable")]
+    for code in rare:
+        lots[code] = number
+        rows += int(weight[code])
+        if rows >= SMALLEST_GROUP:
+            number, rows = number + 1, 0
+    if rows:  # too few are left: they join the lot before, or the common code that is most like them
+        left = lots == number
+        if number > common.sum():
+            lots[left] = number - 1
+        elif common.any():
+            nearest = np.abs(score[left].mean() - np.where(common, score, np.inf)).argmin()
+            lots[left] = lots[nearest]
+        else:
+            return None
+    return lots if lots.max() > 0 else None
 
 
 def _best_cut(table: np.ndarray, weight: np.ndarray, least: int) -> int | None:
@@ -211,12 +264,25 @@ def _explained(groups: np.ndarray, y: np.ndarray, n_groups: int) -> float:
 
 
 def _quantile_groups(codes: np.ndarray, n_groups: int) -> np.ndarray:
-    """Return codes merged into at most `n_groups` groups of neighbours with about as many rows each."""
-    counts = np.bincount(codes)
-    if np.count_nonzero(counts) <= n_groups:
+    """Return the codes of each column merged into `n_groups` groups of neighbours, about as many rows each.
+
+    Columns with no more codes than that keep them.
+    """
+    if codes.size == 0:
         return codes
-    middle = np.cumsum(counts) - counts / 2
-    return np.asarray((middle * n_groups / len(codes)).astype(np.int64)[codes])
+    n, many = codes.shape
+    sizes = codes.max(axis=0) + 1
+    start = np.cumsum(sizes) - sizes
+    cell = codes + start
+    counts = np.bincount(cell.reshape(-1), minlength=int(sizes.sum()))
+    middle = np.cumsum(counts) - counts / 2 - np.repeat(np.arange(many) * n, sizes)
+    few = np.add.reduceat(counts > 0, start, dtype=np.int64) <= n_groups
+    group = np.where(
+        np.repeat(few, sizes),
+        np.arange(len(counts)) - np.repeat(start, sizes),
+        (middle * n_groups / n).astype(np.int64),
+    )
+    return np.asarray(group[cell])
 
 
 def _compact(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -231,14 +297,8 @@ def _compact(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return present, place_of[codes]
 
 
-def _contingency(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    a = _compact(a)[1]
-    r, c = int(a.max()) + 1, int(b.max()) + 1
-    return np.bincount(a * c + b, minlength=r * c).reshape(r, c)
-
-
-def _divide(node: _Node, split: _Split, predictors: Sequence[Coded]) -> list[_Node]:
-    """Return the children; one that no row reaches gets all rows of the node."""
+def _divide(node: Node, split: _Split, predictors: Sequence[Coded]) -> list[Node]:
+    """Return the children; one that no row reaches gets all rows of the node, as if it were not divided."""
     child = split.child_of[predictors[split.predictor].codes[node.rows]]
     before = node.allowed.get(split.predictor, np.ones(len(split.child_of), bool))
     children = []
@@ -247,12 +307,16 @@ def _divide(node: _Node, split: _Split, predictors: Sequence[Coded]) -> list[_No
         allowed = before & (split.child_of == number)
         if allowed.any():
             path = {**node.allowed, split.predictor: allowed}
-            children.append(_Node(rows, path) if len(rows) else _Node(node.rows, path, unseen=True))
+            children.append(Node(rows, path) if len(rows) else Node(node.rows, path, final=True))
     return children
 
 
 def _compile(
-    target: Coded, predictors: Sequence[Coded], leaves: Sequence[_Node], groups: dict[int, np.ndarray]
+    target: Coded,
+    predictors: Sequence[Coded],
+    leaves: Sequence[Node],
+    groups: dict[int, np.ndarray],
+    times: np.ndarray | None,
 ) -> Factor:
     """Return the tree as a factor."""
     sizes = [int(group.max()) + 1 for group in groups.values()]
@@ -268,7 +332,8 @@ def _compile(
             lit.append(inside)
         if lit:
             urn_of[np.ix_(*lit)] = urn
-        found, many = np.unique(target.codes[leaf.rows], return_counts=True)
+        found, place = _compact(target.codes[leaf.rows])
+        many = np.bincount(place, None if times is None else times[leaf.rows]).astype(np.int64)
         codes.append(found)
         counts.append(many)
         offsets.append(offsets[-1] + len(found))

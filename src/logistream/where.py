@@ -92,7 +92,10 @@ def _readings(model: Model) -> dict[str, _Reading]:
         if len(found) == len(inputs) and len({reading.factor for reading in decisive}) <= 1:
             name = (decisive or list(found.values()))[0].factor
             value = compute(formula, {name: reading.value for name, reading in found.items()})
-            readings[formula.column] = _Reading(name, value, np.zeros(len(value), bool))
+            missing = np.zeros(len(value), bool)
+            for reading in found.values():
+                missing = missing | reading.missing
+            readings[formula.column] = _Reading(name, value, missing)
     return readings
 
 
@@ -131,7 +134,9 @@ def _micros(column: Column, wanted: Any) -> int:  # noqa: ANN401 - as users writ
 def _refusal(model: Model, name: str, readings: Mapping[str, _Reading]) -> RequestError:
     """Return why no condition on this column can be met exactly, and on which it can."""
     formula = next((formula for formula in model.formulas if formula.column == name), None)
-    reason = "continuous" if formula is None else "computed from columns that are drawn apart"
+    reason = "computed from columns that are drawn apart" if formula else "continuous"
+    if name in model.categories:
+        reason = "made up anew, since it names the rows"
     columns = [column for column in model.schema.names if column in readings]
     if formula is not None:
         columns = [column for column in columns if column in (formula.left, formula.right)] or columns

@@ -33,7 +33,8 @@ __all__ = ["Workers"]
 _MOST = 64
 _STARTS_WITHIN = 30.0  # seconds
 _STOPS_WITHIN = 15.0
-_LIVES_AT_LEAST = 1.0  # seconds; who starts a worker that dies at once again and again helps nobody
+_LIVES_AT_LEAST = 2.0  # seconds
+_MOST_EARLY_DEATHS = 3  # in a row: who goes on starting a worker that dies at once helps nobody
 
 
 class Workers:
@@ -66,6 +67,7 @@ class Workers:
         self._processes: list[SpawnProcess] = []
         self._ready = [self._context.Event() for _ in range(count)]
         self._started: list[float] = []
+        self._early_deaths = [0] * count
 
     def __enter__(self) -> StreamServer:
         """Start them; return a server that tells where they listen, and is not started itself."""
@@ -97,15 +99,18 @@ class Workers:
         Raises
         ------
         StreamError
-            If one dies at once.
+            If one dies at once again and again.
         """
         while not stop.is_set():
             wait([process.sentinel for process in self._processes], timeout=0.2)
             for row, process in enumerate(self._processes):
                 if process.exitcode is None or stop.is_set():
                     continue
-                if time.monotonic() - self._started[row] < _LIVES_AT_LEAST:
-                    raise StreamError(f"worker {row} ended right after its start: see the log above")
+                early = time.monotonic() - self._started[row] < _LIVES_AT_LEAST
+                self._early_deaths[row] = self._early_deaths[row] + 1 if early else 0
+                if self._early_deaths[row] > _MOST_EARLY_DEATHS:
+                    raise StreamError(f"worker {row} ends right after its start: see the log above")
+                Gauges(self._counts, row)  # the readers of a process that has died are gone
                 self._started[row] = time.monotonic()
                 self._processes[row] = self._start(row)
 
