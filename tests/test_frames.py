@@ -42,6 +42,6 @@ def test_texts_become_frames_that_stand_one_after_the_other(texts: list[bytes], 
     sizes = [len(text) + len(ROOM) for text in texts]
     ends = np.cumsum([0, *sizes]).astype(np.int64)
     framed, places = frame_texts(Texts(np.frombuffer(joined, np.uint8), ends))
-    assert read(framed) == [(1, text) for text in texts]
+    assert read(bytes(framed)) == [(1, text) for text in texts]
     for start, end, text in zip(places[:-1], places[1:], texts, strict=True):
-        assert read(framed[start:end]) == [(1, text)]
+        assert read(bytes(framed[start:end])) == [(1, text)]

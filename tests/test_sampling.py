@@ -133,3 +133,12 @@ def test_rare_values_come_about_as_often_as_they_should(model: Model) -> None:
     share = urns.factor.counts * BLOCK / urns.factor.counts.sum()
     assert (abs(drawn - share) <= 2).all()
     assert drawn.sum() == BLOCK
+
+
+def test_a_live_sampler_leaves_out_only_what_nobody_sees(model: Model) -> None:
+    """With times, the same batches, though it does not draw what the clock overwrites."""
+    times = np.arange(6000, dtype=np.int64) * 1000 + 10**15
+    whole = Sampler(model, 3).batch(3000, 9000, times)
+    live = Sampler(model, 3, live=True)
+    assert live.batch(3000, 9000, times).equals(whole)
+    assert len(live._needed.columns) < len(Sampler(model, 3)._needed.columns)

@@ -40,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 _LONG, _SHORT = 4096, 512  # events in a part; a long one is a block of the sampler
 _FAST = 8192  # events per second from which short parts are not worth it
-_KEPT_BYTES = 16 << 20
+_KEPT_BYTES = 1 << 22
+_KEPT_AT_LEAST = 4  # parts
 _KEPT_MESSAGES = 64
 _LARGEST_KEPT = 1 << 16
 _WRITE_BYTES = 1 << 18  # handed to a connection at once, roughly
@@ -62,7 +63,7 @@ class Part:
         Which of them are in it; None for all.
     ends : ndarray of int64 or None
         Where the octets of each begin in `data`, and where the last ends; None for Arrow.
-    data : bytes or pyarrow.RecordBatch
+    data : memoryview or pyarrow.RecordBatch
         Frames, lines, or columns.
     """
 
@@ -88,7 +89,8 @@ class Part:
     def octets(self, start: int, stop: int) -> memoryview:
         """Return what rows `start` to `stop` have in `data`."""
         assert self.ends is not None  # noqa: S101 - not asked of Arrow
-        return memoryview(self.data)[int(self.ends[start]) : int(self.ends[stop])]
+        octets: memoryview = self.data[int(self.ends[start]) : int(self.ends[stop])]
+        return octets
 
 
 class Feed:
@@ -118,7 +120,7 @@ class Feed:
     def prefetch(self, number: int, now: int) -> None:
         """Have the part that holds an event made, unless a pause holds it back."""
         first, stop = self.span(number, now)
-        self._feeds.get(self, first, stop)
+        self._feeds.get(self, first, stop, awaited=False)
 
     def make(self, first: int, stop: int) -> Part:
         """Make a part, of events that have happened or will unless the timeline changes."""
@@ -140,7 +142,7 @@ class Feed:
         if self.selection.format == "json":
             data, ends = frame_texts(texts)
             return Part(low, high, len(entries), numbers, ends, data)
-        return Part(low, high, len(entries), numbers, texts.ends, texts.data.tobytes())
+        return Part(low, high, len(entries), numbers, texts.ends, texts.data.data)
 
     def cut(self, part: Part, start: int, stop: int) -> int:
         """Return where to end a write that begins with event `start`, so that it is not too long."""
@@ -219,7 +221,7 @@ class Feeds:
         self._lock = threading.Lock()
         self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
         self._bytes = 0
-        self._making: set[_Key] = set()
+        self._making: dict[_Key, bool] = {}  # and whether somebody waits for it
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="logistream-maker")
 
     def close(self) -> None:
@@ -244,8 +246,13 @@ class Feeds:
             for key in [key for key in self._kept if key[0] == feed.selection]:
                 self._forget(key)
 
-    def get(self, feed: Feed, first: int, stop: int) -> Part | None:
+    def get(self, feed: Feed, first: int, stop: int, *, awaited: bool = True) -> Part | None:
         """Return a part if it is there; else begin to make it, unless that was begun before.
+
+        Parameters
+        ----------
+        awaited : bool
+            Whether somebody waits for it, to be told by `on_made`.
 
         Raises
         ------
@@ -263,8 +270,9 @@ class Feeds:
             if part is not None:
                 self._forget(key)
             if key in self._making:
+                self._making[key] |= awaited
                 return None
-            self._making.add(key)
+            self._making[key] = awaited
         self._pool.submit(self._make, feed, key)
         return None
 
@@ -283,13 +291,14 @@ class Feeds:
             logger.exception("events %d to %d cannot be encoded", key[1], key[2])
             made = error
         with self._lock:
-            self._making.discard(key)
+            awaited = self._making.pop(key)
             if made is not None and key[0] in self._feeds:
                 self._kept[key] = made
                 self._bytes += _size(made)
-                while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+                while self._bytes > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
                     self._forget(next(iter(self._kept)))
-        self._on_made()
+        if awaited:
+            self._on_made()
 
     def _forget(self, key: _Key) -> None:
         self._bytes -= _size(self._kept.pop(key))
@@ -299,7 +308,7 @@ def _size(part: Part | Exception) -> int:
     """Return the memory that a part takes, in bytes."""
     if isinstance(part, Exception):
         return 0
-    return len(part.data) if isinstance(part.data, bytes) else int(part.data.nbytes)
+    return int(part.data.nbytes)
 
 
 def _mask(batch: pa.RecordBatch, where: tuple[tuple[str, tuple[Any, ...]], ...]) -> pa.Array:

@@ -37,7 +37,7 @@ def frame(opcode: int, payload: bytes | memoryview) -> bytes:
     return b"".join((header, payload))
 
 
-def frame_texts(texts: Texts) -> tuple[bytes, NDArray[np.int64]]:
+def frame_texts(texts: Texts) -> tuple[memoryview, NDArray[np.int64]]:
     """Turn texts into text frames that stand one after the other.
 
     Parameters
@@ -47,7 +47,7 @@ def frame_texts(texts: Texts) -> tuple[bytes, NDArray[np.int64]]:
 
     Returns
     -------
-    bytes
+    memoryview
         All frames.
     ndarray of int64, shape (n + 1,)
         Where each begins, and the end.
@@ -60,11 +60,11 @@ def frame_texts(texts: Texts) -> tuple[bytes, NDArray[np.int64]]:
             frame(TEXT, whole[start + len(ROOM) : end])
             for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
         ]
-        return b"".join(frames), np.cumsum([0, *map(len, frames)])
+        return memoryview(b"".join(frames)), np.cumsum([0, *map(len, frames)])
     framed = data.copy()
     heads = ends[:-1]
     framed[heads] = TEXT
     framed[heads + 1] = 126
     framed[heads + 2] = sizes >> 8
     framed[heads + 3] = sizes & 255
-    return framed.tobytes(), ends
+    return framed.data, ends

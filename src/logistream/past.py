@@ -78,7 +78,7 @@ def body(feed: Feed, form: str, start: int, stop: int) -> Iterator[bytes]:
         yield from _arrow(feed, parts)
     elif form == "ndjson":
         for part in parts:
-            yield part.data
+            yield bytes(part.data)
     else:
         yield from _array(parts)
 
@@ -87,8 +87,9 @@ def _array(parts: Iterator[Part]) -> Iterator[bytes]:
     yield b"["
     before = b""
     for part in parts:
-        if part.data:
-            yield before + part.data[:-1].replace(b"\n", b",\n")  # a JSON text of ours has no line break
+        if len(part.data):
+            # a JSON text of ours has no line break
+            yield before + bytes(part.data[:-1]).replace(b"\n", b",\n")
             before = b",\n"
     yield b"]"
 

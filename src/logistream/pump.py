@@ -105,6 +105,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._meter, self._entry = RateMeter(), stream.timeline.last
         self._events = self._octets = 0  # sent in this round
+        self._shares: dict[tuple[Feed, int, int], tuple[Part, int, int]] = {}  # of this round
         self.feeds = Feeds(stream, self.wake_soon)
         self._unsubscribe = stream.subscribe(self.wake_soon)
 
@@ -143,6 +144,7 @@ class Pump:
             self._wake.clear()  # before looking, so that a change after the look is not missed
             began = loop.time()
             now = self._stream.next_number()
+            self._shares.clear()
             behind = [self._serve(reader, now, began) for reader in tuple(self.readers)]
             self._measure(now, loop.time())
             if any(behind):
@@ -171,21 +173,22 @@ class Pump:
         if reader.lag == "skip" and reader.live:
             self._skip(reader, now)
         try:
-            part = reader.feed.part(reader.cursor, now)
-            if part is None:
-                self._prefetch(reader, reader.cursor, now)
-                return False  # woken up when it is made
-            stop = reader.feed.cut(part, reader.cursor, min(now, self._allowed(reader, now, moment)))
-            if stop <= reader.cursor:
-                return False
+            limit = self._allowed(reader, now, moment)
+            key = (reader.feed, reader.cursor, limit)
+            share = self._shares.get(key)  # most readers need what another one has just got
+            if share is None:
+                share = self._share(reader, now, limit)
+                if share is None:
+                    return False  # woken up when it is made
+                self._shares[key] = share
+            part, stop, rows = share
             octets = reader.outlet.put(reader.feed, part, reader.cursor, stop, reader.missed)
-            self._prefetch(reader, part.stop, now, edge=2 * stop > part.first + part.stop)
         except Exception:
             logger.exception("a reader at event %d had to be given up", reader.cursor)
             reader.outlet.fail()
             self.remove(reader)
             return False
-        self._events += part.row(stop) - part.row(reader.cursor)
+        self._events += rows
         self._octets += octets
         reader.allowance = max(0.0, reader.allowance - (stop - reader.cursor))
         if reader.live:
@@ -193,6 +196,20 @@ class Pump:
         reader.cursor, reader.missed = stop, None
         reader.live = reader.live or stop == now
         return stop < now and reader.outlet.ready
+
+    def _share(self, reader: Reader, now: int, limit: int) -> tuple[Part, int, int] | None:
+        """Return what to send next: a part, the event before which to end, and how many are in it."""
+        if limit <= reader.cursor:
+            return None
+        part = reader.feed.part(reader.cursor, now)
+        if part is None:
+            self._prefetch(reader, reader.cursor, now)
+            return None
+        stop = reader.feed.cut(part, reader.cursor, limit)
+        if stop <= reader.cursor:
+            return None
+        self._prefetch(reader, part.stop, now, edge=2 * stop > part.first + part.stop)
+        return part, stop, part.row(stop) - part.row(reader.cursor)
 
     def _prefetch(self, reader: Reader, number: int, now: int, *, edge: bool = True) -> None:
         """Have made what the reader needs next."""

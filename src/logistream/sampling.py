@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from logistream.errors import RequestError
 from logistream.instants import CALENDAR, DAY
-from logistream.kinds import as_fitted
 from logistream.schema import EVENT_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    import pandas as pd
 
     from logistream.model import Emission, Factor, Formula, Model
 
@@ -35,9 +35,10 @@ __all__ = ["BLOCK", "Draws", "Sampler", "compute", "scaled", "to_frame"]
 BLOCK = 4096
 """Events drawn at once; part of what a seed means, so never to be changed."""
 
-_CACHED_BLOCKS = 8
+_CACHED_BLOCKS = 3
 _PLACES = np.arange(BLOCK)
 _ELEVEN = np.uint64(11)
+_INSTANT = pa.timestamp("us", tz="UTC")
 _RANKS = np.arange(BLOCK, dtype=np.float64)
 _MANY = 64  # codes: a factor of so many is drawn evenly within a block
 _MOST_URNS = 2**18  # that fit beside uniform and place into 63 bits
@@ -148,6 +149,8 @@ class Sampler:
         What to draw from.
     seed : int
         From 0 to 2**64 - 1.
+    live : bool
+        Whether batches are always asked for with times: then nothing is drawn only to be overwritten.
 
     Raises
     ------
@@ -155,7 +158,7 @@ class Sampler:
         If the seed is out of its range.
     """
 
-    def __init__(self, model: Model, seed: int = 0) -> None:
+    def __init__(self, model: Model, seed: int = 0, *, live: bool = False) -> None:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
             raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
         self.model = model
@@ -169,8 +172,10 @@ class Sampler:
             for emission in factor.emissions
             if emission.column in self._dictionaries
         }
-        self._schema = model.schema.arrow
-        self._fields = {column.name: column.arrow_field for column in model.schema}
+        overwritten = {delay.column for delay in model.delays} if live else set()
+        self._fields = {c.name: c.arrow_field for c in model.schema if c.name not in overwritten}
+        self._schema, self._live_schema = pa.schema(list(self._fields.values())), model.full_schema.arrow
+        self._needed = _needed(model, self._fields)
         self._blocks: OrderedDict[int, tuple[pa.RecordBatch, list[np.ndarray]]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -211,17 +216,14 @@ class Sampler:
 
     def _live(self, batch: pa.RecordBatch, times: np.ndarray, delays: list[np.ndarray]) -> pa.RecordBatch:
         """Put the columns that follow the clock on the given times."""
-        schema = self.model.full_schema
         moments = {EVENT_TIME.name: times}
         for delay, days in zip(self.model.delays, delays, strict=True):
             moments[delay.column] = times + days * DAY
-        arrays = [
-            pa.array(moments[c.name], pa.timestamp("us", tz="UTC"))
-            if c.name in moments
-            else batch.column(c.name)
-            for c in schema
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+        columns = dict(zip(self._fields, batch.columns, strict=True))
+        columns |= {name: pa.array(moment).view(_INSTANT) for name, moment in moments.items()}
+        return pa.RecordBatch.from_arrays(
+            [columns[name] for name in self._live_schema.names], schema=self._live_schema
+        )
 
     def _block(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
         """Return a block's columns and the days of each delay, from the cache or made anew."""
@@ -246,19 +248,30 @@ class Sampler:
             # One by one: arrays of this size stay in the processor's cache and in the allocator's hands.
             return np.asarray((bits.random_raw(BLOCK) >> _ELEVEN) * 2.0**-53)
 
+        def skip(lanes: int) -> None:
+            bits.random_raw(lanes * BLOCK, output=False)
+
         codes: dict[str, np.ndarray] = {}
         columns: dict[str, pa.Array] = {}
         numbers: dict[str, np.ndarray] = {}
         gaps: dict[str, np.ndarray] = {}
         for urns in self._urns:
             factor = urns.factor
+            if factor.name not in self._needed.factors:
+                skip(1 + sum(emission.high is not None for emission in factor.emissions))
+                continue
             code = codes[factor.name] = urns.draw(lane(), codes)
             for emission in factor.emissions:
+                if emission.column not in self._needed.columns:
+                    skip(int(emission.high is not None))
+                    continue
                 uniform = None if emission.high is None else lane()
                 if emission.missing is not None:
                     gaps[emission.column] = emission.missing[code]
                 self._emit(emission, code, uniform, gaps.get(emission.column), columns, numbers)
         for formula in self.model.formulas:
+            if formula.column not in self._needed.columns:
+                continue
             value = numbers[formula.column] = compute(formula, numbers)
             holes = [gaps[name] for name in (formula.left, formula.right) if name in gaps]
             if holes:
@@ -307,6 +320,28 @@ class Sampler:
             columns[name] = _finish(value, self._fields[name], mask)
 
 
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    """Names of what must be made for some columns."""
+
+    columns: frozenset[str]  # and helpers
+    factors: frozenset[str]
+
+
+def _needed(model: Model, names: Iterable[str]) -> _Needed:
+    """Return what must be drawn and computed for these columns and for the delays."""
+    columns, factors = set(names), set()
+    for delay in model.delays:
+        columns |= {delay.service, delay.promised, delay.late}
+    for formula in reversed(model.formulas):
+        if formula.column in columns:
+            columns |= {formula.left, formula.right} - {""}
+    for factor in reversed(model.factors):
+        if factor.name in factors or any(emission.column in columns for emission in factor.emissions):
+            factors |= {factor.name, *factor.parents}
+    return _Needed(frozenset(columns), frozenset(factors))
+
+
 def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:
     """Return the numbers that multiples of the emission's quantum stand for, shape (n_rows,)."""
     if emission.quantum is None:
@@ -337,6 +372,10 @@ def _finish(values: np.ndarray, field: pa.Field, mask: np.ndarray | None) -> pa.
 
 def to_frame(model: Model, batch: pa.RecordBatch) -> pd.DataFrame:
     """Return table columns as a DataFrame with the dtypes of the frame that was fitted."""
+    import pandas as pd  # a server needs none
+
+    from logistream.kinds import as_fitted
+
     frame = {}
     for column in model.schema:
         frame[column.name] = as_fitted(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import errno
 import html
 import os
@@ -194,7 +195,7 @@ class StreamServer:
         """Say goodbye to all readers and free thread and port; a server that does not run stays as it is."""
         with self._lock:
             if self._server is not None and self._thread is not None:
-                self._server.should_exit = True
+                self._server.ask_to_exit()
                 self._thread.join()
                 self._stream.timeline.close()
             self._server = self._thread = None
@@ -342,6 +343,24 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.serving = threading.Event()
+        self._asked = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def ask_to_exit(self) -> None:
+        """Have it end; from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._asked.set)
+
+    async def main_loop(self) -> None:
+        """Tick once a second, which keeps the date of the answers, until asked to exit."""
+        self._loop = asyncio.get_running_loop()
+        ticks = 10  # of uvicorn, to the second
+        while not await self.on_tick(ticks):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._asked.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -99,7 +99,7 @@ class Stream:
         self.seed = seed
         self._clock = clock
         self._latest = 0
-        self._sampler = Sampler(model, seed)
+        self._sampler = Sampler(model, seed, live=True)
         self._clock_lock = threading.Lock()
         self._listeners_lock = threading.Lock()
         self._listeners: set[Callable[[], object]] = set()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from logistream.errors import RequestError
 from logistream.instants import micros
@@ -53,6 +52,8 @@ def allowed_codes(model: Model, where: Mapping[str, Any]) -> dict[str, np.ndarra
     RequestError
         If a column is unknown or no factor's codes are single values of it, or a value never occurs.
     """
+    import pandas as pd  # a server needs none
+
     if not isinstance(where, Mapping):
         raise RequestError(f"where must name columns and values, as in {{'Market': 'Europe'}}, not {where!r}")
     readings = _readings(model)
@@ -101,6 +102,8 @@ def _readings(model: Model) -> dict[str, _Reading]:
 
 def _matching(reading: _Reading, column: Column, wanted: Any) -> np.ndarray:  # noqa: ANN401 - as users write it
     """Return which codes stand for the value, (n_codes,) bool; at least one does."""
+    import pandas as pd
+
     if not pd.api.types.is_scalar(wanted):
         found = np.zeros_like(reading.missing)
     elif pd.isna(wanted):
@@ -123,6 +126,8 @@ def _matching(reading: _Reading, column: Column, wanted: Any) -> np.ndarray:  # 
 
 def _micros(column: Column, wanted: Any) -> int:  # noqa: ANN401 - as users write it
     """Return an instant as microseconds since 1970 UTC; without a time zone it is taken as UTC."""
+    import pandas as pd
+
     try:
         return int(micros(pd.Series([pd.Timestamp(wanted)]))[0])
     except (ValueError, TypeError):
