@@ -9,7 +9,7 @@ from websockets.frames import Frame
 from websockets.streams import StreamReader
 
 from logistream.encoding import Texts
-from logistream.frames import BINARY, ROOM, TEXT, frame, frame_texts
+from logistream.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_texts
 
 
 def read(octets: bytes) -> list[tuple[int, bytes]]:
@@ -32,6 +32,8 @@ def test_a_message_is_one_frame(payload: bytes) -> None:
     """With the right header for every length."""
     assert read(frame(TEXT, payload)) == [(1, payload)]
     assert read(frame(BINARY, payload)) == [(2, payload)]
+    message = memoryview(bytearray(LARGEST_HEADER) + payload)
+    assert read(bytes(frame_in_place(BINARY, message, LARGEST_HEADER))) == [(2, payload)]
 
 
 @given(st.lists(st.binary(min_size=100, max_size=300), max_size=5), st.booleans())

@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 
 from logistream.encoding import Encoder
 from logistream.errors import StreamError
-from logistream.frames import BINARY, ROOM, TEXT, frame, frame_texts
+from logistream.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_texts
 from logistream.schema import EVENT_NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -65,6 +65,8 @@ class Part:
         Where the octets of each begin in `data`, and where the last ends; None for Arrow.
     data : memoryview or pyarrow.RecordBatch
         Frames, lines, or columns.
+    size : int
+        Memory that it takes, roughly, in bytes.
     """
 
     first: int
@@ -73,6 +75,7 @@ class Part:
     numbers: NDArray[np.int64] | None
     ends: NDArray[np.int64] | None
     data: Any
+    size: int
 
     def row(self, number: int) -> int:
         """Return how many of its events come before an event number."""
@@ -100,9 +103,10 @@ class Feed:
         self._feeds, self._stream = feeds, stream
         self.selection = selection
         self.schema = selection.schema(stream.model)
+        self._row_bytes = 8 * len(self.schema)
         json = selection.format == "json"
         self._encoder = Encoder(self.schema, before=ROOM if json else "", after="" if json else "\n")
-        self._messages: OrderedDict[tuple[int, int, int | None], bytes] = OrderedDict()
+        self._messages: OrderedDict[tuple[int, int, int | None], bytes | memoryview] = OrderedDict()
 
     def span(self, number: int, now: int) -> tuple[int, int]:
         """Return first and stop of the part that holds an event, if `now` is the next event to happen."""
@@ -137,12 +141,14 @@ class Feed:
             every = np.arange(low, high, dtype=np.int64) if numbers is None else numbers
             batch = batch.append_column(EVENT_NUMBER.arrow_field, pa.array(every))
         if self.selection.format == "arrow":
-            return Part(low, high, len(entries), numbers, None, batch.select(list(self.schema.names)))
+            columns = batch.select(list(self.schema.names))
+            size = batch.num_rows * self._row_bytes
+            return Part(low, high, len(entries), numbers, None, columns, size)
         texts = self._encoder.join(batch)
         if self.selection.format == "json":
             data, ends = frame_texts(texts)
-            return Part(low, high, len(entries), numbers, ends, data)
-        return Part(low, high, len(entries), numbers, texts.ends, texts.data.data)
+            return Part(low, high, len(entries), numbers, ends, data, data.nbytes)
+        return Part(low, high, len(entries), numbers, texts.ends, texts.data.data, texts.data.nbytes)
 
     def cut(self, part: Part, start: int, stop: int) -> int:
         """Return where to end a write that begins with event `start`, so that it is not too long."""
@@ -167,41 +173,33 @@ class Feed:
         key = (start, stop, missed)
         kept = self._messages.get(key)
         if kept is None:
-            kept = b"".join(
-                frame(TEXT if isinstance(message, str) else BINARY, payload)
-                for message, payload in self._payloads(part, start, stop, missed)
-            )
+            kept = self._framed(part, start, stop, missed)
             if len(kept) <= _LARGEST_KEPT:
                 self._messages[key] = kept
                 if len(self._messages) > _KEPT_MESSAGES:
                     self._messages.popitem(last=False)
         return kept
 
+    def _framed(self, part: Part, start: int, stop: int, missed: int | None) -> bytes | memoryview:
+        """Return a message of lines or a batch as a frame; nothing if it would be empty."""
+        first, last = part.row(start), part.row(stop)
+        if first == last and missed is None:
+            return b""
+        if part.ends is None:
+            return frame_in_place(BINARY, _arrow_message(part, first, last, stop, missed), LARGEST_HEADER)
+        return frame(TEXT, _lines(part, first, last, missed))
+
     def messages(self, part: Part, start: int, stop: int, missed: int | None = None) -> list[str | bytes]:
         """Return the messages of events `start` to `stop`, for a server that frames them itself."""
-        if self.selection.format != "json":
-            return [
-                bytes(payload).decode() if isinstance(kind, str) else bytes(payload)
-                for kind, payload in self._payloads(part, start, stop, missed)
-            ]
-        first: list[str | bytes] = [] if missed is None else [_missed_text(missed).decode()]
-        rows = range(part.row(start), part.row(stop))
-        return first + [_unframed(part.octets(row, row + 1)).decode() for row in rows]
-
-    def _payloads(
-        self, part: Part, start: int, stop: int, missed: int | None
-    ) -> Iterator[tuple[str | bytes, bytes | memoryview]]:
-        """Give what to send as text (beside "") or binary (beside b"") message."""
         first, last = part.row(start), part.row(stop)
+        if self.selection.format == "json":
+            told: list[str | bytes] = [] if missed is None else [_missed_text(missed).decode()]
+            return told + [_unframed(part.octets(row, row + 1)).decode() for row in range(first, last)]
+        if first == last and missed is None:
+            return []
         if part.ends is None:
-            if last > first or missed is not None:
-                yield b"", _arrow_message(part, first, last, stop, missed)
-            return
-        lines: bytes | memoryview = part.octets(first, last)
-        if missed is not None:
-            lines = _missed_text(missed) + b"\n" + lines
-        if len(lines):
-            yield "", lines
+            return [bytes(_arrow_message(part, first, last, stop, missed)[LARGEST_HEADER:])]
+        return [bytes(_lines(part, first, last, missed)).decode()]
 
 
 class Feeds:
@@ -294,21 +292,15 @@ class Feeds:
             awaited = self._making.pop(key)
             if made is not None and key[0] in self._feeds:
                 self._kept[key] = made
-                self._bytes += _size(made)
+                self._bytes += made.size if isinstance(made, Part) else 0
                 while self._bytes > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
                     self._forget(next(iter(self._kept)))
         if awaited:
             self._on_made()
 
     def _forget(self, key: _Key) -> None:
-        self._bytes -= _size(self._kept.pop(key))
-
-
-def _size(part: Part | Exception) -> int:
-    """Return the memory that a part takes, in bytes."""
-    if isinstance(part, Exception):
-        return 0
-    return int(part.data.nbytes)
+        part = self._kept.pop(key)
+        self._bytes -= part.size if isinstance(part, Part) else 0
 
 
 def _mask(batch: pa.RecordBatch, where: tuple[tuple[str, tuple[Any, ...]], ...]) -> pa.Array:
@@ -329,7 +321,7 @@ def _mask(batch: pa.RecordBatch, where: tuple[tuple[str, tuple[Any, ...]], ...])
 
 
 def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | None) -> memoryview:
-    """Return rows `first` to `last` of a part as a complete Arrow IPC stream of one batch."""
+    """Return rows `first` to `last` of a part as a complete Arrow IPC stream, behind room for a header."""
     batch = part.data.slice(first, last - first)
     if len(batch) < _FULL_DICTIONARIES:
         batch = _compact(batch)
@@ -338,9 +330,16 @@ def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | N
         told["missed_events"] = missed
     schema = batch.schema.with_metadata({name: str(value) for name, value in told.items()})
     sink = pa.BufferOutputStream()
+    sink.write(bytes(LARGEST_HEADER))
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-    return memoryview(sink.getvalue())
+    return memoryview(sink.getvalue()).cast("B")
+
+
+def _lines(part: Part, first: int, last: int, missed: int | None) -> bytes | memoryview:
+    """Return rows `first` to `last` of a part as lines, after one that tells how many were missed."""
+    lines = part.octets(first, last)
+    return lines if missed is None else _missed_text(missed) + b"\n" + lines
 
 
 def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from logistream.encoding import Texts
 
-__all__ = ["BINARY", "ROOM", "TEXT", "frame", "frame_texts"]
+__all__ = ["BINARY", "LARGEST_HEADER", "ROOM", "TEXT", "frame", "frame_in_place", "frame_texts"]
 
 TEXT, BINARY = 0x81, 0x82
 """First octet of a message in one frame."""
@@ -22,19 +22,41 @@ TEXT, BINARY = 0x81, 0x82
 ROOM = "____"
 """What stands before each text in the place of its header, which has four octets for 126 to 65,535."""
 
+LARGEST_HEADER = 16
+"""Octets of room that `frame_in_place` needs: more than any header, and a multiple of Arrow's alignment."""
+
 _SHORT, _LONG = 126, 65_536
 
 
 def frame(opcode: int, payload: bytes | memoryview) -> bytes:
     """Return a message as one frame; `opcode` is `TEXT` or `BINARY`."""
-    size = len(payload)
+    return b"".join((_header(opcode, len(payload)), payload))
+
+
+def frame_in_place(opcode: int, message: memoryview, room: int) -> memoryview:
+    """Return a message as one frame without copying it.
+
+    Parameters
+    ----------
+    opcode : int
+        `TEXT` or `BINARY`.
+    message : writable memoryview
+        `room` octets that are overwritten, then the payload.
+    room : int
+        At least 10.
+    """
+    header = _header(opcode, len(message) - room)
+    start = room - len(header)
+    message[start:room] = header
+    return message[start:]
+
+
+def _header(opcode: int, size: int) -> bytes:
     if size < _SHORT:
-        header = bytes((opcode, size))
-    elif size < _LONG:
-        header = bytes((opcode, 126, *size.to_bytes(2, "big")))
-    else:
-        header = bytes((opcode, 127, *size.to_bytes(8, "big")))
-    return b"".join((header, payload))
+        return bytes((opcode, size))
+    if size < _LONG:
+        return bytes((opcode, 126, *size.to_bytes(2, "big")))
+    return bytes((opcode, 127, *size.to_bytes(8, "big")))
 
 
 def frame_texts(texts: Texts) -> tuple[memoryview, NDArray[np.int64]]:

@@ -39,6 +39,7 @@ _CACHED_BLOCKS = 3
 _PLACES = np.arange(BLOCK)
 _ELEVEN = np.uint64(11)
 _INSTANT = pa.timestamp("us", tz="UTC")
+_NUMPY = {pa.int64(): np.int64, pa.float64(): np.float64, pa.bool_(): np.bool_}
 _RANKS = np.arange(BLOCK, dtype=np.float64)
 _MANY = 64  # codes: a factor of so many is drawn evenly within a block
 _MOST_URNS = 2**18  # that fit beside uniform and place into 63 bits
@@ -365,9 +366,10 @@ def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _finish(values: np.ndarray, field: pa.Field, mask: np.ndarray | None) -> pa.Array:
     """Return values as an Arrow array of the column's type."""
-    if pa.types.is_timestamp(field.type):
-        return pa.array(values.astype(np.int64, copy=False), pa.int64(), mask=mask).view(field.type)
-    return pa.array(values.astype(field.type.to_pandas_dtype(), copy=False), field.type, mask=mask)
+    kind = field.type
+    if kind == _INSTANT:
+        return pa.array(values.astype(np.int64, copy=False), pa.int64(), mask=mask).view(kind)
+    return pa.array(values.astype(_NUMPY[kind], copy=False), kind, mask=mask)
 
 
 def to_frame(model: Model, batch: pa.RecordBatch) -> pd.DataFrame:
