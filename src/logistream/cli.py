@@ -131,7 +131,8 @@ def _add_serve(commands: Commands) -> None:
         type=float,
         default=2_000_000,
         metavar="RATE",
-        help="events per second at most for a reader that catches up with the past (default: 2,000,000)",
+        help="events per second at most for a reader that catches up with the past, or twice the rate if "
+        "that is more (default: 2,000,000)",
     )
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: 1)"

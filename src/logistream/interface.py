@@ -31,7 +31,8 @@ class Limits(BaseModel):
     range : int
         Events in one answer to `GET /events`.
     catch_up : float
-        Events per second that a reader gets while it catches up with the past.
+        Events per second that a reader gets while it catches up with the past; never less than twice the
+        rate in force, or it would not.
     message : int
         Bytes of a message that a reader sends.
     """

@@ -49,6 +49,7 @@ __all__ = ["StreamServer", "listen"]
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 _BACKLOG = 2048  # connections that wait to be accepted
 _SEND_BUFFER = 262_144  # bytes in the kernel for each reader: a slow one waits for events, not behind them
+_PING_EVERY = 20  # seconds; the heartbeat of a connection on which nothing happens
 _PONG_WITHIN = 60  # seconds; what is gone for good without a word is given up after that
 _GOODBYE = 0.5  # seconds for readers to take what was sent and leave
 _GIVE_UP = 10  # seconds for everything else that ends with the server
@@ -392,6 +393,7 @@ def _config(app: Any, limits: Limits) -> uvicorn.Config:  # noqa: ANN401 - any A
         ws=FrameProtocol,
         http=RequestProtocol,
         ws_max_size=limits.message,
+        ws_ping_interval=_PING_EVERY,
         ws_ping_timeout=_PONG_WITHIN,
         ws_per_message_deflate=False,  # a text is made once for all; compressing would be done for each
         log_config=None,  # a kernel's log is the user's notebook: only what goes wrong belongs there
