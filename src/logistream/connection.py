@@ -161,12 +161,13 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """Say goodbye with the code for a server that goes away, instead of uvicorn's for a restart."""
-        if self.handshake_complete and not self.close_sent and self.conn.state is State.OPEN:
+        if self.handshake_complete and not self.close_sent:
             self.stop_keepalive()
             self.queue.put_nowait({"type": "websocket.disconnect", "code": GOING_AWAY})
-            self.conn.send_close(GOING_AWAY, "the server stops")
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.close_sent = True
+            if self.conn.state is State.OPEN:  # else the peer has said goodbye first
+                self.conn.send_close(GOING_AWAY, "the server stops")
+                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.close_sent = True
             self.transport.close()
             return
         super().shutdown()

@@ -2,8 +2,8 @@
 
 A part is an aligned run of events, encoded for one selection. Parts of the past are long and last for ever;
 at the edge, where the next change of the rate will alter times that are not past yet, they are short and are
-made again then. Parts are made on threads, ahead of their time, so that whoever sends never waits for the
-generator. What is kept is bounded by its size in memory, for all selections together.
+made again then. Parts are made on a thread of their own, ahead of their time, so that whoever sends never
+waits for the generator. What is kept is bounded by its size in memory, for all selections together.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -46,7 +46,6 @@ _KEPT_MESSAGES = 64
 _LARGEST_KEPT = 1 << 16
 _WRITE_BYTES = 1 << 18  # handed to a connection at once, roughly
 _FULL_DICTIONARIES = 1024  # rows from which a batch is sent with all texts that the model knows
-_WORKERS = 1  # more of them only take the interpreter from each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ class Feed:
 
 
 class Feeds:
-    """All feeds of a stream, the parts that are kept, and the threads that make them.
+    """All feeds of a stream, the parts that are kept, and the thread that makes them.
 
     Parameters
     ----------
@@ -220,11 +219,17 @@ class Feeds:
         self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
         self._bytes = 0
         self._making: dict[_Key, bool] = {}  # and whether somebody waits for it
-        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="logistream-maker")
+        self._jobs: SimpleQueue[tuple[Feed, _Key] | None] = SimpleQueue()
+        self._maker: threading.Thread | None = None
+        self._closed = False
 
     def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """End the thread."""
+        with self._lock:
+            maker, self._maker, self._closed = self._maker, None, True
+        if maker is not None:
+            self._jobs.put(None)
+            maker.join()
 
     def open(self, selection: Selection) -> Feed:
         """Return the feed of a selection, the same for all who ask; `release` it in the end."""
@@ -271,8 +276,18 @@ class Feeds:
                 self._making[key] |= awaited
                 return None
             self._making[key] = awaited
-        self._pool.submit(self._make, feed, key)
+            if self._maker is None and not self._closed:
+                # Not a pool: Python ends those before a program has said goodbye to its readers.
+                self._maker = threading.Thread(target=self._run, name="logistream-maker", daemon=True)
+                self._maker.start()
+        self._jobs.put((feed, key))
         return None
+
+    def _run(self) -> None:
+        """Make parts, one after the other: more threads would only take the interpreter from each other."""
+        while (job := self._jobs.get()) is not None:
+            if not self._closed:
+                self._make(*job)
 
     def _is_valid(self, part: Part, stop: int) -> bool:
         """Tell whether no entry since has altered what a part holds, or what it should."""

@@ -133,7 +133,7 @@ class Pump:
             self.feeds.release(reader.feed)
 
     def close(self) -> None:
-        """End the threads that make events."""
+        """End the thread that makes events."""
         self._unsubscribe()
         self.feeds.close()
 
