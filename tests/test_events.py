@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import socket
+import struct
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx2
 import pyarrow as pa
@@ -12,10 +17,15 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from logistream.app import create_app
+from logistream.errors import StreamError
+from logistream.feed import Feeds
 from logistream.instants import parse_rfc3339, rfc3339
 from logistream.schema import EVENT
 from logistream.server import StreamServer
+from logistream.stream import Stream
 from logistream.timeline import Entry, Timeline
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,3 +204,29 @@ def test_arrivals_at_random_keep_the_rate(model: Model, arrivals: str) -> None:
     times = [datetime.fromisoformat(event["event_time"]) for event in events]
     assert times == sorted(set(times))
     assert len(times) / 30 == pytest.approx(500, rel=0.2)
+
+
+def test_who_hangs_up_before_the_answer_leaves_nothing(server: StreamServer) -> None:
+    """However often, and whatever was asked for."""
+    for number in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            query = f"/events?start=0&stop=5000&columns=Sales&where=Product Category Id:{number}"
+            raw.sendall(f"GET {quote(query, safe='/?=&')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    (feeds,) = (
+        thing for thing in gc.get_objects() if type(thing) is Feeds and thing._stream is server._stream
+    )
+    until(lambda: not feeds._feeds)
+
+
+def test_an_application_that_has_ended_says_so(model: Model) -> None:
+    """Its threads are gone: it cannot be begun again."""
+    app = create_app(Stream(model))
+
+    async def live() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    asyncio.run(live())
+    with pytest.raises(StreamError, match=r"^this application has ended: make another one with create_app$"):
+        asyncio.run(live())

@@ -194,6 +194,9 @@ def test_a_change_alters_only_what_comes_after() -> None:
         clock.now += 10 * SECOND
         part = wait_for_part(feed, 600, stream.next_number())
         assert bytes(feed.wire(part, 600, 700)) == before
+        assert feed.settled(part) == entry.first == 700  # made before the change, and right until it
+        part = wait_for_part(feed, entry.first, stream.next_number())
+        assert feed.settled(part) == part.stop == 1024
         after = read(bytes(feed.wire(part, entry.first, entry.first + 3)))
         times = [datetime.fromisoformat(json.loads(text)["event_time"]) for _, text in after]
         assert {(later - earlier).total_seconds() for earlier, later in pairwise(times)} == {0.1}
@@ -213,7 +216,8 @@ def test_a_pause_holds_events_back_and_more_come_after_it() -> None:
         assert wait_for_part(feed, 600, stream.next_number()).stop == held == 700
         stream.change(paused=False)
         clock.now += SECOND
-        assert wait_for_part(feed, 600, stream.next_number()).stop == 1024
+        assert wait_for_part(feed, 600, stream.next_number()).stop == 700
+        assert wait_for_part(feed, 700, stream.next_number()).stop == 1024
     finally:
         feeds.close()
 

@@ -212,3 +212,41 @@ def test_readers_and_changes_from_many_threads(model: Model) -> None:
         done.set()
         dragging.join()
     assert times == sorted(set(times))
+
+
+def test_nobody_looks_at_the_clock_while_a_change_is_made(model: Model) -> None:
+    """Else an event would be made known that the change then puts off."""
+    clock, inside, release = Clock(), threading.Event(), threading.Event()
+
+    def told() -> int:
+        moment = clock()
+        if threading.current_thread() is changer:
+            inside.set()
+            release.wait(10)
+        return moment
+
+    stream = Stream(model, Timeline([begin(NOW, rate=1000)]), clock=told)
+    firsts: list[int] = []
+    seen: list[int] = []
+    changer = threading.Thread(target=lambda: firsts.append(stream.change(rate=0.001).first))
+    looker = threading.Thread(target=lambda: seen.append(stream.next_number()))
+    clock.now += 10_000
+    changer.start()
+    assert inside.wait(10)
+    clock.now += 10_000
+    looker.start()
+    looker.join(0.05)  # long enough to see too much, if that were possible
+    release.set()
+    changer.join()
+    looker.join()
+    assert seen == firsts == [11]
+
+
+def test_a_time_to_come_is_not_a_start(stream: Stream, clock: Clock) -> None:
+    """Not even during a pause, when no event would come in between."""
+    clock.now += SECOND
+    stream.change(paused=True)
+    sentence = rf"^an event after {rfc3339(NOW + 60 * SECOND)} has not happened yet: the newest is 2$"
+    with pytest.raises(NotYetError, match=sentence):
+        stream.resolve(Moment(NOW + 60 * SECOND))
+    assert stream.resolve(Moment(NOW + 3 * SECOND)) == 3

@@ -93,12 +93,16 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(pump.run()), group.create_task(_refresh(stream))]
-            yield
-            for task in tasks:
-                task.cancel()
-        pump.close()
+        if pump.closed:
+            raise StreamError("this application has ended: make another one with create_app")
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(pump.run()), group.create_task(_refresh(stream))]
+                yield
+                for task in tasks:
+                    task.cancel()
+        finally:
+            pump.close()
 
     app = FastAPI(
         title="Logistream",

@@ -50,12 +50,10 @@ def bounded(sentence: str, limit: int = 1000) -> str:
 class NotYetError(RequestError):
     """An event was asked for that has not happened yet."""
 
-    def __init__(self, number: int, newest: int) -> None:
-        self.number, self.newest = number, newest
+    def __init__(self, what: str, newest: int) -> None:
+        self.newest = newest
         super().__init__(
-            f"event {number} has not happened yet: the newest is {newest}"
-            if newest >= 0
-            else f"event {number} has not happened yet: none has"
+            f"{what} has not happened yet: {f'the newest is {newest}' if newest >= 0 else 'none has'}"
         )
 
 

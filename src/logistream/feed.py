@@ -42,7 +42,7 @@ _LONG, _SHORT = 4096, 512  # events in a part; a long one is a block of the samp
 _FAST = 8192  # events per second from which short parts are not worth it
 _KEPT_BYTES = 1 << 22
 _KEPT_AT_LEAST = 4  # parts
-_KEPT_MESSAGES = 64
+_KEPT_MESSAGES = 4  # of each feed, for readers that are at the same place
 _LARGEST_KEPT = 1 << 16
 _WRITE_BYTES = 1 << 18  # handed to a connection at once, roughly
 _FULL_DICTIONARIES = 1024  # rows from which a batch is sent with all texts that the model knows
@@ -118,12 +118,17 @@ class Feed:
     def part(self, number: int, now: int) -> Part | None:
         """Return the part that holds an event, None if it is only being made; then `on_made` is called."""
         first, stop = self.span(number, now)
-        return self._feeds.get(self, first, stop)
+        return self._feeds.get(self, first, stop, number)
 
     def prefetch(self, number: int, now: int) -> None:
         """Have the part that holds an event made, unless a pause holds it back."""
         first, stop = self.span(number, now)
-        self._feeds.get(self, first, stop, awaited=False)
+        self._feeds.get(self, first, stop, number, awaited=False)
+
+    def settled(self, part: Part) -> int:
+        """Return the first event from which on a part may be wrong, since the timeline has changed."""
+        entries = self._stream.timeline.entries
+        return part.stop if part.entries == len(entries) else min(part.stop, entries[part.entries].first)
 
     def make(self, first: int, stop: int) -> Part:
         """Make a part, of events that have happened or will unless the timeline changes."""
@@ -168,7 +173,10 @@ class Feed:
         """
         if self.selection.format == "json":
             frames = part.octets(part.row(start), part.row(stop))
-            return frames if missed is None else frame(TEXT, _missed_text(missed)) + frames
+            if missed is not None:
+                return frame(TEXT, _missed_text(missed)) + frames
+            # A connection may hold on to what it is given: not to a whole part for the sake of a few events.
+            return bytes(frames) if 2 * len(frames) < part.size else frames
         key = (start, stop, missed)
         kept = self._messages.get(key)
         if kept is None:
@@ -249,11 +257,13 @@ class Feeds:
             for key in [key for key in self._kept if key[0] == feed.selection]:
                 self._forget(key)
 
-    def get(self, feed: Feed, first: int, stop: int, *, awaited: bool = True) -> Part | None:
+    def get(self, feed: Feed, first: int, stop: int, number: int, *, awaited: bool = True) -> Part | None:
         """Return a part if it is there; else begin to make it, unless that was begun before.
 
         Parameters
         ----------
+        number : int
+            The event that is wanted of it; what comes later may be wrong, see `Feed.settled`.
         awaited : bool
             Whether somebody waits for it, to be told by `on_made`.
 
@@ -266,8 +276,9 @@ class Feeds:
         with self._lock:
             part = self._kept.get(key)
             if isinstance(part, Exception):
+                self._forget(key)  # the next one may have better luck
                 raise part
-            if part is not None and self._is_valid(part, stop):
+            if part is not None and self._is_valid(part, stop, number):
                 self._kept.move_to_end(key)
                 return part
             if part is not None:
@@ -289,10 +300,13 @@ class Feeds:
             if not self._closed:
                 self._make(*job)
 
-    def _is_valid(self, part: Part, stop: int) -> bool:
-        """Tell whether no entry since has altered what a part holds, or what it should."""
+    def _is_valid(self, part: Part, stop: int, number: int) -> bool:
+        """Tell whether no entry since has altered all that a part should hold, or an event of it."""
         entries = self._stream.timeline.entries
-        return part.entries == len(entries) or entries[part.entries].first >= stop
+        if part.entries == len(entries):
+            return True
+        changed = entries[part.entries].first
+        return changed >= stop or number < min(changed, part.stop)
 
     def _make(self, feed: Feed, key: _Key) -> None:
         made: Part | Exception | None
@@ -340,7 +354,7 @@ def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | N
     batch = part.data.slice(first, last - first)
     if len(batch) < _FULL_DICTIONARIES:
         batch = _compact(batch)
-    told = {"first_event_number": part.number(first), "next_event_number": stop}
+    told = {"first_event_number": min(part.number(first), stop), "next_event_number": stop}
     if missed is not None:
         told["missed_events"] = missed
     schema = batch.schema.with_metadata({name: str(value) for name, value in told.items()})

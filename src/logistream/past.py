@@ -43,10 +43,10 @@ def finished_range(stream: Stream, reading: Reading, most: int) -> tuple[int, in
     newest = stream.next_number()
     stop = newest if reading.stop is None else reading.stop
     if stop > newest:
-        raise NotYetError(stop - 1, newest - 1)
+        raise NotYetError(f"event {stop - 1}", newest - 1)
     if start > stop:
         if reading.stop is None:
-            raise NotYetError(start, newest - 1)
+            raise NotYetError(f"event {start}", newest - 1)
         raise RequestError(f"start must not be after stop: {start} is after {stop}")
     if stop - start > most:
         raise RequestError(

@@ -29,7 +29,7 @@ class Position:
     restarts : int
         How often another stream stood in the place of the one that was read.
     missed : int
-        Events that were left out though they were asked for.
+        Events that were left out though they were asked for; of all events, if filtered.
     """
 
     def __init__(self, start: str | None = None, *, filtered: bool = False) -> None:

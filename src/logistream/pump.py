@@ -102,6 +102,7 @@ class Pump:
         self.readers: set[Reader] = set()
         self._stream, self._gauges, self._catch_up = stream, gauges, catch_up
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
         self._wake = asyncio.Event()
         self._meter, self._entry = RateMeter(), stream.timeline.last
         self._events = self._octets = 0  # sent in this round
@@ -133,7 +134,8 @@ class Pump:
             self.feeds.release(reader.feed)
 
     def close(self) -> None:
-        """End the thread that makes events."""
+        """End the thread that makes events; it cannot begin again."""
+        self.closed = True
         self._unsubscribe()
         self.feeds.close()
 
@@ -170,9 +172,9 @@ class Pump:
             return False
         if not reader.outlet.ready:
             return False
-        if reader.lag == "skip" and reader.live:
-            self._skip(reader, now)
         try:
+            if reader.lag == "skip" and reader.live:
+                self._skip(reader, now)
             limit = self._allowed(reader, now, moment)
             key = (reader.feed, reader.cursor, limit)
             share = self._shares.get(key)  # most readers need what another one has just got
@@ -205,7 +207,7 @@ class Pump:
         if part is None:
             self._prefetch(reader, reader.cursor, now)
             return None
-        stop = reader.feed.cut(part, reader.cursor, limit)
+        stop = reader.feed.cut(part, reader.cursor, min(limit, reader.feed.settled(part)))
         if stop <= reader.cursor:
             return None
         self._prefetch(reader, part.stop, now, edge=2 * stop > part.first + part.stop)
@@ -242,7 +244,8 @@ class Pump:
         reader.allowance = min(most, reader.allowance + (moment - reader.counted) * speed)
         reader.counted = moment
         if reader.allowance < 1:
-            asyncio.get_running_loop().call_later(_ALLOWANCE / 10, self._wake.set)
+            wait = (1 - reader.allowance) / speed
+            asyncio.get_running_loop().call_later(wait, self._wake.set)
         return min(now, reader.cursor + int(reader.allowance))
 
     def _measure(self, now: int, moment: float) -> None:

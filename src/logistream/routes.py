@@ -122,9 +122,10 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
         allowed = ("start", "stop", "format", "numbered", "columns", "where")
         reading = parse_reading(request.query_params.multi_items(), model, allowed)
         first, last = finished_range(stream, reading, limits.range)
-        feed = feeds.open(selection_for(reading.selection))
 
         def pieces() -> Iterator[bytes]:
+            # Not opened before: who has gone already never makes this begin, and so never end.
+            feed = feeds.open(selection_for(reading.selection))
             try:
                 yield from body(feed, reading.selection.format, first, last)
             finally:

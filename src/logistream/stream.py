@@ -6,6 +6,7 @@ has run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -100,7 +101,7 @@ class Stream:
         self._clock = clock
         self._latest = 0
         self._sampler = Sampler(model, seed, live=True)
-        self._clock_lock = threading.Lock()
+        self._clock_lock = threading.RLock()
         self._listeners_lock = threading.Lock()
         self._listeners: set[Callable[[], object]] = set()
         self.timeline = Timeline([begin(self.now())]) if timeline is None else timeline
@@ -159,13 +160,18 @@ class Stream:
             return first
         if start == "latest":
             return self.next_number()
-        number = self.timeline.count(start.micros) if isinstance(start, Moment) else int(start)
+        if isinstance(start, Moment):
+            if start.micros > self.now() + _TOLERANCE:
+                raise NotYetError(f"an event after {rfc3339(start.micros)}", self.next_number() - 1)
+            number = self.timeline.count(start.micros)
+        else:
+            number = start
         if number < first:
             raise RequestError(f"event {number} is before the stream, which begins with {first}")
         if number > self.next_number():
             self.refresh()
             if number > self.timeline.count(self.now() + _TOLERANCE):
-                raise NotYetError(number, self.next_number() - 1)
+                raise NotYetError(f"event {number}", self.next_number() - 1)
         return number
 
     @property
@@ -205,7 +211,10 @@ class Stream:
             paused = _checked_paused(paused)
         if scenario is not None:
             raise RequestError(f"no scenario {scenario!r}: this model has none, leave it null")
-        entry = self.timeline.change(self.now(), rate=rate, paused=paused)
+        # Who looks at the clock while the change is made must see it: else an event would be made known that
+        # the change then moves. A shared timeline sees to that by itself, and may have to wait for others.
+        with contextlib.nullcontext() if self.timeline.shared else self._clock_lock:
+            entry = self.timeline.change(self.now(), rate=rate, paused=paused)
         self._tell()
         return entry
 
