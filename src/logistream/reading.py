@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from logistream.errors import RequestError
-from logistream.instants import parse_rfc3339
+from logistream.instants import parse_rfc3339, rfc3339
 from logistream.schema import EVENT_NUMBER, EVENT_TIME, Schema
 from logistream.where import parse_where
 
@@ -167,12 +167,14 @@ def _start(value: str) -> Start:
         return _number("start", value)
     try:
         # In a query string a plus sign means a blank, unless it was quoted.
-        return Moment(parse_rfc3339(re.sub(r" (\d\d:\d\d)$", r"+\1", value)))
-    except ValueError:
+        moment = Moment(parse_rfc3339(re.sub(r" (\d\d:\d\d)$", r"+\1", value)))
+        rfc3339(moment.micros)  # by its offset, or a leap second, it may be in a year of five digits
+    except (ValueError, OverflowError):
         raise RequestError(
             f"start must be an event number, earliest, latest, or a time such as "
             f"2026-11-24T06:23:00Z, not {_shorten(value)!r}"
         ) from None
+    return moment
 
 
 def _columns(value: str | None, numbered: bool, model: Model) -> tuple[str, ...]:
