@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import pytest
 
 from processes import ServerProcess
 from recording import SMALL, Recorder
@@ -20,10 +21,10 @@ __all__ = [
     "PROTOCOL_ERROR",
     "TOO_BIG",
     "WORD",
-    "check",
     "complaints",
     "outcome",
     "stays_open",
+    "unharmed",
     "watched",
 ]
 
@@ -39,9 +40,9 @@ WORD = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5"
 _RATE = 1000
 
 
-@contextmanager
+@pytest.fixture(scope="module", name="server")  # another name, which arguments of tests do not hide
 def watched() -> Iterator[ServerProcess]:
-    """Run a server with five minutes of past; one reader gets every event of it, in time, to the end."""
+    """Give a server with five minutes of past; one reader gets every event of it, in time, to the end."""
     with (
         ServerProcess("--rate", str(_RATE), "--history", "5min") as running,
         Peer(running.port, SMALL) as peer,
@@ -54,8 +55,10 @@ def watched() -> Iterator[ServerProcess]:
     assert "Traceback" not in running.log
 
 
-def check(server: ServerProcess) -> None:
-    """See that a server answers, has no reader but the one, and has complained of nothing."""
+@pytest.fixture(autouse=True)
+def unharmed(server: ServerProcess) -> Iterator[None]:
+    """See after each case that the server answers, has one reader, and has complained of nothing."""
+    yield
     until(lambda: server.get("/")["connected_clients"] == 1, within=2)
     assert complaints(server) == ""
 

@@ -98,6 +98,8 @@ def test_a_port_in_use_gets_a_sentence_with_two_ways_out() -> None:
          "see logistream serve --help"),
         (["serve", "--port", "70000"], "port must be a whole number from 0 to 65535, not 70000"),
         (["serve", "--seed", "-1"], "seed must be a whole number from 0 to 2**64 - 1, not -1"),
+        (["serve", "--max-clients", "0"], "argument --max-clients: must be a whole number of readers, "
+         "at least 1, not '0'; see logistream serve --help"),
         (["serve", "--allow-origin", "x"], "an allowed origin is written like https://example.org or "
          "http://localhost:3000, without a path, or is null or *; not 'x'"),
     ],

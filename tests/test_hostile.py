@@ -12,7 +12,6 @@ import itertools
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,35 +21,17 @@ from hostile import (
     PROTOCOL_ERROR,
     TOO_BIG,
     WORD,
-    check,
     outcome,
     stays_open,
-    watched,
+    unharmed,  # noqa: F401 - a fixture: pytest finds it by its being here
+    watched,  # noqa: F401 - a fixture
 )
 from processes import ServerProcess
 from recording import SMALL
 from wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, Peer, frame, request
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
 LIMIT = 65_536
 """Octets that a message may have."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    """Give a server, and watch it."""
-    with watched() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def unharmed(server: ServerProcess) -> Iterator[None]:
-    """Have a look at the server after each case."""
-    yield
-    check(server)
 
 
 # 1: messages of all sizes

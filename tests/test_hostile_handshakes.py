@@ -13,9 +13,9 @@ import pytest
 import logistream.connection as connection_module
 from hostile import (
     CLOSE_1000,
-    check,
     stays_open,
-    watched,
+    unharmed,  # noqa: F401 - a fixture: pytest finds it by its being here
+    watched,  # noqa: F401 - a fixture
 )
 from logistream.server import StreamServer
 from processes import ServerProcess
@@ -24,23 +24,7 @@ from waiting import until
 from wire import CLOSE, PING, TEXT, Peer, frame, request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from logistream.model import Model
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    """Give a server, and watch it."""
-    with watched() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def unharmed(server: ServerProcess) -> Iterator[None]:
-    """Have a look at the server after each case."""
-    yield
-    check(server)
 
 
 def answer_to(server: ServerProcess, octets: bytes, *, half_closed: bool = False) -> bytes:

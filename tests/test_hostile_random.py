@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,30 +14,13 @@ from hostile import (
     PROTOCOL_ERROR,
     TOO_BIG,
     WORD,
-    check,
     outcome,
-    watched,
+    unharmed,  # noqa: F401 - a fixture: pytest finds it by its being here
+    watched,  # noqa: F401 - a fixture
 )
 from processes import ServerProcess
 from recording import SMALL
 from wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, Peer, frame
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    """Give a server, and watch it."""
-    with watched() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def unharmed(server: ServerProcess) -> Iterator[None]:
-    """Have a look at the server after each case."""
-    yield
-    check(server)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

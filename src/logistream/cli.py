@@ -124,7 +124,7 @@ def _add_serve(commands: Commands) -> None:
         "--token", help="demand this token (default: one is made if --host is not this machine)"
     )
     parser.add_argument(
-        "--max-clients", type=int, default=1000, metavar="N", help="readers at a time (default: 1000)"
+        "--max-clients", type=_readers, default=1000, metavar="N", help="readers at a time (default: 1000)"
     )
     parser.add_argument(
         "--catch-up",
@@ -141,6 +141,17 @@ def _add_serve(commands: Commands) -> None:
         "--access-log", action="store_true", help="write each request to stderr, one JSON object a line"
     )
     parser.set_defaults(run=_serve)
+
+
+def _readers(text: str) -> int:
+    """Read a number of readers, so that a complaint names the option and not the limit that it sets."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of readers, at least 1, not {text!r}")
+    return count
 
 
 def _serve(options: argparse.Namespace) -> int:

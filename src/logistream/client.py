@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from logistream.reading import Lag
     from logistream.subscription import Columns, Start, Where
 
-__all__ = ["Messages", "connect"]
+__all__ = ["Messages", "Reader", "connect"]
 
 T = TypeVar("T")
 
@@ -30,46 +30,10 @@ _NUMBER = re.compile(rf",?{_NUMBER_KEY}(\d+)}}$")
 _MISSED = re.compile(r'\{\s*"missed_events"\s*:\s*(\d+)\s*\}\s*$')
 
 
-class _Events(Generic[T]):
-    """The events of a stream in order, each once; `connect` documents the parameters."""
+class Reader:
+    """Whoever owns a listener, and tells of it: how the connection is, and where in the stream it stands."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        start: Start | None = None,
-        numbered: bool = False,
-        columns: Columns | None = None,
-        where: Where | None = None,
-        lag: Lag | None = None,
-        token: str | None = None,
-        first_delay: float = 0.25,
-        max_delay: float = 10.0,
-        silence: float = 10.0,
-        on_trouble: Callable[[str], None] | None = None,
-    ) -> None:
-        subscription = Subscription.of(
-            url, start=start, numbered=numbered, columns=columns, where=where, lag=lag
-        )
-        self.url = subscription.url
-        self.received = 0
-        self._numbered = subscription.numbered
-        self._lines: deque[str] = deque()  # received, and not given to the caller yet
-        self._entered = False
-        self._listener = Listener(
-            subscription,
-            "ndjson",
-            numbered=True,
-            token=token,
-            first_delay=first_delay,
-            max_delay=max_delay,
-            silence=silence,
-            on_trouble=on_trouble,
-        )
-
-    def __repr__(self) -> str:
-        state = "connected" if self.connected else "not connected"
-        return f"<{type(self).__name__} {self.url}: {state}, {self.received} received>"
+    _listener: Listener
 
     @property
     def connected(self) -> bool:
@@ -110,6 +74,48 @@ class _Events(Generic[T]):
     def silent_for(self) -> float:
         """Seconds since anything came from the server, be it the answer to a ping."""
         return self._listener.silent_for
+
+
+class _Events(Reader, Generic[T]):
+    """The events of a stream in order, each once; `connect` documents the parameters."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        start: Start | None = None,
+        numbered: bool = False,
+        columns: Columns | None = None,
+        where: Where | None = None,
+        lag: Lag | None = None,
+        token: str | None = None,
+        first_delay: float = 0.25,
+        max_delay: float = 10.0,
+        silence: float = 10.0,
+        on_trouble: Callable[[str], None] | None = None,
+    ) -> None:
+        subscription = Subscription.of(
+            url, start=start, numbered=numbered, columns=columns, where=where, lag=lag
+        )
+        self.url = subscription.url
+        self.received = 0
+        self._numbered = subscription.numbered
+        self._lines: deque[str] = deque()  # received, and not given to the caller yet
+        self._entered = False
+        self._listener = Listener(
+            subscription,
+            "ndjson",
+            numbered=True,
+            token=token,
+            first_delay=first_delay,
+            max_delay=max_delay,
+            silence=silence,
+            on_trouble=on_trouble,
+        )
+
+    def __repr__(self) -> str:
+        state = "connected" if self.connected else "not connected"
+        return f"<{type(self).__name__} {self.url}: {state}, {self.received} received>"
 
     @property
     def ahead(self) -> bool:

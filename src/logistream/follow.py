@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Protocol, Self
 
 from logistream.batches import read_batch, schema_of
+from logistream.client import Reader
 from logistream.errors import RequestError
 from logistream.listener import Listener
 from logistream.publication import ask_schema
@@ -53,7 +54,7 @@ class Sink(Protocol):
         """Take events."""
 
 
-class Follower:
+class Follower(Reader):
     """Feeds a sink from a stream until stopped, refused for good, or the sink is gone.
 
     A context manager that stops at the end. The sink is held weakly: a frame that nobody holds any more is
@@ -125,46 +126,6 @@ class Follower:
     def url(self) -> str:
         """The address of the socket."""
         return self._subscription.url
-
-    @property
-    def reconnects(self) -> int:
-        """Connections made after the first one."""
-        return self._listener.reconnects
-
-    @property
-    def restarts(self) -> int:
-        """How often another stream stood in the place of the one that was followed."""
-        return self._listener.position.restarts
-
-    @property
-    def missed(self) -> int:
-        """Events that the server left out."""
-        return self._listener.position.missed
-
-    @property
-    def next_number(self) -> int | None:
-        """Number of the event that comes next; None if the server does not number its events."""
-        return self._listener.position.next_number
-
-    @property
-    def stream_id(self) -> str | None:
-        """Identity of the stream; None if the server gives none."""
-        return self._listener.position.stream_id
-
-    @property
-    def silent_for(self) -> float:
-        """Seconds since anything came from the server, be it the answer to a ping."""
-        return self._listener.silent_for
-
-    @property
-    def connected(self) -> bool:
-        """Whether a connection is open now."""
-        return self._listener.connected
-
-    @property
-    def trouble(self) -> str | None:
-        """What is wrong, in one sentence; None after a received message."""
-        return self._listener.trouble
 
     @property
     def running(self) -> bool:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import errno
 import html
 import os
 import secrets
-import socket
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
@@ -25,16 +23,18 @@ from logistream.accesslog import log_to_stderr
 from logistream.app import create_app
 from logistream.arrivals import Arrivals
 from logistream.connection import FrameProtocol, RequestProtocol
-from logistream.errors import PortInUseError, RequestError, StreamError
+from logistream.errors import RequestError, StreamError
 from logistream.gauges import Gauges
 from logistream.instants import wall_clock
 from logistream.interface import Limits
 from logistream.journal import open_journal
+from logistream.listening import holders, listen
 from logistream.model import load_model
 from logistream.stream import Stream, begin
 from logistream.timeline import Timeline
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
     from types import TracebackType
 
@@ -44,18 +44,13 @@ if TYPE_CHECKING:
     from logistream.model import Model
     from logistream.timeline import Entry
 
-__all__ = ["StreamServer", "listen"]
+__all__ = ["StreamServer"]
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
-_BACKLOG = 2048  # connections that wait to be accepted
-_SEND_BUFFER = 262_144  # bytes in the kernel for each reader: a slow one waits for events, not behind them
 _PING_EVERY = 20  # seconds; the heartbeat of a connection on which nothing happens
 _PONG_WITHIN = 60  # seconds; what is gone for good without a word is given up after that
 _GOODBYE = 0.5  # seconds for readers to take what was sent and leave
 _GIVE_UP = 10  # seconds for everything else that ends with the server
-
-_running: set[StreamServer] = set()
-"""The servers of this process that hold a port."""
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that computes in Python lets another one in, while a server runs.
@@ -183,7 +178,7 @@ class StreamServer:
             )
             self._thread.start()
             self._server.serving.wait()
-            _running.add(self)
+            holders.add(self)
             _share_interpreter()
             if not self._server.started:
                 self.stop()
@@ -200,7 +195,7 @@ class StreamServer:
                 self._thread.join()
                 self._stream.timeline.close()
             self._server = self._thread = None
-            _running.discard(self)
+            holders.discard(self)
             _share_interpreter()
 
     def _new_app(self) -> FastAPI:
@@ -420,74 +415,11 @@ def _micros(history: str | pd.Timedelta | None) -> int:
 
 def _share_interpreter() -> None:
     """Have threads take turns more often as long as a server runs here."""
-    sys.setswitchinterval(min(_SWITCH_INTERVAL, _usual_interval) if _running else _usual_interval)
-
-
-def listen(host: str, port: int, *, shared: bool = False, accept: bool = True) -> socket.socket:
-    """Return a socket on an address; a server of this process that holds the port gives way.
-
-    Parameters
-    ----------
-    host : str
-        Name or address.
-    port : int
-        0 takes a free one.
-    shared : bool
-        Whether other sockets on the same port, shared too, get a part of the connections.
-    accept : bool
-        Whether to listen; if not, the port is only held.
-
-    Raises
-    ------
-    PortInUseError
-        If another program holds the port.
-    StreamError
-        If the host cannot be listened on.
-    """
-    try:
-        return _bind(host, port, shared, accept)
-    except PortInUseError:
-        ours = [server for server in _running if server.port == port]
-        if not ours:
-            raise
-        for server in ours:
-            server.stop()
-        return _bind(host, port, shared, accept)
-
-
-def _bind(host: str, port: int, shared: bool, accept: bool) -> socket.socket:
-    try:
-        # IPv4 first where a name means both: clients that try IPv6 before fall back to it.
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        listener = socket.socket(family, kind, protocol)
-        try:
-            if os.name == "posix":  # a port that was used a moment ago is free
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # accepted ones inherit it
-            listener.bind(address)
-            if accept:
-                listener.listen(_BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
-    except socket.gaierror as exc:
-        raise StreamError(
-            f"host {host!r} is not known: use 127.0.0.1, or an address of this machine"
-        ) from exc
-    except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            raise PortInUseError(host, port) from None
-        raise StreamError(
-            f"cannot listen on {host}:{port}: {os.strerror(exc.errno or 0)}; choose another host or port"
-        ) from exc
-    return listener
+    sys.setswitchinterval(min(_SWITCH_INTERVAL, _usual_interval) if holders else _usual_interval)
 
 
 @atexit.register
 def _stop_all() -> None:
     """Free what is held when the process ends, so that readers get a proper goodbye."""
-    for server in list(_running):
+    for server in list(holders):
         server.stop()

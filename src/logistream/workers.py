@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from logistream.errors import RequestError, StreamError
 from logistream.gauges import Gauges
-from logistream.server import StreamServer, listen
+from logistream.listening import listen
+from logistream.server import StreamServer
 
 if TYPE_CHECKING:
     from ctypes import Array, c_char
