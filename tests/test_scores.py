@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,6 +96,18 @@ def test_what_is_unexplained() -> None:
     )
     assert unexplained(other, [alone], codes) == pytest.approx(1 / 3, abs=0.01)  # even from -1 to 1
     assert unexplained(other, [settled], codes) == pytest.approx(0, abs=1e-12)
+
+
+def test_no_function_tells_a_single_row() -> None:
+    """Every step, and every value of an unordered variable that has a function, is of five rows."""
+    values = np.repeat([0, 1, 2, 3, 50], [200, 200, 100, 1, 99])
+    for ordered in (True, False):
+        (one,) = coded(one=values)
+        basis = Basis.of(replace(one, ordered=ordered))
+        for function in basis.functions.T[4 if ordered else 0 :]:  # after the slope and the hinges
+            levels, rows = np.unique(function[one.codes], return_counts=True)
+            assert len(levels) == 2
+            assert rows.min() >= 5
 
 
 def test_missing_values_have_scores_too(sums: pd.DataFrame) -> None:

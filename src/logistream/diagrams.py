@@ -94,8 +94,7 @@ def _steps(reached: Sequence[np.ndarray], firm: int) -> list[np.ndarray] | None:
     for lit in first:
         branch = branch * lit.shape[1] + lit.argmax(axis=1)
     order = np.argsort(branch, kind="stable")
-    found = np.split(order, np.flatnonzero(np.diff(branch[order])) + 1)
-    states = [leaves for _, leaves in sorted((int(branch[leaves[0]]), leaves) for leaves in found)]
+    states = np.split(order, np.flatnonzero(np.diff(branch[order])) + 1)  # every branch has a leaf
     steps = [np.arange(len(states)).reshape(1, *shape)] if firm else []
     cells = 0
     for lit in reached[firm:]:

@@ -55,13 +55,13 @@ class Basis:
 
     Parameters
     ----------
-    values : ndarray of shape (n_codes, n_functions)
+    functions : ndarray of shape (n_codes, n_functions)
         The value of each function for each code; over the rows each has the mean 0.
     inverses : list of ndarray
         Of the matrix of their products over all rows: for the slope alone, for the hinges, for all.
     """
 
-    values: np.ndarray
+    functions: np.ndarray
     inverses: list[np.ndarray]
 
     @classmethod
@@ -75,7 +75,8 @@ class Basis:
             steps = min(_MOST_STEPS, n // _STEP_ROWS)
             if variable.size > 2 and steps > 2:
                 step = ((rank + 1) / 2 * min(steps, variable.size)).astype(np.int64)
-                columns += [(step == i).astype(float) for i in np.unique(step)]
+                rows = np.bincount(step, counts)
+                columns += [(step == i).astype(float) for i in np.flatnonzero(rows >= SMALLEST_GROUP)]
         else:
             common = np.argsort(-counts, kind="stable")[:_MOST_STEPS]
             columns = [(np.arange(variable.size) == code).astype(float) for code in common]
@@ -122,8 +123,8 @@ def score(
     chosen = _chosen(y - y.mean(), predictors, bases, known, most)
     if len(chosen) < 2:
         return None  # the tree sees a single predictor as well
-    design = np.concatenate([bases[i].values[predictors[i].codes] for i in chosen], axis=1)
-    edges = np.cumsum([0, *(bases[i].values.shape[1] for i in chosen)])
+    design = np.concatenate([bases[i].functions[predictors[i].codes] for i in chosen], axis=1)
+    edges = np.cumsum([0, *(bases[i].functions.shape[1] for i in chosen)])
     fold = np.empty(len(target.codes), np.int64)
     fold[np.argsort(np.random.Philox(1).random_raw(len(fold)))] = np.arange(len(fold)) % _FOLDS
     foretold = np.empty(len(target.codes))
@@ -131,7 +132,8 @@ def score(
         seen = fold[known] != number
         foretold[fold == number] = design[fold == number] @ _ridge(design[known[seen]], y[seen])
     weights = _ridge(design[known], y)
-    tables = [bases[i].values @ weights[a:b] for i, a, b in zip(chosen, edges[:-1], edges[1:], strict=True)]
+    parts = np.split(weights, edges[1:-1])
+    tables = [bases[i].functions @ part for i, part in zip(chosen, parts, strict=True)]
     codes = min(_MOST_CODES, len(known) // SMALLEST_GROUP)
     cuts = np.unique(np.quantile(foretold[known], np.arange(1, codes) / codes))
     name = f"what foretells {target.name}"
@@ -179,10 +181,10 @@ def _chosen(
     chosen: list[int] = []
     left = y
     limit = math.log(_ALPHA / max(len(predictors), 1))
-    choice = [i for i, basis in enumerate(bases) if basis.values.shape[1]]
+    choice = [i for i, basis in enumerate(bases) if basis.functions.shape[1]]
     whole = len(rows) >= _NEARLY_ALL * len(predictors[0].codes) if predictors else False
     inverses = {
-        i: bases[i].inverses if whole else _inverses(bases[i].values, predictors[i], rows) for i in choice
+        i: bases[i].inverses if whole else _inverses(bases[i].functions, predictors[i], rows) for i in choice
     }
     scale = len(predictors[0].codes) / len(rows) if whole else 1.0
     while len(chosen) < most:
@@ -192,13 +194,13 @@ def _chosen(
         log_p = {}
         for i in choice:
             sums = np.bincount(predictors[i].codes[rows], left, predictors[i].size)
-            moment = bases[i].values.T @ sums
+            moment = bases[i].functions.T @ sums
             log_p[i] = _log_p(moment, inverses[i], variance / scale)
         choice = sorted(choice, key=lambda i: log_p[i])[:_MOST_CHOICE]
         if not choice or log_p[choice[0]] >= limit:
             break
         chosen.append(choice.pop(0))
-        design = np.concatenate([bases[i].values[predictors[i].codes[rows]] for i in chosen], axis=1)
+        design = np.concatenate([bases[i].functions[predictors[i].codes[rows]] for i in chosen], axis=1)
         left = y - design @ _ridge(design, y)
     return chosen
 
