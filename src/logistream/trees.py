@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["grow"]
 
-_CHANCE_SPLITS = 3.0  # over rows: the chance of splitting a node where nothing depends on anything;
+_CHANCE_SPLITS = 10.0  # over rows: the chance of splitting a node where nothing depends on anything;
 _MOST_CHANCE = 0.05  # and no more than this. A larger table has more nodes, so as many go wrong in any table.
 _KNOWN_CHANCE = 0.2  # the same for the predictors that already told something on the way to the node
 
