@@ -79,13 +79,3 @@ def test_other_files_get_a_sentence(model: Model, tmp_path: Path) -> None:
     path.write_bytes(good)
     repack(path, manifest__json=json.dumps(manifest | {"sha256": {}}).encode())
     refused("contents that make no sense")
-
-
-def test_file_holds_no_training_row(fitted: Model, orders: pd.DataFrame, tmp_path: Path) -> None:
-    """Urns hold codes: no position of a customer stands in the file."""
-    path = fitted.save(tmp_path / "m.model")
-    with zipfile.ZipFile(path) as archive:
-        text = archive.read("model.json").decode()
-    positions = orders["Latitude"].map(repr) + "," + orders["Longitude"].map(repr)
-    assert not any(position in text for position in positions)
-    assert path.stat().st_size < 1_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 import zipfile
 from collections import Counter
@@ -32,6 +33,59 @@ def test_only_facts_and_pairs_are_kept_of_few_rows(fitted: Model) -> None:
     """Of orders: what city lies in what state of what country, and what price a category has."""
     few = {f.name for f in fitted.factors if f.emissions and (balls(fitted, f.name) < SMALLEST_GROUP).any()}
     assert few <= {"Order State", "Order City", "Product Price"}
+
+
+def exact_codes(model: Model, frame: pd.DataFrame) -> np.ndarray:
+    """Return the codes of a frame's rows in the order of drawing, where each stands for a single value."""
+    codes = []
+    for factor in model.factors:
+        for emission in factor.emissions:
+            if emission.high is None and emission.column in frame and emission.quantum is not None:
+                texts = model.categories.get(emission.column)
+                known = emission.low / emission.quantum[1] if texts is None else np.array(texts)[emission.low]
+                column = frame[emission.column].astype("str" if texts else "float64")
+                codes.append(pd.Index(known).get_indexer(pd.Index(column)))
+    return np.stack(codes, axis=1)
+
+
+def runs_in(path: Path, runs: np.ndarray) -> int:
+    """Return how many of these runs of whole numbers stand somewhere in the arrays of a model file."""
+    wanted, length = {run.tobytes() for run in runs.astype(np.int64)}, runs.shape[1]
+    found: set[bytes] = set()
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                array = (
+                    np.load(io.BytesIO(archive.read(name)), allow_pickle=False).astype(np.int64).reshape(-1)
+                )
+                if len(array) >= length:
+                    windows = np.lib.stride_tricks.sliding_window_view(array, length)
+                    found |= {window.tobytes() for window in windows}
+    return len(wanted & found)
+
+
+def test_the_file_holds_no_fitted_row(fitted: Model, orders: pd.DataFrame, tmp_path: Path) -> None:
+    """Neither a row, as the codes of its columns, nor a column in the order of the rows, nor a position."""
+    path = fitted.save(tmp_path / "m.model")
+    rows = exact_codes(fitted, orders)
+    assert (rows >= 0).all()
+    varied = rows[:, rows.max(axis=0) > 0]
+    columns = np.lib.stride_tricks.sliding_window_view(rows, 20, axis=0)[::20].reshape(-1, 20)
+    columns = columns[np.ptp(columns, axis=1) > 2]
+    assert varied.shape[1] >= 12
+    assert runs_in(path, varied) == 0
+    assert runs_in(path, columns) == 0
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read("model.json").decode()
+    for latitude, longitude in zip(orders["Latitude"], orders["Longitude"], strict=True):
+        assert f"{latitude!r},{longitude!r}" not in text
+    with zipfile.ZipFile(path, "a") as archive:  # what it looks for is found where it is
+        for name, array in (("row", varied[7]), ("column", rows[400:500, 9])):
+            data = io.BytesIO()
+            np.save(data, array)
+            archive.writestr(f"arrays/{name}.npy", data.getvalue())
+    assert runs_in(path, varied) >= 1
+    assert runs_in(path, columns) >= 1
 
 
 def test_a_combination_of_few_rows_is_as_likely_as_one_of_none() -> None:
