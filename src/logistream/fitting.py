@@ -162,25 +162,37 @@ def _factors(steps: Sequence[Step], times: np.ndarray | None, *, progress: bool)
     bases: dict[str, Basis] = {}
     most = max(2, min(_MOST_SCORED, _MOST_LINKS // max(len(steps), 1)))
     for step in _shown(steps) if progress else steps:
-        target, before, within = step.variable, list(drawn.values()), [drawn[name] for name in step.within]
+        target = step.variable
         if step.factor:
             factors.append(step.factor)
         else:
-            grown = grow(target, before, within, facts=step.facts, times=times)
-            if target.ordered or target.size == 2:
-                told = [variable for variable in before if variable.name in bases]
-                known = [bases[variable.name] for variable in told]
-                found = score(target, told, known, most, empty=_empty(target))
-                if found is not None:
-                    more = grow(target, [*before, found[0]], within, facts=step.facts, times=times)
-                    codes = {variable.name: variable.codes for variable in before}
-                    more = [*found[1], *more]
-                    if unexplained(target, more, codes) < _WORTH * unexplained(target, grown, codes):
-                        grown = more
-            factors += grown
+            factors += _grown(step, drawn, bases, most, times)
             bases[target.name] = Basis.of(target)
         drawn[target.name] = target
     return factors
+
+
+def _grown(
+    step: Step,
+    drawn: Mapping[str, Coded],
+    bases: Mapping[str, Basis],
+    most: int,
+    times: np.ndarray | None,
+) -> list[Factor]:
+    """Return the factors of one variable: those of a tree, or of a score and a tree if that explains more."""
+    target, before, within = step.variable, list(drawn.values()), [drawn[name] for name in step.within]
+    plain = grow(target, before, within, facts=step.facts, times=times)
+    if not target.ordered and target.size != 2:
+        return plain
+    told = [drawn[name] for name in bases]
+    found = score(target, told, list(bases.values()), most, empty=_empty(target))
+    if found is None:
+        return plain
+    variable, factors = found
+    scored = [*factors, *grow(target, [*before, variable], within, facts=step.facts, times=times)]
+    codes = {variable.name: variable.codes for variable in before}
+    worth = unexplained(target, scored, codes) < _WORTH * unexplained(target, plain, codes)
+    return scored if worth else plain
 
 
 def _empty(variable: Coded) -> int | None:

@@ -111,6 +111,13 @@ def score(
         Predictors that are taken in, at most.
     empty : int, optional
         The code of the target that stands for a missing value: rows with it are not learned from.
+
+    Returns
+    -------
+    variable : Coded
+        The score of the fitted rows, each foretold from others.
+    factors : list of Factor
+        Without chance; the last one has the score's name and gives its code.
     """
     known = np.flatnonzero(target.codes != empty) if empty is not None else np.arange(len(target.codes))
     if len(known) > _MOST_ROWS:
@@ -155,6 +162,11 @@ def unexplained(target: Coded, factors: Sequence[Factor], codes: Mapping[str, np
         Those without chance, then the one that draws.
     codes : mapping of str to ndarray of int64 of shape (n_rows,)
         Of each variable before. Those of a score are computed as in drawing.
+
+    Returns
+    -------
+    float
+        From 0; 1/3 for a variable of many values of which nothing is known.
     """
     known = dict(codes)
     for factor in factors:

@@ -52,6 +52,7 @@ def children(
     Returns
     -------
     ndarray of int64 of shape (n_codes,) or None
+        From 0; codes that do not occur in these rows have a child as well.
     """
     present, place = compact(x)
     shape = len(present), int(labels.max()) + 1
@@ -68,8 +69,8 @@ def children(
     else:
         score = np.bincount(place, y) / weight if ordered_target else _principal_score(table)
         order = np.argsort(score, kind="stable")
-    mean = None if rank is None else np.bincount(place, rank)[order]
-    cut = _best_cut(table[order], weight[order], least, mean)
+    sums = None if rank is None else np.bincount(place, rank)[order]
+    cut = _best_cut(table[order], weight[order], least, sums)
     if cut is None:
         return None
     if predictor.ordered:
