@@ -18,7 +18,7 @@ from logistream.instants import micros
 from logistream.model import Emission
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from logistream.schema import Column
 
@@ -113,7 +113,12 @@ def code_column(values: pd.Series, column: Column, categories: Sequence[str] = (
 
 
 def code_multiples(
-    name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, instant: bool = True
+    name: str,
+    numbers: np.ndarray,
+    quantum: tuple[int, int] | None,
+    *,
+    instant: bool = True,
+    apart: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Coded:
     """Return numbers as a discrete variable.
 
@@ -127,10 +132,12 @@ def code_multiples(
         Numerator and denominator of the quantum.
     instant : bool
         Whether they are instants or parts of one.
+    apart : callable, optional
+        From ascending numbers to the groups that no range should span, such as their hours.
     """
     if len(np.unique(numbers)) <= max(_FEW_VALUES, min(_MOST_VALUES, _FEW_SHARE * len(numbers))):
         return _distinct(name, numbers, quantum, ordered=True, instant=instant)
-    return _binned(name, numbers, quantum, instant=instant)
+    return _binned(name, numbers, quantum, instant=instant, apart=apart)
 
 
 def code_missing(values: pd.Series, column: Column) -> Coded:
@@ -192,7 +199,14 @@ def _distinct(
     return Coded(name, codes.astype(np.int64), len(values), ordered, (emission,), instant)
 
 
-def _binned(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, instant: bool) -> Coded:
+def _binned(
+    name: str,
+    numbers: np.ndarray,
+    quantum: tuple[int, int] | None,
+    *,
+    instant: bool,
+    apart: Callable[[np.ndarray], np.ndarray] | None,
+) -> Coded:
     """Return a variable whose codes are bins and spikes, in ascending order."""
     values, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     spike = counts >= max(2 * SMALLEST_GROUP, _SPIKE_SHARE * len(numbers))
@@ -200,6 +214,8 @@ def _binned(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, 
     bins: list[tuple[int, int]] = []  # first and last value of each
     bin_of = np.zeros(len(values), np.int64)
     edges = np.flatnonzero(np.diff(spike.astype(np.int8), prepend=2, append=2))
+    if apart is not None:
+        edges = np.union1d(edges, _between(apart(values), np.where(spike, 0, counts), wanted))
     for start, stop in itertools.pairwise(edges.tolist()):
         cut = (
             [(i, i) for i in range(start, stop)] if spike[start] else _cut(counts[start:stop], start, wanted)
@@ -213,6 +229,20 @@ def _binned(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None, *, 
     low, high = values[[first for first, _ in bins]], values[[last for _, last in bins]]
     emission = Emission(name, low, high, quantum)
     return Coded(name, bin_of[place.reshape(-1)], len(bins), True, (emission,), instant)
+
+
+def _between(groups: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
+    """Return where a new group begins, but for those that are too small: they go with the one before."""
+    begins = np.flatnonzero(np.diff(groups, prepend=groups[0]))
+    kept = [0]
+    for begin, end in itertools.pairwise([*begins.tolist(), len(groups)]):
+        enough = [
+            int((rows[a:b] > 0).sum()) > 1 and rows[a:b].sum() >= wanted
+            for a, b in ((kept[-1], begin), (begin, end))
+        ]
+        if all(enough):
+            kept.append(begin)
+    return np.array(kept[1:], dtype=np.int64)
 
 
 def _cut(counts: np.ndarray, start: int, wanted: int) -> list[tuple[int, int]]:

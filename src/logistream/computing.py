@@ -10,13 +10,14 @@ import pandas as pd
 
 from logistream.coding import Coded, code_column, code_multiples, in_steps
 from logistream.errors import DataError
-from logistream.instants import DAY, micros
+from logistream.instants import CALENDAR, DAY, TIME_OF_DAY, ahead_of_utc, micros
+from logistream.localtime import Clock, read_clock
 from logistream.model import Formula
 from logistream.schema import Column, Schema
-from logistream.structure import Relation, find_calendar, find_formulas
+from logistream.structure import Relation, find_formulas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["find_computed"]
 
@@ -54,14 +55,19 @@ def find_computed(
     reals = {c.name: c.decimals for c in whole if c.kind == "number" and c.decimals is not None}
     numbers = {name: df[name].to_numpy(dtype=np.float64) for name in reals}
     numbers |= {name: column.astype(np.float64) for name, column in (instants | integers).items()}
-    calendar = find_calendar(instants, {name: v for name, v in integers.items() if name not in told})
-    parts = {formula.column for formula in calendar}
+    clocks: dict[str, Clock] = {}
+    parts: set[str] = set()
+    for name, moments in instants.items():
+        free = {c: values for c, values in integers.items() if c not in told and c not in parts}
+        clocks[name] = read_clock(moments, free)
+        parts |= set(clocks[name].parts)
     relations = find_formulas(
         {c.name: numbers[c.name] for c in whole if c.name in numbers and c.name not in parts},
         reals,
         {column: _told(column, how, numbers, reals) for column, how in told.items()},
     )
-    formulas, helpers = list(calendar), {}
+    formulas: list[Formula] = []
+    helpers: dict[str, Coded] = {}
     for relation in relations:
         formula = relation.formula
         if relation.helper is not None:
@@ -82,13 +88,28 @@ def find_computed(
             helper = Column(name, "number", decimals=relation.helper_decimals)
             helpers[name] = code_column(rates, helper)
         formulas.append(formula)
-    for name in instants:
-        if not any(formula.column == name for formula in formulas):
+    for name, clock in clocks.items():
+        drawn = not any(formula.column == name for formula in formulas)
+        date, time = name, name
+        if drawn:
             date, time = _fresh(f"{name}: date", schema), _fresh(f"{name}: time of day", schema)
-            helpers[date] = code_multiples(date, instants[name] // DAY, (DAY, 1))
-            helpers[time] = code_multiples(time, *in_steps(instants[name] % DAY))
-            formulas.append(Formula(name, "sum", date, time))
+            local = instants[name] + ahead_of_utc(instants[name], clock.offsets)
+            steps, step = in_steps(local % DAY)
+            helpers[date] = code_multiples(date, local // DAY, (DAY, 1), apart=_apart(clock, DAY))
+            helpers[time] = code_multiples(time, steps, step, apart=_apart(clock, step[0]))
+            operation = "local" if clock.offsets else "sum"
+            formulas.append(Formula(name, operation, date, time, offsets=clock.offsets))
+        for column, part in clock.parts.items():
+            left = time if part in TIME_OF_DAY else date
+            formulas.append(Formula(column, part, left, offsets=() if drawn else clock.offsets))
     return _in_order(formulas), helpers
+
+
+def _apart(clock: Clock, step: int) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return what tells dates or times (in steps of microseconds) of other months or hours apart."""
+    wanted = ("month", "quarter", "year") if step == DAY else ("hour",)
+    part = next((part for part in wanted if part in clock.parts.values()), None)
+    return None if part is None else lambda values: CALENDAR[part](values * step)
 
 
 def _with_gaps(

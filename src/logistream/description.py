@@ -10,16 +10,17 @@ import pandas as pd
 
 from logistream.diagram import Box, Wire, draw
 from logistream.findings import MUCH, SLIGHT, Findings, find
+from logistream.instants import CALENDAR, HOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from logistream.findings import Block, Link, Spread
     from logistream.model import Formula, Model
 
 __all__ = ["Description"]
 
-_SIGNS = {"product": "×", "sum": "+"}
+_SIGNS = {"product": "×", "sum": "+", "local": "+"}
 _SPIKES_NAMED = 3
 _WIDE = 40  # blocks: of more than so many the picture leaves out those that have little to do with others
 _INSTANTS = {"date of ": "%Y-%m-%d", "time of day of ": "%H:%M"}
@@ -49,6 +50,11 @@ class Description:
     def findings(self) -> Findings:
         """Blocks, links and spreads, for a program to read."""
         return find(self.model)
+
+    @property
+    def _computed(self) -> list[Formula]:
+        """What is not drawn at all."""
+        return [formula for formula in self.model.formulas if not formula.keeps_order]
 
     @property
     def title(self) -> str:
@@ -94,7 +100,7 @@ class Description:
         blocks, links, names = self.findings.blocks, self.findings.links, self.findings.names
         if len(blocks) > _WIDE:
             links = tuple(link for link in links if link.weight >= SLIGHT)
-            read = {names[name] for f in self.model.formulas for name in (f.left, f.right) if name}
+            read = {names[name] for f in self._computed for name in (f.left, f.right) if name}
             tied = {id(block) for link in links for block in (link.source, link.target)}
             blocks = tuple(
                 b for b in blocks if id(b) in tied or len(b.columns) > 1 or read & {*b.columns, *b.helpers}
@@ -118,7 +124,7 @@ class Description:
             for link in links
         ]
         home = {name: i for i, block in enumerate(blocks) for name in (*block.columns, *block.helpers)}
-        for formula in self.model.formulas:
+        for formula in self._computed:
             home[formula.column] = len(boxes)
             wires += [
                 Wire(source, len(boxes), 1.0, f"{formula.column} is computed from it")
@@ -149,7 +155,16 @@ class Description:
         loose = [block.short for block in blocks if id(block) not in tied]
         delays = [f"{d.column} = event_time + the days that {d.service} takes" for d in self.model.delays]
         told: list[tuple[str, str, list[str]]] = [
-            ("Computed", "not drawn", [self._equation(formula) for formula in self.model.formulas]),
+            ("Computed", "not drawn", [self._equation(f) for f in self._computed]),
+            (
+                "In order",
+                "never above",
+                [
+                    f"{f.left} ≤ {f.column}" if f.operation == "at least" else f"{f.column} ≤ {f.left}"
+                    for f in self.model.formulas
+                    if f.keeps_order
+                ],
+            ),
             (
                 "Fixed by another column",
                 "each value of it has only one",
@@ -184,14 +199,17 @@ class Description:
 
     def _equation(self, formula: Formula) -> str:
         """Return a formula as one reads it."""
-        if formula.operation not in _SIGNS:
-            return f"{formula.column} = {formula.operation} of {formula.left}"
+        if formula.operation in CALENDAR:  # of the date or the time of day, where those are drawn
+            whole = next((f for f in self._computed if f.right and formula.left in (f.left, f.right)), None)
+            if whole is None or formula.left in self.model.schema:
+                return f"{formula.column} = {formula.operation} of {formula.left}{_clock(formula.offsets)}"
+            return f"{formula.column} = {formula.operation} of {whole.column}{_clock(whole.offsets)}"
         left, right = (name.removeprefix(f"{formula.column}: ") for name in (formula.left, formula.right))
         if right.startswith((f"{formula.column} / ", f"{formula.column} - ")):
             right = "rate" if formula.operation == "product" else "difference"
             spread = next(s for s in self.findings.spreads if s.column == f"{right} of {formula.column}")
             right = f"its {right}" if spread.different > 1 else self._value(spread, spread.low)
-        return f"{formula.column} = {left} {_SIGNS[formula.operation]} {right}"
+        return f"{formula.column} = {left} {_SIGNS[formula.operation]} {right}{_clock(formula.offsets)}"
 
     def _values(self, spread: Spread) -> str:
         """Return what is worth telling of the values of a column; nothing of a plain one."""
@@ -231,6 +249,13 @@ class Description:
         if column.kind == "boolean":
             return "true" if value else "false"
         return f"{value:.0f}"
+
+
+def _clock(offsets: Sequence[tuple[int, int]]) -> str:
+    """Return on which clock an instant is told, nothing if that is UTC."""
+    hours = [offset / HOUR for offset in sorted({offset for _, offset in offsets})]
+    names = [f"UTC{hour:+g}" if hour else "UTC" for hour in hours]
+    return f", on a clock at {' or '.join(names)}" if names else ""
 
 
 def _strength(link: Link) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from logistream.coding import missing_name
 from logistream.dependence import Dependence, entropy
+from logistream.instants import CALENDAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -160,7 +161,7 @@ def _names(model: Model) -> dict[str, str]:
     names = {name: name for name in model.schema.names}
     for formula in model.formulas:
         for name in (formula.left, formula.right):
-            if name and name not in names:
+            if name and name not in names and formula.operation not in CALENDAR:
                 part = name.removeprefix(f"{formula.column}: ")
                 if part == name:
                     part = "rate" if formula.operation == "product" else "difference"

@@ -17,6 +17,7 @@ from logistream.computing import find_computed
 from logistream.identifiers import code_texts
 from logistream.kinds import check_frame, closed_set, dtype_name, plain_frame
 from logistream.model import Delay, Factor, Model
+from logistream.ordering import find_orders
 from logistream.schema import EVENT, ORDERS, Schema
 from logistream.scores import Basis, score, unexplained
 from logistream.steps import Step, find_steps
@@ -112,7 +113,7 @@ def fit(
         categories=categories,
         dtypes={c.name: dtype_name(df[c.name].dtype) for c in schema},
         factors=tuple(_factors(find_steps(coded, together, keys), times, progress=progress)),
-        formulas=tuple(formulas),
+        formulas=(*formulas, *find_orders(plain, schema, coded, formulas)),
         delays=(_delay(categories),) if orders else (),
         on_request=tuple(c.name for c in schema if orders and c.name not in EVENT),
         rows=len(df),

@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
 
-__all__ = ["CALENDAR", "DAY", "micros", "parse_rfc3339", "rfc3339", "wall_clock"]
+__all__ = [
+    "CALENDAR",
+    "DAY",
+    "HOUR",
+    "TIME_OF_DAY",
+    "ahead_of_utc",
+    "from_local",
+    "micros",
+    "parse_rfc3339",
+    "rfc3339",
+    "wall_clock",
+]
 
-DAY = 86_400_000_000
-"""Microseconds of a day."""
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
+"""Microseconds."""
 
 _EPOCH = datetime(1970, 1, 1)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -98,6 +110,43 @@ def micros(values: pd.Series) -> np.ndarray:
     return naive.astype("datetime64[us]").astype("int64").to_numpy()
 
 
+def ahead_of_utc(instants: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return how many microseconds a clock is ahead of UTC, int64 of shape (n_rows,).
+
+    Parameters
+    ----------
+    instants : ndarray of int64 of shape (n_rows,)
+        Microseconds since 1970 UTC.
+    offsets : sequence of (int, int)
+        From which of them on the clock is how many ahead; the first holds before as well. Empty for UTC.
+    """
+    return _in_force(instants, [start for start, _ in offsets], offsets)
+
+
+def from_local(local: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return instants in microseconds since 1970 UTC, int64 of shape (n_rows,), from what a clock showed.
+
+    Of an hour that it showed twice the second is meant; an hour that it left out is told with the offset
+    before.
+
+    Parameters
+    ----------
+    local : ndarray of int64 of shape (n_rows,)
+        Microseconds since 1970 on that clock.
+    offsets : sequence of (int, int)
+        As for `ahead_of_utc`.
+    """
+    return np.asarray(local - _in_force(local, [start + offset for start, offset in offsets], offsets))
+
+
+def _in_force(moments: np.ndarray, starts: Sequence[int], offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    if not offsets:
+        return np.zeros(len(moments), np.int64)
+    ahead = np.array([offset for _, offset in offsets], np.int64)
+    place = np.searchsorted(np.array(starts, np.int64), moments, side="right") - 1
+    return np.asarray(ahead[np.maximum(place, 0)])
+
+
 def _dates(instants: np.ndarray) -> np.ndarray:
     return np.asarray(instants).astype(np.int64).view("datetime64[us]").astype("datetime64[D]")
 
@@ -111,8 +160,11 @@ CALENDAR: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "month": lambda t: _months(t) % 12 + 1,
     "day": lambda t: (_dates(t) - _dates(t).astype("datetime64[M]")).astype(np.int64) + 1,
     "weekday": lambda t: (_dates(t).astype(np.int64) + 3) % 7,
-    "hour": lambda t: t.astype(np.int64) % DAY // 3_600_000_000,
-    "minute": lambda t: t.astype(np.int64) % 3_600_000_000 // 60_000_000,
+    "hour": lambda t: t.astype(np.int64) % DAY // HOUR,
+    "minute": lambda t: t.astype(np.int64) % HOUR // 60_000_000,
     "quarter": lambda t: _months(t) % 12 // 3 + 1,
 }
 """Parts of an instant by name: microseconds since 1970 UTC → int64; a week begins with Monday, 0."""
+
+TIME_OF_DAY = frozenset({"hour", "minute"})
+"""Which of them are told by the time of day; the others are told by the date."""

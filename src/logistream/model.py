@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Delay", "Emission", "Factor", "Formula", "Model", "load_model"]
 
 FORMAT = "logistream-model"
-VERSION = 1
+VERSION = 2
 _MAX_BYTES = 64 * 2**20
 _SHIPPED = "dataco.model"
 
@@ -116,12 +116,16 @@ class Formula:
     column : str
         What is computed.
     operation : str
-        "product" or "sum" of `left` and `right`, or the name of a part of the instant `left`, as in
-        `logistream.instants.CALENDAR`.
+        "product" or "sum" of `left` and `right`; "local" for the instant at which a clock showed their sum;
+        the name of a part of the instant `left`, as in `logistream.instants.CALENDAR`; "at least" or "at
+        most" for the column itself, `right`, put on that side of `left`.
     left, right : str
         Columns or helpers; `right` is empty for a part of an instant.
     decimals : int or None
         Digits that the result is rounded to.
+    offsets : tuple of (int, int)
+        Of a local time, and of a part of an instant on such a clock: from which microsecond since 1970, UTC,
+        the clock is how many microseconds ahead of UTC; empty for UTC.
     """
 
     column: str
@@ -129,6 +133,12 @@ class Formula:
     left: str
     right: str = ""
     decimals: int | None = None
+    offsets: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether it only puts a column that is there on the right side of another one."""
+        return self.column == self.right
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,7 +483,10 @@ def _load(data: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Model:
         categories={name: tuple(texts) for name, texts in data["categories"].items()},
         dtypes=data["dtypes"],
         factors=factors,
-        formulas=tuple(Formula(**item) for item in data["formulas"]),
+        formulas=tuple(
+            Formula(**{**item, "offsets": tuple((int(a), int(b)) for a, b in item["offsets"])})
+            for item in data["formulas"]
+        ),
         delays=tuple(
             Delay(**{**d, "low": array(d["low"]), "high": array(d["high"])}) for d in data["delays"]
         ),

@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from logistream.errors import RequestError
-from logistream.instants import CALENDAR, DAY
+from logistream.instants import CALENDAR, DAY, ahead_of_utc, from_local
 from logistream.schema import EVENT_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import pandas as pd
 
@@ -367,15 +367,33 @@ def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:
     return np.asarray(whole if denominator == 1 else whole / denominator)
 
 
+_OPERATIONS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "product": lambda a, b: a * b,
+    "sum": lambda a, b: a + b,
+    "at least": lambda a, b: np.where(b < a, a + (a - b), b),
+    "at most": lambda a, b: np.where(b > a, a - (b - a), b),
+}
+_ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "at least": lambda a: np.ceil(a - _NEXT),  # to the nearest could be to the wrong side
+    "at most": lambda a: np.floor(a + _NEXT),
+}
+_NEXT = 1e-6  # of the last digit: a number this near to a rounded one is that
+
+
 def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return what a formula gives for the columns known so far, shape (n_rows,)."""
     left = numbers[formula.left]
     if formula.operation in CALENDAR:
-        return CALENDAR[formula.operation](left)
+        return CALENDAR[formula.operation](left + ahead_of_utc(left, formula.offsets))
     right = numbers[formula.right]
-    value = left * right if formula.operation == "product" else left + right
+    if formula.operation == "local":
+        return from_local(left + right, formula.offsets)
+    value = _OPERATIONS[formula.operation](left, right)
     if formula.decimals is None or value.dtype.kind == "i":
         return np.asarray(value)
+    if formula.keeps_order:
+        scale = 10.0**formula.decimals
+        return np.where(value == right, right, _ROUNDED[formula.operation](value * scale) / scale)
     return np.asarray(np.round(value, formula.decimals) + 0.0)  # + 0.0: no negative zero
 
 

@@ -119,22 +119,32 @@ def _best_cut(
     places = np.flatnonzero((behind[:-1] >= least) & (total - behind[:-1] >= least)) + 1
     if len(places) == 0:
         return None
-    if len(places) > _SPLIT_GROUPS:
+
+    def difference(places: np.ndarray) -> np.ndarray:
+        if sums is not None:
+            before = behind[places - 1]
+            ahead = np.cumsum(sums - weight * (sums.sum() / total))[places - 1]
+            return np.asarray(ahead**2 * (1 / before + 1 / (total - before)))
+        left = np.add.reduceat(table, np.concatenate([[0], places[:-1]]), axis=0)[: len(places)].cumsum(
+            axis=0
+        )
+        return np.asarray(_log_likelihood(left) + _log_likelihood(table.sum(axis=0) - left))
+
+    while len(places) > _SPLIT_GROUPS:  # some of them, then those around the best one
         wanted = np.linspace(behind[places[0] - 1], behind[places[-1] - 1], _SPLIT_GROUPS)
-        places = places[np.unique(np.searchsorted(behind[places - 1], wanted).clip(0, len(places) - 1))]
-    if sums is not None:
-        before = behind[places - 1]
-        ahead = np.cumsum(sums - weight * (sums.sum() / total))[places - 1]
-        return int(places[int(np.argmax(ahead**2 * (1 / before + 1 / (total - before))))])
-    left = np.add.reduceat(table, np.concatenate([[0], places[:-1]]), axis=0)[: len(places)].cumsum(axis=0)
-    right = table.sum(axis=0) - left
-    gain = (
-        _xlogx(left).sum(axis=1)
-        - _xlogx(left.sum(axis=1))
-        + _xlogx(right).sum(axis=1)
-        - _xlogx(right.sum(axis=1))
-    )
-    return int(places[int(np.argmax(gain))])
+        tried = np.unique(np.searchsorted(behind[places - 1], wanted).clip(0, len(places) - 1))
+        best = int(np.argmax(difference(places[tried])))
+        around = places[tried[max(best - 1, 0)] : tried[min(best + 1, len(tried) - 1)] + 1]
+        if len(around) == len(places):  # nearly all rows are at one of them
+            break
+        places = around
+    best = int(np.argmax(difference(places)))
+    return int(places[best])
+
+
+def _log_likelihood(counts: np.ndarray) -> np.ndarray:
+    """Return the log-likelihood of counts under their own shares, one for each row."""
+    return np.asarray(_xlogx(counts).sum(axis=1) - _xlogx(counts.sum(axis=1)))
 
 
 def _xlogx(x: np.ndarray) -> np.ndarray:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logistream.instants import CALENDAR
 from logistream.model import Formula
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from logistream.coding import Coded
 
-__all__ = ["Relation", "find_calendar", "find_formulas", "find_keys", "find_links"]
+__all__ = ["Relation", "find_formulas", "find_keys", "find_links"]
 
 ALPHA = 1e-3
 """Chance that a relation is found in a table that has none."""
@@ -202,28 +201,6 @@ def _digits(numbers: _Numbers, column: int | np.integer) -> int:
 def _tolerance(values: np.ndarray) -> np.ndarray:
     """Return what rounding in double precision may be off by."""
     return np.asarray(8 * np.finfo(float).eps * np.abs(values))
-
-
-def find_calendar(instants: Mapping[str, np.ndarray], integers: Mapping[str, np.ndarray]) -> list[Formula]:
-    """Return formulas of the integer columns that are a part (year, hour ...) of an instant.
-
-    Parameters
-    ----------
-    instants : mapping of str to ndarray of int64 of shape (n_rows,)
-        Microseconds since 1970 UTC.
-    integers : mapping of str to ndarray of int64 of shape (n_rows,)
-        Columns that may be parts.
-    """
-    found: dict[str, Formula] = {}
-    for when, moments in instants.items():
-        for part, of in CALENDAR.items():
-            values = of(moments)
-            if values.min() == values.max():
-                continue
-            for name, column in integers.items():
-                if name not in found and np.array_equal(column, values):
-                    found[name] = Formula(name, part, when)
-    return list(found.values())
 
 
 def find_keys(coded: Mapping[str, Coded]) -> dict[str, tuple[str, ...]]:

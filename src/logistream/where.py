@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logistream.errors import RequestError
-from logistream.instants import micros
+from logistream.instants import CALENDAR, micros
 from logistream.sampling import compute, scaled
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def allowed_codes(model: Model, where: Mapping[str, Any]) -> dict[str, np.ndarra
 def _readings(model: Model) -> dict[str, _Reading]:
     """Return the columns and helpers that a single factor decides, with a single value for each code."""
     readings: dict[str, _Reading] = {}
+    ranges: dict[str, tuple[str, list[np.ndarray]]] = {}
     for factor in model.factors:
         for emission in factor.emissions:
             if emission.high is None:
@@ -86,7 +87,20 @@ def _readings(model: Model) -> dict[str, _Reading]:
                 )
                 missing = np.zeros(factor.size, bool) if emission.missing is None else emission.missing
                 readings[emission.column] = _Reading(factor.name, value, missing)
+            elif emission.missing is None:
+                ranges[emission.column] = (
+                    factor.name,
+                    [scaled(emission, e) for e in (emission.low, emission.high)],
+                )
     for formula in model.formulas:
+        if (
+            formula.operation in CALENDAR and formula.left in ranges
+        ):  # of a range of dates that lies in a month
+            name, ends = ranges[formula.left]
+            first, last = (compute(formula, {formula.left: end}) for end in ends)
+            if (first == last).all():
+                readings[formula.column] = _Reading(name, first, np.zeros(len(first), bool))
+            continue
         inputs = {name: readings.get(name) for name in (formula.left, formula.right) if name}
         found = {name: reading for name, reading in inputs.items() if reading is not None}
         decisive = [reading for reading in found.values() if len(reading.value) > 1]  # not constant
@@ -138,7 +152,7 @@ def _micros(column: Column, wanted: Any) -> int:  # noqa: ANN401 - as users writ
 
 def _refusal(model: Model, name: str, readings: Mapping[str, _Reading]) -> RequestError:
     """Return why no condition on this column can be met exactly, and on which it can."""
-    formula = next((formula for formula in model.formulas if formula.column == name), None)
+    formula = next((f for f in model.formulas if f.column == name and not f.keeps_order), None)
     reason = "computed from columns that are drawn apart" if formula else "continuous"
     if name in model.categories:
         reason = "made up anew, since it names the rows"
