@@ -56,6 +56,7 @@ def test_the_hour_tells_offset_and_change() -> None:
     instants = moments(1)
     clock = read_clock(instants, shown(instants, "Europe/Berlin"))
     assert [offset // HOUR for _, offset in clock.offsets] == [1, 2, 1, 2, 1]
+    assert not any(start % HOUR for start, _ in clock.offsets)  # which no row's own instant would be
     changes = ["2022-03-27 01:00", "2022-10-30 01:00", "2023-03-26 01:00", "2023-10-29 01:00"]
     gap = np.diff(np.sort(instants)).max()
     for (start, _), change in zip(clock.offsets[1:], changes, strict=True):

@@ -26,6 +26,7 @@ _LEAST_ROWS = 50
 _SCREEN_ROWS = 256  # most columns are refused on so few rows
 _CHANGES = 2  # of a clock in a year of 365 days, and so many more,
 _ROWS_BETWEEN = 8  # two of them, on average, at least
+_ROUND = (HOUR, HOUR // 2, HOUR // 60, HOUR // 3600, 1000)  # clocks are changed at such moments
 _ROUNDS = 30  # each with some of the rows that were wrong in the one before
 
 
@@ -136,12 +137,15 @@ def _settings(moments: np.ndarray, right: np.ndarray) -> tuple[tuple[int, int], 
         if ends.max() == row or len(settings) >= most:
             return ()
         offset = _plainest(_OFFSETS[ends == ends.max()], [offset for _, offset in settings])
-        moment = int(moments[row])
-        if row:  # clocks are changed at the full hour, somewhere between two rows
-            moment = max(moment // HOUR * HOUR, int(moments[row - 1]) + 1)
-        settings.append((moment, offset))
+        settings.append((_rounded(int(moments[row - 1]) if row else None, int(moments[row])), offset))
         row = int(ends.max())
     return tuple(settings)
+
+
+def _rounded(before: int | None, moment: int) -> int:
+    """Return the roundest moment after one row and not after the next: no row's own is to be told."""
+    floors = [moment // step * step for step in _ROUND]
+    return next((floor for floor in floors if before is None or floor > before), moment)
 
 
 def _plainest(offsets: np.ndarray, used: Sequence[int]) -> int:

@@ -1,8 +1,8 @@
 """Numbers and instants that are never above another: the lowest temperature of a day and the highest.
 
-Both are drawn, the later one knowing the earlier one, but only in ranges; at the edge they can still come out
-in the wrong order. Then the one is put as far above the other as it lay below: `low + |high - low|`. So no
-row breaks the order, and equal values are no more common than they were.
+The one that is drawn later knows the other, but only in ranges, at whose edges they can still come out in the
+wrong order. Then one is put as far above the other as it lay below: `low + |high - low|`. So no row breaks
+the order, and equal values are no more common than they were.
 """
 
 from __future__ import annotations
@@ -63,19 +63,13 @@ def find_orders(
         ascending = sorted(
             columns, key=lambda name: sum(name in lower for lower in below.values()), reverse=True
         )
-        at_least = {
-            name: [low for low in ascending if low in _nearest(below, name)]
-            for name in ascending
-            if name in movable
-        }
-        found += [Formula(n, "at least", low, n, digits[n]) for n, lows in at_least.items() for low in lows]
-        found += [
-            Formula(low, "at most", name, low, digits[low])
-            for name in reversed(ascending)
-            if name not in movable
-            for low in _nearest(below, name)
-            if low in movable
-        ]
+        for name in ascending:
+            if name in movable:
+                found += [Formula(name, "at least", low, name, digits[name]) for low in _nearest(below, name)]
+        for name in reversed(ascending):
+            if name not in movable:
+                lower = [low for low in _nearest(below, name) if low in movable]
+                found += [Formula(low, "at most", name, low, digits[low]) for low in lower]
     return found
 
 
@@ -89,12 +83,13 @@ def _below(columns: Mapping[str, np.ndarray]) -> dict[str, set[str]]:
     shuffled = np.argsort(np.random.Philox(0).random_raw(n), kind="stable")
     for low, high in itertools.permutations(columns, 2):
         x, y = columns[low], columns[high]
-        if (x[few] <= y[few]).all() and (x <= y).all() and (x > y[shuffled]).mean() >= _EASY:
+        ordered = (x[few] <= y[few]).all() and (x <= y).all() and (x < y).any()
+        if ordered and (x > y[shuffled]).mean() >= _EASY:
             below[high].add(low)
     return below
 
 
-def _nearest(below: Mapping[str, set[str]], name: str) -> set[str]:
+def _nearest(below: Mapping[str, set[str]], name: str) -> list[str]:
     """Return which columns below need to be looked at: not those that are below another one of them."""
     lower = below[name]
-    return {low for low in lower if not any(low in below[between] for between in lower - {low})}
+    return sorted(low for low in lower if not any(low in below[between] for between in lower))
