@@ -100,6 +100,8 @@ def test_a_port_in_use_gets_a_sentence_with_two_ways_out() -> None:
         (["serve", "--seed", "-1"], "seed must be a whole number from 0 to 2**64 - 1, not -1"),
         (["serve", "--max-clients", "0"], "argument --max-clients: must be a whole number of readers, "
          "at least 1, not '0'; see logistream serve --help"),
+        (["serve", "--catch-up", "0"], "argument --catch-up: must be a number of events per second, "
+         "at least 1, not '0'; see logistream serve --help"),
         (["serve", "--allow-origin", "x"], "an allowed origin is written like https://example.org or "
          "http://localhost:3000, without a path, or is null or *; not 'x'"),
     ],

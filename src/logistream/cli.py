@@ -7,6 +7,7 @@ What a subcommand needs is imported when it runs, so that help and complaints co
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -128,7 +129,7 @@ def _add_serve(commands: Commands) -> None:
     )
     parser.add_argument(
         "--catch-up",
-        type=float,
+        type=_catch_up,
         default=2_000_000,
         metavar="RATE",
         help="events per second at most for a reader that catches up with the past, or twice the rate if "
@@ -152,6 +153,17 @@ def _readers(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of readers, at least 1, not {text!r}")
     return count
+
+
+def _catch_up(text: str) -> float:
+    """Read a number of events per second, likewise."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 1 <= rate < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of events per second, at least 1, not {text!r}")
+    return rate
 
 
 def _serve(options: argparse.Namespace) -> int:
