@@ -87,8 +87,10 @@ def _joined(
     agreed = np.ones((len(moments), len(_OFFSETS)), bool)
     alone, told = [], {}
     offsets: tuple[tuple[int, int], ...] = ()
+    wanted = {part for _, part in likely}
+    shown = {part: CALENDAR[part](moments[:, None] + _OFFSETS) for part in CALENDAR if part in wanted}
     for name, part in likely:
-        right = np.stack([CALENDAR[part](moments + ahead) == columns[name] for ahead in _OFFSETS], axis=1)
+        right = shown[part] == columns[name][:, None]
         if _settings(moments, right):
             alone.append((name, part))
             settings = _settings(moments, agreed & right)
@@ -129,6 +131,8 @@ def _settings(moments: np.ndarray, right: np.ndarray) -> tuple[tuple[int, int], 
     n = len(moments)
     years = int(moments[-1] - moments[0]) / (365 * DAY)
     most = min(1 + _CHANGES * (1 + years), n / _ROWS_BETWEEN)
+    if not right.any(axis=1).all():
+        return ()
     wrong = [np.append(np.flatnonzero(~fits), n) for fits in right.T]
     settings: list[tuple[int, int]] = []
     row = 0
