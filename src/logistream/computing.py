@@ -88,21 +88,34 @@ def find_computed(
             helper = Column(name, "number", decimals=relation.helper_decimals)
             helpers[name] = code_column(rates, helper)
         formulas.append(formula)
+    computed = {formula.column for formula in formulas}
     for name, clock in clocks.items():
-        drawn = not any(formula.column == name for formula in formulas)
-        date, time = name, name
-        if drawn:
-            date, time = _fresh(f"{name}: date", schema), _fresh(f"{name}: time of day", schema)
-            local = instants[name] + ahead_of_utc(instants[name], clock.offsets)
-            steps, step = in_steps(local % DAY)
-            helpers[date] = code_multiples(date, local // DAY, (DAY, 1), apart=_apart(clock, DAY))
-            helpers[time] = code_multiples(time, steps, step, apart=_apart(clock, step[0]))
-            operation = "local" if clock.offsets else "sum"
-            formulas.append(Formula(name, operation, date, time, offsets=clock.offsets))
-        for column, part in clock.parts.items():
-            left = time if part in TIME_OF_DAY else date
-            formulas.append(Formula(column, part, left, offsets=() if drawn else clock.offsets))
+        more, drawn = _by_the_clock(name, instants[name], clock, schema, computed=name in computed)
+        formulas += more
+        helpers |= drawn
     return _in_order(formulas), helpers
+
+
+def _by_the_clock(
+    name: str, moments: np.ndarray, clock: Clock, schema: Schema, *, computed: bool
+) -> tuple[list[Formula], dict[str, Coded]]:
+    """Return formulas of an instant and of its parts; if it is not computed already, what is drawn for it."""
+    if computed:
+        return [
+            Formula(column, part, name, offsets=clock.offsets) for column, part in clock.parts.items()
+        ], {}
+    date, time = _fresh(f"{name}: date", schema), _fresh(f"{name}: time of day", schema)
+    local = moments + ahead_of_utc(moments, clock.offsets)
+    steps, step = in_steps(local % DAY)
+    drawn = {
+        date: code_multiples(date, local // DAY, (DAY, 1), apart=_apart(clock, DAY)),
+        time: code_multiples(time, steps, step, apart=_apart(clock, step[0])),
+    }
+    whole = Formula(name, "local" if clock.offsets else "sum", date, time, offsets=clock.offsets)
+    parts = [
+        Formula(column, part, time if part in TIME_OF_DAY else date) for column, part in clock.parts.items()
+    ]
+    return [whole, *parts], drawn
 
 
 def _apart(clock: Clock, step: int) -> Callable[[np.ndarray], np.ndarray] | None:

@@ -233,7 +233,8 @@ class Model:
             Only rows in which each of these columns has one of its values, None for a missing one:
             `{"Market": "Europe", "Order Item Quantity": [1, 2]}`. Such rows are drawn directly, with their
             exact joint distribution; no others are drawn and thrown away. It takes columns of single
-            values, and columns computed from one of those or from several that move together.
+            values, columns computed from one of those or from several that move together, and the hour or
+            the month of a timestamp, where no range that is drawn spans two of them.
 
         Returns
         -------

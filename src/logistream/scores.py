@@ -70,7 +70,7 @@ class Basis:
         counts = np.bincount(variable.codes, minlength=variable.size)
         n = len(variable.codes)
         if variable.ordered:
-            rank = ranks(counts)
+            rank = _ranks(counts)
             columns = [rank, *(np.maximum(rank - place, 0) for place in _HINGES)]
             steps = min(_MOST_STEPS, n // _STEP_ROWS)
             if variable.size > 2 and steps > 2:
@@ -89,7 +89,7 @@ class Basis:
         return cls(values, _inverses(values, variable, np.arange(n)))
 
 
-def ranks(counts: np.ndarray) -> np.ndarray:
+def _ranks(counts: np.ndarray) -> np.ndarray:
     """Return the middle rank of each code, from -1 to 1, shape (n_codes,)."""
     return np.asarray((2 * np.cumsum(counts) - counts) / counts.sum() - 1)
 
@@ -124,7 +124,7 @@ def score(
         known = known[np.sort(np.argsort(np.random.Philox(0).random_raw(len(known)))[:_MOST_ROWS])]
     if len(known) < _LEAST_ROWS:
         return None
-    y = ranks(np.bincount(target.codes[known], minlength=target.size))[target.codes[known]]
+    y = _ranks(np.bincount(target.codes[known], minlength=target.size))[target.codes[known]]
     if np.ptp(y) == 0:
         return None
     chosen = _chosen(y - y.mean(), predictors, bases, known, most)
@@ -175,7 +175,7 @@ def unexplained(target: Coded, factors: Sequence[Factor], codes: Mapping[str, np
             urn = urn * (int(group.max()) + 1) + group[known[parent]]
         urn = factor.urn_of[urn]
         known[factor.name] = factor.codes[factor.offsets[urn]]
-    rank = ranks(np.bincount(target.codes, minlength=target.size))
+    rank = _ranks(np.bincount(target.codes, minlength=target.size))
     balls = np.add.reduceat(factor.counts, factor.offsets[:-1])
     mean = np.add.reduceat(factor.counts * rank[factor.codes], factor.offsets[:-1]) / balls
     left = (rank[target.codes] - mean[urn]) ** 2
