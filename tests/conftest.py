@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from logistream.fitting import fit
-from logistream.model import Model, load_model
-from logistream.orders import read_orders
-from logistream.server import StreamServer
+from logistream.dataco import read_orders
+from logistream.fitting.fit import fit
+from logistream.model.model import Model, load_model
+from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,17 +20,17 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from logistream.client import connect
-from logistream.frame import RollingFrame
-from logistream.server import StreamServer
-from processes import ServerProcess
-from waiting import until
-from wire import Peer
+from helpers.processes import ServerProcess
+from helpers.waiting import until
+from helpers.wire import Peer
+from logistream.client.client import connect
+from logistream.frame.frame import RollingFrame
+from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from logistream.model import Model
+    from logistream.model.model import Model
 
 KILLS = 20
 FAST: dict[str, Any] = {"first_delay": 0.02, "max_delay": 0.1}
@@ -278,13 +278,15 @@ def test_a_computing_cell_leaves_no_silence(
     model: Model, rate: int, compute: Callable[[float], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While the main thread computes, a reader in another process waits 0.3 s at most for the next event."""
-    reader = [sys.executable, str(Path(__file__).with_name("silence.py"))]
+    reader = [sys.executable, "-m", "helpers.silence"]
     silences: list[float] = []
     # What the machine does besides makes some measurements worse, and none better.
     while len(silences) < 3 and min(silences, default=1.0) > 0.3:
         with (
             StreamServer(model, rate=rate, port=0) as server,
-            subprocess.Popen([*reader, str(server.port), "2.0"], stdout=subprocess.PIPE) as process,
+            subprocess.Popen(
+                [*reader, str(server.port), "2.0"], cwd=Path(__file__).parent, stdout=subprocess.PIPE
+            ) as process,
         ):
             assert process.stdout is not None
             assert process.stdout.readline() == b"reading\n"

@@ -14,17 +14,17 @@ import pytest
 from websockets.sync.client import connect
 
 import logistream as ls
+from helpers.waiting import until
 from logistream import tail
 from logistream.errors import RequestError
-from logistream.fitting import fit
+from logistream.fitting.fit import fit
 from logistream.schema import EVENT_TIME, Column, Schema
-from logistream.server import StreamServer
-from waiting import until
+from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from logistream.model import Model
+    from logistream.model.model import Model
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import nbformat.v4
 import papermill
 import pytest
 
-from sockets import free_port
-from waiting import until
+from helpers.sockets import free_port
+from helpers.waiting import until
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SHORT: dict[str, dict[str, Any]] = {

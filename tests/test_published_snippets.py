@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from logistream.dataco import EVENT
 from logistream.errors import PortInUseError
-from logistream.schema import EVENT
-from logistream.server import StreamServer
+from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from selenium.webdriver import Chrome
 
-    from logistream.model import Model
+    from logistream.model.model import Model
 
 PYTHON = """
 import asyncio

@@ -16,16 +16,16 @@ import pytest
 from websockets.sync.client import connect
 
 import logistream
-from logistream.app import create_app
 from logistream.cli import _parser
-from logistream.codec import decode
-from logistream.schema import EVENT
-from logistream.stream import Stream
+from logistream.dataco import EVENT
+from logistream.server.app import create_app
+from logistream.stream.encoding import decode
+from logistream.stream.stream import Stream
 from test_published_snippets import JAVASCRIPT, PYTHON
 
 if TYPE_CHECKING:
-    from logistream.model import Model
-    from logistream.server import StreamServer
+    from logistream.model.model import Model
+    from logistream.server.server import StreamServer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

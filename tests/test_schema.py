@@ -7,8 +7,9 @@ import json
 import jsonschema
 import pytest
 
+from logistream.dataco import EVENT, ORDERS
 from logistream.errors import RequestError
-from logistream.schema import EVENT, ORDERS, Schema
+from logistream.schema import Schema
 
 PUBLISHED = """Type|Days for shipment (scheduled)|Benefit per order|Sales per customer|Late_delivery_risk
 Customer City|Customer Country|Latitude|Longitude|Market|Order City|Order Country|Order Region|Order State

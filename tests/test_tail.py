@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from helpers.numbered import NumberedServer, text
+from helpers.sockets import EventServer, free_port, sending, until_closed
 from logistream.tail import run
-from numbered import NumberedServer, text
-from sockets import EventServer, free_port, sending, until_closed
 
 EVENTS = [
     f'{{"Type": "CASH", "Sales": {n}.5, "event_time": "2026-11-24T06:23:{n:02d}.123456Z", "Market": null}}'

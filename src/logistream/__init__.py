@@ -7,32 +7,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from logistream.client import connect as connect
-    from logistream.fitting import fit as fit
-    from logistream.frame import RollingFrame as RollingFrame
-    from logistream.interface import Limits as Limits
-    from logistream.model import Model as Model
-    from logistream.model import load_model as load_model
-    from logistream.orders import read_orders as read_orders
-    from logistream.orders import read_table as read_table
-    from logistream.server import StreamServer as StreamServer
-    from logistream.widgets import ControlPanel as ControlPanel
-    from logistream.widgets import Dashboard as Dashboard
+    from logistream.client.client import connect as connect
+    from logistream.dataco import read_orders as read_orders
+    from logistream.dataco import read_table as read_table
+    from logistream.fitting.fit import fit as fit
+    from logistream.frame.frame import RollingFrame as RollingFrame
+    from logistream.model.model import Model as Model
+    from logistream.model.model import load_model as load_model
+    from logistream.server.schemas import Limits as Limits
+    from logistream.server.server import StreamServer as StreamServer
+    from logistream.widgets.controls import ControlPanel as ControlPanel
+    from logistream.widgets.dashboard import Dashboard as Dashboard
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "ControlPanel": "widgets",
-    "Dashboard": "widgets",
-    "Limits": "interface",
-    "Model": "model",
-    "RollingFrame": "frame",
-    "StreamServer": "server",
-    "connect": "client",
-    "fit": "fitting",
-    "load_model": "model",
-    "read_orders": "orders",
-    "read_table": "orders",
+    "ControlPanel": "widgets.controls",
+    "Dashboard": "widgets.dashboard",
+    "Limits": "server.schemas",
+    "Model": "model.model",
+    "RollingFrame": "frame.frame",
+    "StreamServer": "server.server",
+    "connect": "client.client",
+    "fit": "fitting.fit",
+    "load_model": "model.model",
+    "read_orders": "dataco",
+    "read_table": "dataco",
 }
 
 __all__ = [*_HOME]

@@ -15,16 +15,18 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 import logistream
+from logistream.dataco import read_table
 from logistream.errors import LogistreamError, RequestError, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from logistream.server import StreamServer
+    from logistream.server.server import StreamServer
 
     Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no public name for it
 
 __all__ = ["main"]
+
 
 _FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
 
@@ -167,10 +169,10 @@ def _catch_up(text: str) -> float:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from logistream.interface import limits_from
-    from logistream.model import load_model
-    from logistream.server import StreamServer
-    from logistream.workers import Workers
+    from logistream.model.model import load_model
+    from logistream.server.schemas import limits_from
+    from logistream.server.server import StreamServer
+    from logistream.server.workers import Workers
 
     settings = {
         "rate": options.rate,
@@ -276,8 +278,7 @@ def _add_fit(commands: Commands) -> None:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    from logistream.fitting import fit
-    from logistream.orders import read_table
+    from logistream.fitting.fit import fit
 
     model = fit(read_table(options.table), name=options.name, progress=True)
     print(f"{model.save(options.output)}: {len(model.schema)} columns learned from {model.rows:,} rows")
@@ -309,9 +310,9 @@ def _add_sample(commands: Commands) -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from logistream.model import load_model
+    from logistream.model.model import load_model
+    from logistream.stream.query import parse_where
     from logistream.tables import write_table
-    from logistream.where import parse_where
 
     model = load_model(options.model)
     frame = model.sample(options.n, seed=options.seed, where=parse_where(model.schema, options.where))
@@ -336,16 +337,18 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from logistream.fidelity import run_report
+    from logistream.model.model import load_model
 
-    return run_report(
-        options.model,
-        options.holdout,
-        train=options.train,
-        target=options.target,
-        html=options.html,
-        seed=options.seed,
+    model = load_model(options.model)
+    paths = [options.holdout, *([] if options.train is None else [options.train])]
+    holdout, *train = (read_table(path, model.schema) for path in paths)
+    report = model.report(
+        holdout, train=train[0] if train else None, target=options.target, seed=options.seed
     )
+    print(report)
+    if options.html is not None:
+        print(f"\nwritten to {report.to_html(options.html)}")
+    return 0
 
 
 _COMMANDS: tuple[Callable[[Commands], None], ...] = (

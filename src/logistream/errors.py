@@ -12,6 +12,12 @@ LogistreamError
 
 from __future__ import annotations
 
+import difflib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "DataError",
     "LogistreamError",
@@ -22,7 +28,11 @@ __all__ = [
     "RequestError",
     "StreamError",
     "bounded",
+    "listed",
 ]
+
+
+_MAX_SHOWN = 10  # values that `listed` names
 
 
 class LogistreamError(Exception):
@@ -45,6 +55,17 @@ def bounded(sentence: str, limit: int = 1000) -> str:
     """Return a sentence for an answer, without its middle if it quotes somebody at great length."""
     half = limit // 2
     return sentence if len(sentence) <= limit else f"{sentence[:half]} ... {sentence[-half:]}"
+
+
+def listed(values: Iterable[Any], near: Any) -> str:  # noqa: ANN401 - as users write it
+    """Return values in words; of many, the texts most like `near`, else the first."""
+    values = list(values)
+    if len(values) <= _MAX_SHOWN:
+        return ", ".join(repr(value) for value in values)
+    shown = values[:_MAX_SHOWN]
+    if isinstance(near, str) and isinstance(values[0], str):
+        shown = difflib.get_close_matches(near, [v for v in values if v is not None], _MAX_SHOWN, cutoff=0)
+    return f"{', '.join(repr(value) for value in shown)} and {len(values) - len(shown):,} more"
 
 
 class NotYetError(RequestError):

@@ -1,8 +1,8 @@
-"""The columns of `df_cleaned` and of an event: the one list from which every other form is derived.
+"""The columns of a table or of an event: the one list from which every other form is derived.
 
-A `Column` says what a column is; a `Schema` is an ordered tuple of them and knows its pandas, Arrow and
-JSON Schema forms. `ORDERS` is `df_cleaned`, `EVENT` the published 23 keys of a streamed event. A model
-fitted on another table carries a schema of its own, made of the same parts.
+A `Column` describes one column. A `Schema` is an ordered tuple of columns and gives their pandas, Arrow and
+JSON Schema forms. Every model carries the schema of its table; that of the published event is in
+`logistream.dataco`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,11 @@ import pyarrow as pa
 
 from logistream.errors import RequestError
 
-__all__ = [
-    "EVENT",
-    "EVENT_NUMBER",
-    "EVENT_TIME",
-    "ORDERS",
-    "ORDER_DATE_FORMAT",
-    "Column",
-    "Kind",
-    "Schema",
-]
+__all__ = ["EVENT_NUMBER", "EVENT_TIME", "Column", "Kind", "Schema"]
+
 
 Kind = Literal["category", "boolean", "integer", "number", "timestamp"]
 """How a column's values behave: text from a finite set, yes/no, whole numbers, real numbers, instants."""
-
-ORDER_DATE_FORMAT = "%m/%d/%Y %H:%M"
-"""How DataCo writes a date; UTC in a live stream."""
 
 _ARROW: Mapping[Kind, pa.DataType] = {
     "category": pa.dictionary(pa.int32(), pa.string()),
@@ -118,10 +107,9 @@ class Schema:
 
     Examples
     --------
-    >>> EVENT.names[:2], len(EVENT)
-    (('Type', 'Days for shipment (scheduled)'), 23)
-    >>> ORDERS["Sales"].unit
-    'USD'
+    >>> schema = Schema((Column("Market", "category"), Column("Sales", "number", unit="USD")))
+    >>> schema.names, schema["Sales"].unit
+    (('Market', 'Sales'), 'USD')
     """
 
     columns: tuple[Column, ...]
@@ -221,49 +209,3 @@ EVENT_TIME = Column("event_time", "timestamp", "the moment of the event; an orde
 
 EVENT_NUMBER = Column("event_number", "integer", "position in the stream, from 0")
 """Added on request: `numbered=true`."""
-
-
-def _money(name: str, meaning: str) -> Column:
-    return Column(name, "number", meaning, "USD", decimals=2)
-
-
-_PUBLISHED = (
-    Column("Type", "category", "how the order is paid"),
-    Column("Days for shipment (scheduled)", "integer", "days promised by the shipping mode", "days"),
-    _money("Benefit per order", "profit on the order line, negative for a loss"),
-    _money("Sales per customer", "what the customer pays: sales less the discount"),
-    Column("Late_delivery_risk", "integer", "1 if delivery takes longer than scheduled, else 0"),
-    Column("Customer City", "category", "where the purchase was registered"),
-    Column("Customer Country", "category", "country of the customer"),
-    Column("Latitude", "number", "of the purchase", "degrees"),
-    Column("Longitude", "number", "of the purchase", "degrees"),
-    Column("Market", "category", "part of the world the order goes to"),
-    Column("Order City", "category", "city the order goes to"),
-    Column("Order Country", "category", "country the order goes to, in Spanish"),
-    Column("Order Region", "category", "region of the world the order goes to"),
-    Column("Order State", "category", "state or province the order goes to"),
-    Column("Product Category Id", "integer", "category of the product"),
-    _money("Product Price", "price of one piece"),
-    Column("Product Status", "integer", "0 if the product is available, 1 if not"),
-    Column("Shipping Mode", "category", "the service booked"),
-    Column(
-        "shipping date (DateOrders)",
-        "timestamp",
-        "when the order is delivered: booking plus the real shipping days",
-        "UTC",
-        text_format=ORDER_DATE_FORMAT,
-    ),
-    Column("Order Item Quantity", "integer", "pieces on the order line"),
-    _money("Sales", "price times quantity"),
-    Column("Order Status", "category", "state of the order"),
-)
-_UNPUBLISHED = (
-    Column("Department Id", "integer", "department that sells the category"),
-    Column("Order Item Discount Rate", "number", "discount as a share of sales", decimals=2),
-)
-
-ORDERS = Schema((*_PUBLISHED, *_UNPUBLISHED))
-"""`df_cleaned`: the 22 columns that are published, then the two that a client can ask for."""
-
-EVENT = Schema((*_PUBLISHED, EVENT_TIME))
-"""The published event: 23 keys in this order."""

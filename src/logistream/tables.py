@@ -1,22 +1,26 @@
-"""Table files: CSV or Parquet in, Parquet, CSV or NDJSON out, whole or not at all."""
+"""Table files: read CSV or Parquet, write Parquet, CSV or NDJSON; a file is written whole or not at all.
+
+pandas is imported where it is needed: a server that writes a model file or a timeline does without.
+"""
 
 from __future__ import annotations
 
 import csv
+import os
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from logistream.errors import DataError, RequestError
-from logistream.files import replacing
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Iterator
 
-__all__ = ["FORMATS", "open_table", "write_table"]
+    import pandas as pd
+
+__all__ = ["FORMATS", "open_table", "replacing", "write_table"]
+
 
 FORMATS = (".parquet", ".csv", ".ndjson")
 """Endings of the files that `write_table` makes."""
@@ -39,6 +43,8 @@ def open_table(path: str | os.PathLike[str], **csv_options: Any) -> pd.DataFrame
     DataError
         If there is no such file, or it is empty, damaged or not a table.
     """
+    import pandas as pd
+
     source = Path(path)
     try:
         with source.open("rb") as file:
@@ -61,6 +67,9 @@ def open_table(path: str | os.PathLike[str], **csv_options: Any) -> pd.DataFrame
 
 
 def _open_parquet(source: Path) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         frame: pd.DataFrame = pq.read_table(source).to_pandas()
     except (pa.ArrowException, OSError) as exc:
@@ -92,6 +101,9 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     DataError
         If the folder cannot be written to.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     target = Path(path)
     if target.suffix not in FORMATS:
         raise RequestError(f"cannot write {target.name!r}: the name must end in {', '.join(FORMATS)}")
@@ -106,3 +118,35 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     except OSError as exc:
         raise DataError(f"cannot write to {target.parent}: {exc.strerror or exc}") from exc
     return target
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a scratch file beside `path` to write to, which takes its place if all goes well.
+
+    A reader sees the old file or the new one, never half of one, even if the power fails. If anything is
+    raised inside, the old file stays and the scratch file goes.
+
+    Yields
+    ------
+    Path
+        An empty file in the same folder.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to.
+    """
+    target = Path(path)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    os.close(handle)
+    scratch = Path(name)
+    try:
+        yield scratch
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())
+        scratch.chmod(0o644)
+        scratch.replace(target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise

@@ -13,17 +13,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from logistream.client import Messages
-from logistream.codec import parse
+from logistream.client.client import Messages
 from logistream.errors import LogistreamError, RequestError
 from logistream.schema import EVENT_TIME
+from logistream.stream.encoding import parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from logistream.subscription import Columns, Start, Where
+    from logistream.client.subscription import Columns, Start, Where
 
 __all__ = ["run"]
+
 
 _REDRAWS = 8  # a second
 _FRAME_LINES = 4  # three rules and the caption

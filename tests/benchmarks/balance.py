@@ -25,8 +25,8 @@ import pandas as pd
 from fidelity import from_sdv
 from tables import MOST_ROWS, load, split
 
-from logistream.fitting import fit
-from logistream.measures import encode, nearest_balance
+from logistream.evaluation.measures import encode, nearest_balance
+from logistream.fitting.fit import fit
 from logistream.schema import Schema
 
 ROWS = 5_000

@@ -32,9 +32,9 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from logistream import load_model
-from logistream.codec import encode
-from logistream.sampling import Sampler
+from logistream.model.sampling import Sampler
 from logistream.schema import EVENT_TIME
+from logistream.stream.encoding import encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

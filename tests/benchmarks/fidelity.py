@@ -27,9 +27,9 @@ import numpy as np
 import pandas as pd
 from tables import SOURCES, load, split
 
-from logistream.fidelity import report
-from logistream.fitting import fit
-from logistream.orders import read_orders
+from logistream.dataco import read_orders
+from logistream.evaluation.evaluate import report
+from logistream.fitting.fit import fit
 from logistream.schema import Schema
 
 SDV_ROWS = 20_000

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from logistream.frame import RollingFrame
-from logistream.schema import EVENT, EVENT_TIME
+from logistream.dataco import EVENT
+from logistream.frame.frame import RollingFrame
+from logistream.schema import EVENT_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 import logistream as ls
-from logistream.sampling import BLOCK, Sampler
+from logistream.model.sampling import BLOCK, Sampler
 
 RUNS = 5
 

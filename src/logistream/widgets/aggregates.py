@@ -13,6 +13,7 @@ import pandas as pd
 
 __all__ = ["STEP", "Groups", "LiveAggregates", "Series", "wilson"]
 
+
 STEP = 0.25
 """Length of a cell, in seconds: the finest step a chart line can take."""
 

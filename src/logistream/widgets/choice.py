@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_columns", "same_columns", "suggest_columns"]
 
+
 _SHARE, _BY = "Late_delivery_risk", "Market"  # of DataCo orders
 _FEWEST, _MOST = 2, 12  # groups that are well told apart
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 if TYPE_CHECKING:
-    from logistream.server import StreamServer
+    from logistream.server.server import StreamServer
 
 __all__ = ["ControlPanel"]
+
 
 _TICK = 0.5  # seconds between looks at the server; a human reads the status line, nothing depends on it
 _STEPS_PER_DECADE = 10

@@ -19,11 +19,12 @@ from logistream.widgets.choice import check_columns, same_columns, suggest_colum
 from logistream.widgets.still import Picture, still_png
 
 if TYPE_CHECKING:
-    from logistream.frame import RollingFrame
+    from logistream.frame.frame import RollingFrame
     from logistream.schema import Schema
-    from logistream.server import StreamServer
+    from logistream.server.server import StreamServer
 
 __all__ = ["Dashboard"]
+
 
 _PERIOD = 0.1  # seconds between pictures at the least: more than ten a second nobody sees
 _GRACE = 300.0  # seconds for the first view to report: its message may wait behind busy cells

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "still_png"]
 
+
 _SHORTEST = 20 / 86_400  # days on the time axis at the least: 20 s, as in the browser
 _RATE, _SHARE, _REST, _ASKED, _TEXT = "#1976d2", "#d9480f", "#b9c4d0", "#8a8a8a", "#555555"
 

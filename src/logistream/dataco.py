@@ -1,0 +1,301 @@
+"""All that is known of DataCo orders: columns, published event, cleaning, and what holds in every order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from logistream.errors import DataError
+from logistream.schema import EVENT_TIME, Column, Schema
+from logistream.tables import open_table
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "DELIVERY_DATE",
+    "EVENT",
+    "MODE",
+    "ORDERS",
+    "ORDER_DATE_FORMAT",
+    "PROMISED_DAYS",
+    "REAL_DAYS",
+    "TARGET",
+    "UNKNOWN_AT_BOOKING",
+    "are_orders",
+    "known_rules",
+    "read_orders",
+    "read_table",
+]
+
+
+ORDER_DATE_FORMAT = "%m/%d/%Y %H:%M"
+"""How DataCo writes a date; UTC in a live stream."""
+
+
+def _money(name: str, meaning: str) -> Column:
+    return Column(name, "number", meaning, "USD", decimals=2)
+
+
+_PUBLISHED = (
+    Column("Type", "category", "how the order is paid"),
+    Column("Days for shipment (scheduled)", "integer", "days promised by the shipping mode", "days"),
+    _money("Benefit per order", "profit on the order line, negative for a loss"),
+    _money("Sales per customer", "what the customer pays: sales less the discount"),
+    Column("Late_delivery_risk", "integer", "1 if delivery takes longer than scheduled, else 0"),
+    Column("Customer City", "category", "where the purchase was registered"),
+    Column("Customer Country", "category", "country of the customer"),
+    Column("Latitude", "number", "of the purchase", "degrees"),
+    Column("Longitude", "number", "of the purchase", "degrees"),
+    Column("Market", "category", "part of the world the order goes to"),
+    Column("Order City", "category", "city the order goes to"),
+    Column("Order Country", "category", "country the order goes to, in Spanish"),
+    Column("Order Region", "category", "region of the world the order goes to"),
+    Column("Order State", "category", "state or province the order goes to"),
+    Column("Product Category Id", "integer", "category of the product"),
+    _money("Product Price", "price of one piece"),
+    Column("Product Status", "integer", "0 if the product is available, 1 if not"),
+    Column("Shipping Mode", "category", "the service booked"),
+    Column(
+        "shipping date (DateOrders)",
+        "timestamp",
+        "when the order is delivered: booking plus the real shipping days",
+        "UTC",
+        text_format=ORDER_DATE_FORMAT,
+    ),
+    Column("Order Item Quantity", "integer", "pieces on the order line"),
+    _money("Sales", "price times quantity"),
+    Column("Order Status", "category", "state of the order"),
+)
+_UNPUBLISHED = (
+    Column("Department Id", "integer", "department that sells the category"),
+    Column("Order Item Discount Rate", "number", "discount as a share of sales", decimals=2),
+)
+
+ORDERS = Schema((*_PUBLISHED, *_UNPUBLISHED))
+"""`df_cleaned`: the 22 columns that are published, then the two that a client can ask for."""
+
+EVENT = Schema((*_PUBLISHED, EVENT_TIME))
+"""The published event: 23 keys in this order."""
+
+_STATUS = "Delivery Status"
+_CANCELED = "Shipping canceled"
+_READ = {*ORDERS.names, _STATUS}
+
+
+def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read orders and clean them: the `df_cleaned` of the project.
+
+    Rows with Delivery Status "Shipping canceled" are dropped, the columns of the schema kept in its order,
+    white space trimmed, money rounded to cents, columns typed.
+
+    Parameters
+    ----------
+    path : path
+        The raw DataCo CSV (latin-1, as published, or UTF-8), or a clean CSV or Parquet file.
+
+    Returns
+    -------
+    DataFrame of shape (n_orders, 24)
+        Texts as category, whole numbers as int64, other numbers as float64, dates as datetime64[us].
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it is not a table, is empty, lacks columns, or has values that do not
+        fit their column.
+    """
+    source = Path(path)
+    frame = open_table(source, dtype=str, keep_default_na=False, usecols=lambda name: name in _READ)
+    missing = [name for name in ORDERS.names if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{source} lacks {len(missing)} of the {len(ORDERS)} columns of orders: {', '.join(missing)}; "
+            f"expected the DataCo orders CSV or a table cleaned from it"
+        )
+    if _STATUS in frame.columns:
+        frame = frame[frame[_STATUS].astype(str).str.strip() != _CANCELED]
+    if frame.empty:
+        raise DataError(
+            f"{source} has a header but no orders: expected at least one row that is not canceled"
+        )
+    return pd.DataFrame({c.name: _clean(frame[c.name].reset_index(drop=True), c, source) for c in ORDERS})
+
+
+def read_table(path: str | os.PathLike[str], schema: Schema | None = None) -> pd.DataFrame:
+    """Read any CSV or Parquet file: DataCo orders are cleaned, texts that are ISO dates become timestamps.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    schema : Schema, optional
+        What the columns are, if known: texts that look like numbers then stay texts.
+
+    Returns
+    -------
+    DataFrame of shape (n_rows, n_columns)
+        Texts, numbers, booleans and timestamps by what the columns hold.
+
+    Raises
+    ------
+    DataError
+        If there is no such file or it is not a table.
+    """
+    texts = {c.name: "str" for c in schema or () if c.kind == "category"}
+    frame = open_table(path, low_memory=False, dtype=texts)
+    if set(ORDERS.names) <= set(frame.columns):
+        return read_orders(path)
+    for name in frame.columns[frame.dtypes == "str"]:
+        known = frame[name].dropna()
+        if known.str.match(r"\d{4}-\d{2}-\d{2}").all() and len(known):
+            dates = pd.to_datetime(frame[name], format="ISO8601", errors="coerce", utc=True)
+            if dates.notna().sum() == len(known):
+                frame[name] = dates
+    return frame
+
+
+def _clean(values: pd.Series, column: Column, source: Path) -> pd.Series:
+    """Return one column in its type."""
+    if not pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_datetime64_any_dtype(values):
+        values = values.astype("str").str.strip()
+        empty = values.isna() | (values == "")
+    else:
+        empty = values.isna()
+    if empty.any():
+        raise DataError(
+            f"{source}: column {column.name!r} has no value in {int(empty.sum()):,} rows "
+            f"(first in row {int(empty.to_numpy().argmax()) + 1:,}): fill or drop them first"
+        )
+    if column.kind == "category":
+        return values.astype("str").astype("category")
+    if column.kind == "timestamp":
+        return _dates(values, column, source)
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    wrong = numbers.isna() | numbers.isin([float("inf"), float("-inf")])
+    if column.kind == "integer":
+        wrong |= numbers != numbers.round()
+    if wrong.any():
+        expected = "whole numbers" if column.kind == "integer" else "numbers"
+        raise _misfit(values, wrong, column, expected, source)
+    if column.kind == "integer":
+        return numbers.astype("int64")
+    return numbers if column.decimals is None else numbers.round(column.decimals)
+
+
+def _dates(values: pd.Series, column: Column, source: Path) -> pd.Series:
+    if pd.api.types.is_datetime64_any_dtype(values):
+        dates = values
+    else:
+        dates = pd.to_datetime(values, format=column.text_format, errors="coerce")
+        if dates.isna().any():
+            dates = pd.to_datetime(values, format="ISO8601", errors="coerce", utc=True)
+    if dates.isna().any():
+        raise _misfit(
+            values, dates.isna(), column, f"dates such as 2/18/2016 2:02 ({column.text_format})", source
+        )
+    if dates.dt.tz is not None:
+        dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
+    return dates.astype("datetime64[us]")
+
+
+def _misfit(values: pd.Series, wrong: pd.Series, column: Column, expected: str, source: Path) -> DataError:
+    row = int(wrong.to_numpy().argmax())
+    return DataError(
+        f"{source}: column {column.name!r} should hold {expected}, "
+        f"but row {row + 1:,} has {values.iloc[row]!r}"
+    )
+
+
+# What is known of the data set
+
+
+TARGET = "Late_delivery_risk"
+"""What one predicts of an order: 1 if delivery takes longer than promised."""
+
+MODE = "Shipping Mode"
+PROMISED_DAYS = "Days for shipment (scheduled)"
+DELIVERY_DATE = "shipping date (DateOrders)"
+"""The columns from which, in a live stream, the delivery date follows; the table has no booking date."""
+
+UNKNOWN_AT_BOOKING = frozenset({TARGET, DELIVERY_DATE, "Benefit per order", "Order Status"})
+"""Columns that are only known after an order is booked; from the others one may predict `TARGET`."""
+
+REAL_DAYS = {"Same Day": (0, 1), "First Class": (2, 2), "Second Class": (2, 6), "Standard Class": (2, 6)}
+"""Fewest and most real shipping days of each mode, uniformly distributed between them."""
+
+_SCHEDULED_DAYS = {"Same Day": 0, "First Class": 1, "Second Class": 2, "Standard Class": 4}
+_STATUSES: set[tuple[object, ...]] = {
+    ("CASH", "CLOSED"),
+    ("DEBIT", "COMPLETE"),
+    ("DEBIT", "ON_HOLD"),
+    ("PAYMENT", "PENDING_PAYMENT"),
+    ("PAYMENT", "PAYMENT_REVIEW"),
+    ("TRANSFER", "PENDING"),
+    ("TRANSFER", "PROCESSING"),
+}
+
+_PLACE = ["Order City", "Order State", "Order Country", "Order Region", "Market"]
+_PRODUCT = ["Product Category Id", "Department Id", "Product Price"]
+
+
+def are_orders(schema: Schema) -> bool:
+    """Return whether a table has exactly the columns of `df_cleaned`, in any order."""
+    return set(schema.names) == set(ORDERS.names)
+
+
+def known_rules(real: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], pd.Series | np.ndarray]]:
+    """Return what holds in every order, and which rows of a frame break it.
+
+    Parameters
+    ----------
+    real : DataFrame of shape (n_rows, 24)
+        All real orders at hand: the places and the products with their prices are those that occur there.
+
+    Returns
+    -------
+    dict of str to callable
+        From a rule in words to a function that takes orders and returns bool of shape (n_rows,): which break
+        it.
+    """
+    return {
+        "Sales = Product Price x Order Item Quantity": lambda f: (
+            (f["Sales"] - f["Product Price"] * f["Order Item Quantity"]).abs() > 0.0051
+        ),
+        # published rates have two digits, which is half a hundredth of the sales
+        "Sales per customer = Sales less the discount": lambda f: (
+            (f["Sales"] * (1 - f["Order Item Discount Rate"]) - f["Sales per customer"]).abs()
+            > 0.0051 * f["Sales"] + 0.0051
+        ),
+        "discount between 0 and 25 %": lambda f: ~f["Order Item Discount Rate"].between(0, 0.25),
+        "Benefit per order between -2.75 and 0.5 of Sales per customer": lambda f: (
+            ~f["Benefit per order"].between(
+                -2.755 * f["Sales per customer"] - 0.005, 0.505 * f["Sales per customer"] + 0.005
+            )
+        ),
+        "Shipping Mode fixes the days scheduled": lambda f: (
+            f[MODE].astype("str").map(_SCHEDULED_DAYS) != f[PROMISED_DAYS]
+        ),
+        "First Class is always late": lambda f: (f[MODE].astype("str") == "First Class") & (f[TARGET] != 1),
+        "Type allows the Order Status": _outside(_STATUSES, ["Type", "Order Status"]),
+        "Product Status is 0": lambda f: f["Product Status"] != 0,
+        "the place of the order exists": _outside(set(_combinations(real, _PLACE)), _PLACE),
+        "the product exists at that price": _outside(set(_combinations(real, _PRODUCT)), _PRODUCT),
+    }
+
+
+def _outside(known: set[tuple[object, ...]], columns: list[str]) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Return a function that finds the rows whose values of these columns, together, are not known."""
+    return lambda frame: np.array([row not in known for row in _combinations(frame, columns)], dtype=bool)
+
+
+def _combinations(frame: pd.DataFrame, columns: list[str]) -> Iterator[tuple[object, ...]]:
+    strings = [
+        frame[name].astype("str") if isinstance(frame[name].dtype, pd.CategoricalDtype) else frame[name]
+        for name in columns
+    ]
+    return zip(*strings, strict=True)

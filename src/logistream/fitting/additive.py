@@ -1,0 +1,276 @@
+"""Many weak dependences of one variable in a single number: the score.
+
+A tree divides its rows again and again and soon has too few to see a weak dependence, let alone ten. A
+regression sees them all at once. So the ordered variables, and those of two codes, are foretold from the
+variables before them by a sum of functions, one of each predictor (Hastie and Tibshirani 1986, "Generalized
+additive models"; here by ridge regression on hinges and steps). The foretold value is one more predictor for
+the tree, which so draws from rows with like foretold values (predictive mean matching: Little 1988; synthpop
+has it as well), and still tests whether it tells anything.
+
+For the rows that were fitted it is foretold by a regression that has not seen them (five folds): what fits by
+chance alone tells nothing then.
+
+A score is no new kind of thing in a model. It is a chain of factors without chance, each of which adds one
+function's value, rounded, to the sum before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from logistream.fitting.coding import SMALLEST_GROUP, Coded
+from logistream.fitting.decision_diagram import certain
+from logistream.fitting.independence import log_upper_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from logistream.model.network import Factor
+
+__all__ = ["Basis", "score", "unexplained"]
+
+
+_ALPHA = 0.001  # chance of taking in a predictor where none tells anything
+_MOST_CHOICE = 30  # predictors that remain in the choice after the first round
+_SETTLED = 1e-12  # of a variance
+_NEARLY_ALL = 0.9  # of the rows: so many are as good as all for judging a predictor
+_FOLDS = 5
+_HINGES = (-0.5, 0.0, 0.5)  # where the slope of a function may change, on ranks from -1 to 1
+_STEP_ROWS = 25  # rows behind each step of a function
+_MOST_STEPS = 40
+_RIDGE = 3.0  # rows that the pull towards zero weighs as much as
+_MOST_ROWS = 20_000  # looked at
+_LEAST_ROWS = 40
+_LEVELS = 256  # of a sum on the way
+_GROUPS = 64  # of a function's values
+_MOST_CODES = 128  # of the score
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Functions of one variable's code: what a regression may add up.
+
+    Parameters
+    ----------
+    functions : ndarray of shape (n_codes, n_functions)
+        The value of each function for each code; over the rows each has the mean 0.
+    inverses : list of ndarray
+        Of the matrix of their products over all rows: for the slope alone, for the hinges, for all.
+    """
+
+    functions: np.ndarray
+    inverses: list[np.ndarray]
+
+    @classmethod
+    def of(cls, variable: Coded) -> Basis:
+        """Return hinges and steps of an ordered variable, an indicator for each common code of another."""
+        counts = np.bincount(variable.codes, minlength=variable.size)
+        n = len(variable.codes)
+        if variable.ordered:
+            rank = _ranks(counts)
+            columns = [rank, *(np.maximum(rank - place, 0) for place in _HINGES)]
+            steps = min(_MOST_STEPS, n // _STEP_ROWS)
+            if variable.size > 2 and steps > 2:
+                step = ((rank + 1) / 2 * min(steps, variable.size)).astype(np.int64)
+                rows = np.bincount(step, counts)
+                columns += [(step == i).astype(float) for i in np.flatnonzero(rows >= SMALLEST_GROUP)]
+        else:
+            common = np.argsort(-counts, kind="stable")[:_MOST_STEPS]
+            columns = [(np.arange(variable.size) == code).astype(float) for code in common]
+            columns = [c for c, code in zip(columns, common, strict=True) if counts[code] >= SMALLEST_GROUP]
+        if not columns:
+            return cls(np.zeros((variable.size, 0)), [])
+        values = np.stack(columns, axis=1)
+        values -= counts @ values / n
+        values = values[:, counts @ values**2 > 1e-9 * n]
+        return cls(values, _inverses(values, variable, np.arange(n)))
+
+
+def _ranks(counts: np.ndarray) -> np.ndarray:
+    """Return the middle rank of each code, from -1 to 1, shape (n_codes,)."""
+    return np.asarray((2 * np.cumsum(counts) - counts) / counts.sum() - 1)
+
+
+def score(
+    target: Coded, predictors: Sequence[Coded], bases: Sequence[Basis], most: int, empty: int | None = None
+) -> tuple[Coded, list[Factor]] | None:
+    """Return the score of a variable, and the factors that compute it; None if it would say nothing new.
+
+    Parameters
+    ----------
+    target : Coded
+        The variable to foretell: ordered, or of two codes.
+    predictors : sequence of Coded
+        Variables drawn before it.
+    bases : sequence of Basis
+        Of each predictor.
+    most : int
+        Predictors that are taken in, at most.
+    empty : int, optional
+        The code of the target that stands for a missing value: rows with it are not learned from.
+
+    Returns
+    -------
+    variable : Coded
+        The score of the fitted rows, each foretold from others.
+    factors : list of Factor
+        Without chance; the last one has the score's name and gives its code.
+    """
+    known = np.flatnonzero(target.codes != empty) if empty is not None else np.arange(len(target.codes))
+    if len(known) > _MOST_ROWS:
+        known = known[np.sort(np.argsort(np.random.Philox(0).random_raw(len(known)))[:_MOST_ROWS])]
+    if len(known) < _LEAST_ROWS:
+        return None
+    y = _ranks(np.bincount(target.codes[known], minlength=target.size))[target.codes[known]]
+    if np.ptp(y) == 0:
+        return None
+    chosen = _chosen(y - y.mean(), predictors, bases, known, most)
+    if len(chosen) < 2:
+        return None  # the tree sees a single predictor as well
+    design = np.concatenate([bases[i].functions[predictors[i].codes] for i in chosen], axis=1)
+    edges = np.cumsum([0, *(bases[i].functions.shape[1] for i in chosen)])
+    fold = np.empty(len(target.codes), np.int64)
+    fold[np.argsort(np.random.Philox(1).random_raw(len(fold)))] = np.arange(len(fold)) % _FOLDS
+    foretold = np.empty(len(target.codes))
+    for number in range(_FOLDS):
+        seen = fold[known] != number
+        foretold[fold == number] = design[fold == number] @ _ridge(design[known[seen]], y[seen])
+    weights = _ridge(design[known], y)
+    parts = np.split(weights, edges[1:-1])
+    tables = [bases[i].functions @ part for i, part in zip(chosen, parts, strict=True)]
+    codes = min(_MOST_CODES, len(known) // SMALLEST_GROUP)
+    cuts = np.unique(np.quantile(foretold[known], np.arange(1, codes) / codes))
+    name = f"what foretells {target.name}"
+    factors = _chain(name, [predictors[i] for i in chosen], tables, cuts)
+    return (
+        Coded(name, np.searchsorted(cuts, foretold, side="right"), len(cuts) + 1, True, ()),
+        factors,
+    )
+
+
+def unexplained(target: Coded, factors: Sequence[Factor], codes: Mapping[str, np.ndarray]) -> float:
+    """Return how much of a target's variance factors leave open, in squared ranks from -1 to 1.
+
+    Parameters
+    ----------
+    target : Coded
+        What the last factor draws.
+    factors : sequence of Factor
+        Those without chance, then the one that draws.
+    codes : mapping of str to ndarray of int64 of shape (n_rows,)
+        Of each variable before. Those of a score are computed as in drawing.
+
+    Returns
+    -------
+    float
+        From 0; 1/3 for a variable of many values of which nothing is known.
+    """
+    known = dict(codes)
+    for factor in factors:
+        urn = np.zeros(len(target.codes), np.int64)
+        for parent, group in zip(factor.parents, factor.groups, strict=True):
+            urn = urn * (int(group.max()) + 1) + group[known[parent]]
+        urn = factor.urn_of[urn]
+        known[factor.name] = factor.codes[factor.offsets[urn]]
+    rank = _ranks(np.bincount(target.codes, minlength=target.size))
+    balls = np.add.reduceat(factor.counts, factor.offsets[:-1])
+    mean = np.add.reduceat(factor.counts * rank[factor.codes], factor.offsets[:-1]) / balls
+    left = (rank[target.codes] - mean[urn]) ** 2
+    return float(left.sum()) / max(len(left) - len(balls), 1)
+
+
+def _chosen(
+    y: np.ndarray, predictors: Sequence[Coded], bases: Sequence[Basis], rows: np.ndarray, most: int
+) -> list[int]:
+    """Return which predictors tell something beside those that tell more, by forward selection.
+
+    After the first round those that tell most by themselves remain in the choice (sure screening: Fan and Lv
+    2008).
+    """
+    chosen: list[int] = []
+    left = y
+    limit = math.log(_ALPHA / max(len(predictors), 1))
+    choice = [i for i, basis in enumerate(bases) if basis.functions.shape[1]]
+    whole = len(rows) >= _NEARLY_ALL * len(predictors[0].codes) if predictors else False
+    inverses = {
+        i: bases[i].inverses if whole else _inverses(bases[i].functions, predictors[i], rows) for i in choice
+    }
+    scale = len(predictors[0].codes) / len(rows) if whole else 1.0
+    while len(chosen) < most:
+        variance = float(left @ left) / len(left)
+        if variance < _SETTLED:
+            break
+        log_p = {}
+        for i in choice:
+            sums = np.bincount(predictors[i].codes[rows], left, predictors[i].size)
+            moment = bases[i].functions.T @ sums
+            log_p[i] = _log_p(moment, inverses[i], variance / scale)
+        choice = sorted(choice, key=lambda i: log_p[i])[:_MOST_CHOICE]
+        if not choice or log_p[choice[0]] >= limit:
+            break
+        chosen.append(choice.pop(0))
+        design = np.concatenate([bases[i].functions[predictors[i].codes[rows]] for i in chosen], axis=1)
+        left = y - design @ _ridge(design, y)
+    return chosen
+
+
+def _inverses(values: np.ndarray, variable: Coded, rows: np.ndarray) -> list[np.ndarray]:
+    """Return what the variance of a basis's moments is divided by: of the slope, of the hinges, of all."""
+    counts = np.bincount(variable.codes[rows], minlength=variable.size)
+    gram = (values * counts[:, None]).T @ values
+    gram[np.diag_indices_from(gram)] += 1e-3  # steps and hinges overlap
+    sizes = {1, 1 + len(_HINGES), len(gram)} if variable.ordered else {len(gram)}
+    return [np.linalg.inv(gram[:size, :size]) for size in sorted(sizes) if size <= len(gram)]
+
+
+def _log_p(moment: np.ndarray, inverses: Sequence[np.ndarray], variance: float) -> float:
+    """Return the least log p-value of no gain, times the number of ways it was tried in."""
+    least = 0.0
+    for inverse in inverses:
+        freedom = len(inverse)
+        gain = float(moment[:freedom] @ inverse @ moment[:freedom]) / variance
+        if gain > freedom:
+            least = min(least, log_upper_tail(gain / freedom, freedom) + math.log(len(inverses)))
+    return least
+
+
+def _ridge(design: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the weights of a ridge regression."""
+    gram = design.T @ design
+    gram[np.diag_indices_from(gram)] += _RIDGE
+    return np.asarray(np.linalg.solve(gram, design.T @ (y - y.mean())))
+
+
+def _chain(
+    name: str, predictors: Sequence[Coded], tables: Sequence[np.ndarray], cuts: np.ndarray
+) -> list[Factor]:
+    """Return factors that add up the functions' values; the last one gives the code of the score."""
+    factors: list[Factor] = []
+    before, (group, value) = predictors[0].name, _rounded(tables[0], _GROUPS)
+    for i, (predictor, table) in enumerate(zip(predictors[1:], tables[1:], strict=True), start=2):
+        added, more = _rounded(table, _GROUPS)
+        total = value[:, None] + more[None, :]
+        if i == len(predictors):
+            code, size = np.searchsorted(cuts, total, side="right"), len(cuts) + 1
+            value, label = np.empty(0), name
+        else:
+            low, high = float(total.min()), float(total.max())
+            width = max(high - low, 1e-12) / _LEVELS
+            code = np.minimum(((total - low) / width).astype(np.int64), _LEVELS - 1)
+            value, label, size = low + (np.arange(_LEVELS) + 0.5) * width, f"{name}, {i}", _LEVELS
+        factors.append(certain(label, size, (before, predictor.name), (group, added), code.reshape(-1)))
+        before, group = label, np.arange(size)
+    return factors
+
+
+def _rounded(table: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the group of each code by a function's value, and the middle value of each group."""
+    low, high = float(table.min()), float(table.max())
+    place = np.minimum(((table - low) / max(high - low, 1e-12) * most).astype(np.int64), most - 1)
+    group = np.unique(place, return_inverse=True)[1]
+    middle = np.bincount(group, table) / np.bincount(group)
+    return group.astype(np.int64), middle

@@ -1,0 +1,261 @@
+"""The variables in the order of drawing, and which earlier ones each must keep to.
+
+Whatever a variable determines (a city its state), and whatever it only occurs with in certain combinations
+(a product with its price), is drawn before it, and each of those values begins a branch of its tree: no
+combination is drawn that does not occur. So places come from the large to the small, and dependence on
+other variables is seen in few large groups where it is lost in many small ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from logistream.errors import DataError
+from logistream.fitting.branches import combine
+from logistream.fitting.coding import SMALLEST_GROUP, code_together
+from logistream.fitting.formulas import ALPHA
+from logistream.model.network import missing_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from logistream.fitting.coding import Coded
+    from logistream.model.network import Factor
+
+__all__ = ["Step", "find_keys", "find_links", "find_steps"]
+
+_FEW_COMBINATIONS = 0.75  # of those that shuffled columns have: a pair with fewer is a block
+_BARRED = 0.02  # of all rows, at least: what independence would put into cells that are empty
+_CLOSED = 0.9  # share of the rows of a block whose combination recurs
+
+
+def find_keys(coded: Mapping[str, Coded]) -> dict[str, tuple[str, ...]]:
+    """Return for each variable those that it determines: each of its codes goes with one of theirs.
+
+    Two that determine each other are given once, by the one that comes first.
+    """
+    names = list(coded)
+    n = len(next(iter(coded.values())).codes) if coded else 0
+    codes = np.stack([coded[name].codes for name in names], axis=1) if names else np.empty((0, 0), np.int64)
+    sizes = [coded[name].size for name in names]
+    # log chance that another row of the same code agrees, were the two independent
+    agree = [2 * np.log(np.linalg.norm(np.bincount(codes[:, j]) / n)) for j in range(len(names))]
+    threshold = math.log(ALPHA / max(len(names) ** 2, 1))
+    keys: dict[str, tuple[str, ...]] = {}
+    for i, name in enumerate(names):
+        if sizes[i] < 2:
+            continue
+        order = np.argsort(codes[:, i], kind="stable")
+        ranked = codes[order]
+        same = ranked[1:, i] == ranked[:-1, i]
+        holds = (ranked[1:][same] == ranked[:-1][same]).all(axis=0)
+        again = int(same.sum())
+        keys[name] = tuple(
+            other
+            for j, other in enumerate(names)
+            if j != i
+            and holds[j]
+            and sizes[j] > 1
+            and again * agree[j] < threshold
+            and (sizes[j] < sizes[i] or (sizes[j] == sizes[i] and i < j))
+        )
+    return {name: others for name, others in keys.items() if others}
+
+
+def find_links(coded: Mapping[str, Coded]) -> dict[frozenset[str], float]:
+    """Return the pairs of variables that occur in certain combinations only, with how much they avoid.
+
+    Parameters
+    ----------
+    coded : mapping of str to Coded
+        Variables whose every code is a single value.
+
+    Returns
+    -------
+    dict of frozenset of two str to float
+        The share of combinations, or of rows, that the pair would have were the two independent and has not.
+    """
+    varied = [name for name, variable in coded.items() if variable.size > 1 and not variable.instant]
+    tries = max(len(varied) * (len(varied) - 1) // 2, 1)
+    n = len(coded[varied[0]].codes) if varied else 0
+    shuffled = np.argsort(np.random.Philox(0).random_raw(n))
+    recurs = {name: np.bincount(coded[name].codes)[coded[name].codes] > 1 for name in varied}
+    links = {}
+    for a, b in itertools.combinations(varied, 2):
+        strength = _avoided(coded[a], coded[b], tries, recurs[a] & recurs[b], shuffled)
+        if strength > 0:
+            links[frozenset((a, b))] = strength
+    return links
+
+
+def _avoided(a: Coded, b: Coded, tries: int, again: np.ndarray, shuffled: np.ndarray) -> float:
+    """Return the share of combinations, or of rows, that two variables avoid; 0 if little or by chance."""
+    n, cells = len(a.codes), a.size * b.size
+    both = a.codes * b.size + b.codes
+    if cells <= 4 * n:
+        counts = np.bincount(both, minlength=cells)
+        table = counts.reshape(a.size, b.size)
+        found, times = int(np.count_nonzero(counts)), counts[both]
+        if found < cells:
+            expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
+            barred = float(expected[(table == 0) & (expected > math.log(cells * tries / ALPHA))].sum() / n)
+            if barred >= _BARRED:
+                return barred
+    else:
+        _, combination, counts = np.unique(both, return_inverse=True, return_counts=True)
+        found, times = len(counts), counts[combination]
+    if not again.any() or (times > 1)[again].mean() < _CLOSED:
+        return 0.0
+    by_chance = a.codes * b.size + b.codes[shuffled]
+    possible = np.count_nonzero(np.bincount(by_chance)) if cells <= 4 * n else len(np.unique(by_chance))
+    return float(1 - found / possible) if found < _FEW_COMBINATIONS * possible else 0.0
+
+
+_MOST_BRANCHES = 2**14  # cells of the table of values that a variable must keep to
+_NAMESAKES = 0.05  # of what chance would do: a variable that goes less often with another value determines it
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One variable, to be drawn.
+
+    Parameters
+    ----------
+    variable : Coded
+        What is drawn.
+    within : tuple of str
+        Earlier variables whose every value begins a branch.
+    facts : int
+        How many of these, the first ones, the variable determines, or another one besides the variable.
+    factor : Factor or None
+        For a combination of two earlier variables: what looks it up.
+    """
+
+    variable: Coded
+    within: tuple[str, ...] = ()
+    facts: int = 0
+    factor: Factor | None = None
+
+
+def find_steps(
+    coded: Mapping[str, Coded],
+    together: Sequence[Sequence[str]] = (),
+    keys: Mapping[str, Sequence[str]] | None = None,
+) -> list[Step]:
+    """Return all variables in the order of drawing.
+
+    Parameters
+    ----------
+    coded : mapping of str to Coded
+        The variables by name.
+    together, keys
+        What the caller of `fit` says of them.
+
+    Raises
+    ------
+    DataError
+        If that cannot be or does not hold.
+    """
+    exact = {name: variable for name, variable in coded.items() if variable.exact}
+    determines = find_keys(exact)
+    for name, others in (keys or {}).items():
+        determines[name] = _checked_key(name, others, exact)
+    links = find_links(exact)
+    for group in together:
+        for name in group:
+            _require(name, exact, "together")
+        links |= {frozenset((a, b)): 1.0 for a in group for b in group if a != b}
+    for name, others in determines.items():
+        links |= {frozenset((name, other)): 2.0 for other in others}
+    for name in coded:
+        if missing_name(name) in coded:
+            links[frozenset((name, missing_name(name)))] = 2.0
+    of_one_key = {
+        frozenset(pair) for others in determines.values() for pair in itertools.combinations(others, 2)
+    }
+    spelled = {name for name, others in determines.items() if _spelled_out(exact, name, others)}
+    order = sorted(
+        coded,
+        key=lambda name: (
+            not (coded[name].instant or name in spelled),
+            not coded[name].exact,
+            coded[name].size if coded[name].exact else 0,
+        ),
+    )
+    steps: list[Step] = []
+    for i, name in enumerate(order):
+        partners = [other for other in order[:i] if frozenset((name, other)) in links]
+        partners.sort(key=lambda other: -links[frozenset((name, other))])
+        implied = {other for partner in partners for other in determines.get(partner, ())}
+        partners = [other for other in partners if other not in implied]
+        sure = [
+            other
+            for other in partners
+            if frozenset((name, other)) in of_one_key or _determined(coded[name], coded[other])
+        ]
+        within = [coded[other] for other in (*sure, *(other for other in partners if other not in sure))]
+        facts = len(sure)
+        while math.prod(variable.size for variable in within) > _MOST_BRANCHES and len(within) > 1:
+            at = facts - 2 if facts > 1 else len(within) - 2
+            other, weakest = within[at : at + 2]
+            both, factor = combine(other, weakest, 1 if facts > 1 else SMALLEST_GROUP)
+            facts = facts - 1 if facts > 1 else min(facts, at)
+            made = next((step.variable for step in steps if step.variable.name == both.name), None)
+            if made is None:
+                steps.append(Step(both, (other.name, weakest.name), factor=factor))
+            within[at : at + 2] = [made or both]
+        steps.append(Step(coded[name], tuple(variable.name for variable in within), facts))
+    return steps
+
+
+def _spelled_out(exact: Mapping[str, Coded], name: str, others: Sequence[str]) -> bool:
+    """Return whether other numbers are the digits of a number, as year and month are of a date.
+
+    Such a number is drawn first, as instants are: its digits follow from it, while digits that are drawn one
+    by one can make a number that never was.
+    """
+    parts = [exact[other] for other in others if exact[other].ordered]
+    variable = exact[name]
+    if not variable.ordered or len(parts) < 2:
+        return False
+    first = np.unique(variable.codes, return_index=True)[1]
+    rising = any(bool((np.diff(part.codes[first]) >= 0).all()) for part in parts)
+    return rising and code_together(parts).size == variable.size
+
+
+def _determined(variable: Coded, other: Coded) -> bool:
+    """Return whether each code goes with a single one of another variable, but for namesakes.
+
+    It is seen in the rows whose code recurs: how often it goes with another than the commonest there.
+    """
+    pairs, counts = np.unique(variable.codes * other.size + other.codes, return_counts=True)
+    first = np.flatnonzero(np.diff(pairs // other.size, prepend=-1))
+    rows, most = np.add.reduceat(counts, first), np.maximum.reduceat(counts, first)
+    by_chance = 1 - float(((np.bincount(other.codes) / len(other.codes)) ** 2).sum())
+    return bool((rows > 1).any() and (rows - most).sum() <= _NAMESAKES * by_chance * (rows - 1).sum())
+
+
+def _require(name: str, exact: Mapping[str, Coded], option: str) -> None:
+    if name not in exact:
+        raise DataError(
+            f"{option}: {name!r} is no column of few values that is drawn; there are {', '.join(exact)}"
+        )
+
+
+def _checked_key(name: str, others: Sequence[str], exact: Mapping[str, Coded]) -> tuple[str, ...]:
+    """Return what the caller says a column determines, after checking that it does."""
+    for column in (name, *others):
+        _require(column, exact, "keys")
+    for other in others:
+        pairs = np.unique(np.stack([exact[name].codes, exact[other].codes], axis=1), axis=0)
+        more = len(pairs) - len(np.unique(pairs[:, 0]))
+        if more:
+            raise DataError(
+                f"keys: {name!r} does not determine {other!r}: {more:,} values go with several of it"
+            )
+    return tuple(others)

@@ -1,0 +1,5 @@
+"""Keep the newest events of a stream as a pandas DataFrame."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,306 @@
+"""`RollingFrame`: the newest events of a stream as a pandas DataFrame, bounded by rows and by time."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from logistream.client.follower import Follower
+from logistream.client.subscription import Subscription
+from logistream.dataco import EVENT
+from logistream.errors import RequestError, StreamError
+from logistream.frame.convert import to_batches, to_pandas
+from logistream.frame.window import NO_TIME, Window
+from logistream.schema import EVENT_TIME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from logistream.client.subscription import Columns, Start, Where
+    from logistream.frame.convert import Events
+    from logistream.schema import Schema
+    from logistream.stream.query import Lag
+
+__all__ = ["RollingFrame"]
+
+
+RATE_SECONDS = 5.0
+"""How far back `RollingFrame.rate` looks."""
+
+
+class RollingFrame:
+    """The newest events, as a DataFrame that is ready whenever it is looked at.
+
+    Appending costs the same whatever the window holds; `df` puts the window together when asked and keeps
+    it until the next append. All methods may be called from any thread.
+
+    Parameters
+    ----------
+    rows : int or None, default=100_000
+        Keep at most so many events; None for any number.
+    window : str, timedelta or None, default="5min"
+        Keep events whose `event_time` is at most so much before the newest one; None for any age.
+    schema : Schema, optional
+        The columns. Left out, `follow` asks the server, and `append` expects the published event.
+
+    Examples
+    --------
+    >>> from logistream.schema import Column, Schema
+    >>> frame = RollingFrame(rows=2, window=None, schema=Schema((Column("Market", "category"),)))
+    >>> frame.append([{"Market": "LATAM"}, {"Market": "Europe"}, '{"Market":"LATAM"}'])
+    >>> frame.df["Market"].tolist()
+    ['Europe', 'LATAM']
+    """
+
+    def __init__(
+        self,
+        rows: int | None = 100_000,
+        window: str | pd.Timedelta | None = "5min",
+        *,
+        schema: Schema | None = None,
+    ) -> None:
+        if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
+            raise RequestError(f"rows must be a whole number from 1, or None for no bound; got {rows!r}")
+        self._rows, self._span, self._window_text = (
+            rows,
+            _micros(window),
+            None if window is None else str(window),
+        )
+        self._lock = threading.Condition()
+        self._store: Window | None = None if schema is None else self._new_store(schema)
+        self._appended = 0
+        self._ready: tuple[int, pd.DataFrame] | None = None
+        self._followers: dict[str, Follower] = {}
+
+    def __repr__(self) -> str:
+        window = f"RollingFrame(rows={self._rows}, window={self._window_text!r})"
+        newest = self.newest
+        if newest is None:
+            return f"<{window}: {len(self):,} events>"
+        when = f"{newest:%Y-%m-%d %H:%M:%S} UTC"
+        rate = self.rate
+        return (
+            f"<{window}: {len(self):,} events, newest {when}, {rate:,.{0 if rate >= 100 else 2}f} events/s>"
+        )
+
+    def __len__(self) -> int:
+        with self._lock:
+            return 0 if self._store is None else len(self._store)
+
+    @property
+    def schema(self) -> Schema:
+        """The columns; those of the published event until others are known."""
+        store = self._store
+        return EVENT if store is None else store.schema
+
+    @property
+    def appended(self) -> int:
+        """How many events were ever appended; grows with every append, so it tells what is new."""
+        return self._appended
+
+    @property
+    def newest(self) -> pd.Timestamp | None:
+        """The newest event time (UTC), None before the first event."""
+        store = self._store
+        if store is None or store.newest == NO_TIME:
+            return None
+        return pd.Timestamp(store.newest, unit="us", tz="UTC")
+
+    @property
+    def rate(self) -> float:
+        """Events per second of event time, over the 5 s before the newest event, or the last two."""
+        with self._lock:
+            if self._store is None:
+                return 0.0
+            times = self._store.recent_times(int(RATE_SECONDS * 1e6))
+        span = int(times[-1] - times[0]) if len(times) > 1 else 0
+        return (len(times) - 1) / span * 1e6 if span else 0.0
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """The window as a DataFrame of n rows in order of arrival, yours to change.
+
+        Texts are `category` (categories sorted), times `datetime64[us, UTC]`, whole numbers `int64`, others
+        `float64`; nullable whole numbers and booleans `Int64` and `boolean`. Later appends do not touch it.
+        """
+        with self._lock:
+            version = self._appended
+            if self._ready is not None and self._ready[0] == version:
+                return self._ready[1].copy(deep=False)
+            cut = None if self._store is None else self._store.cut()
+        made = to_pandas(cut if cut is not None else Window(EVENT, None, None).cut())
+        with self._lock:
+            if cut is not None:
+                self._ready = (version, made)
+        return made.copy(deep=False)  # pandas copies on write: what the caller changes stays with the caller
+
+    def tail(self, count: int = 5) -> pd.DataFrame:
+        """Return the newest `count` events as a DataFrame, without putting the whole window together."""
+        with self._lock:
+            store = self._store if self._store is not None else Window(EVENT, None, None)
+            cut = store.cut(None if store.ragged else max(0, count))
+        return to_pandas(cut).tail(max(0, count))
+
+    def since(self, position: int, columns: Iterable[str] | None = None) -> tuple[pd.DataFrame, int]:
+        """Return what is new, for whoever keeps sums of their own instead of looking at the whole window.
+
+        Parameters
+        ----------
+        position : int
+            What the last call gave; 0 at first.
+        columns : iterable of str, optional
+            Only these columns, in this order; all by default.
+
+        Returns
+        -------
+        DataFrame
+            The events appended after `position` that are still held.
+        int
+            The position for the next call: `appended` at this moment.
+        """
+        with self._lock:
+            store = self._store if self._store is not None else Window(EVENT, None, None)
+            now = self._appended
+            cut = store.cut(max(0, now - position))
+        return to_pandas(cut, columns), now
+
+    @property
+    def following(self) -> bool:
+        """Whether any follower of this frame is running."""
+        with self._lock:
+            return any(follower.running for follower in self._followers.values())
+
+    def append(self, events: Events) -> None:
+        """Add events, and forget those that are then too many or too old.
+
+        Parameters
+        ----------
+        events : RecordBatch, Table, DataFrame or iterable
+            Columns with the names of the schema (more are ignored), or events as dicts or JSON texts.
+
+        Raises
+        ------
+        DataError
+            A column is absent or cannot be turned into its type.
+        RequestError
+            An event lacks a key or holds a value of another type.
+        """
+        store = self._store
+        schema = EVENT if store is None else store.schema
+        batches = to_batches(events, schema, schema.arrow if store is None else store.arrow)
+        with self._lock:
+            if self._store is None:
+                self._store = self._new_store(schema)
+            if self._store.schema is not schema:
+                raise StreamError("the columns of the frame changed while events were appended; append again")
+            for batch in batches:
+                self._store.append(batch)
+                self._appended += batch.num_rows
+            self._lock.notify_all()
+
+    def wait(self, events: int = 1, timeout: float = 30.0) -> bool:
+        """Block until `events` events were ever appended; return False if `timeout` seconds pass before."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._appended >= events, timeout)
+
+    def follow(
+        self,
+        url: str,
+        *,
+        start: Start | None = None,
+        columns: Columns | None = None,
+        where: Where | None = None,
+        numbered: bool = False,
+        lag: Lag | None = None,
+        token: str | None = None,
+        first_delay: float = 0.25,
+        max_delay: float = 10.0,
+        silence: float = 10.0,
+    ) -> Follower:
+        """Append the events of a stream, each once, on a thread of its own.
+
+        After a break it goes on with the event that comes next, also when the server was killed and started
+        again on its timeline. The columns are those of the stream unless the frame has a schema. Following
+        the same address again replaces the first follower, so that a cell can be run twice.
+
+        Parameters
+        ----------
+        url : str
+            `ws://host:port/ws` or `http://host:port`.
+        start : int, str or datetime, optional
+            The first event: its number, `"earliest"` (fills the window at once with what the server has),
+            `"latest"` (the next one that happens, as by default), or the first one after a moment (RFC 3339,
+            or a datetime; without a zone it is UTC).
+        columns : str or iterable of str, optional
+            `"all"`, or those wanted, in order; the published event by default. A frame with a `window` needs
+            `event_time`.
+        where : mapping or iterable of str, optional
+            Only such events: for each column the value or the list of values it may have (None: missing), or
+            texts `COLUMN:VALUE`.
+        numbered : bool, default=False
+            Whether to add the column `event_number`.
+        lag : {"wait", "skip"}, optional
+            What comes next if the frame falls behind: what happened meanwhile (as by default), or the newest.
+        token : str, optional
+            What a server off this machine demands.
+        first_delay, max_delay : float, default=0.25 and 10.0
+            Seconds between attempts to connect, as in `connect`.
+        silence : float, default=10.0
+            Seconds after which a server that does not even answer pings is given up and dialled again.
+
+        Returns
+        -------
+        Follower
+            With `.stop()`, `.connected`, `.trouble`, `.error`, and the counters `.received`, `.reconnects`,
+            `.restarts`, `.missed`, `.next_number`, `.silent_for`; also a context manager.
+
+        Raises
+        ------
+        RequestError
+            For an impossible address or parameter. What the server refuses is found in `Follower.error`.
+        """
+        subscription = Subscription.of(
+            url, start=start, numbered=numbered, columns=columns, where=where, lag=lag
+        )
+        follower = Follower(
+            subscription, self, token=token, first_delay=first_delay, max_delay=max_delay, silence=silence
+        )
+        with self._lock:
+            before, self._followers[follower.url] = self._followers.get(follower.url), follower
+        if before is not None:
+            before.stop()
+        follower.start()
+        return follower
+
+    @property
+    def knows_columns(self) -> bool:
+        """Whether the columns are settled, by the caller, a server, or the first events."""
+        return self._store is not None
+
+    def learn(self, schema: Schema) -> None:
+        """Settle the columns, as a server publishes them; nothing happens if they are settled."""
+        with self._lock:
+            if self._store is None:
+                self._store = self._new_store(schema)
+
+    def _new_store(self, schema: Schema) -> Window:
+        if self._span is not None and EVENT_TIME.name not in schema:
+            raise RequestError(
+                f"a window of {self._window_text} needs the column {EVENT_TIME.name!r}, "
+                f"and the schema has none; use window=None to bound the frame by rows only"
+            )
+        return Window(schema, self._rows, self._span)
+
+
+def _micros(window: str | pd.Timedelta | None) -> int | None:
+    if window is None:
+        return None
+    try:
+        span = pd.Timedelta(window) // pd.Timedelta(1, "us")
+    except (ValueError, TypeError):
+        span = 0
+    if not span > 0:  # NaT compares as False
+        raise RequestError(f"window must be a time above 0 such as '5min' or '30s', or None; got {window!r}")
+    return int(span)

@@ -1,0 +1,130 @@
+"""`Model`: a learned network with what one does with it: rows, events, a report, a description."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from logistream.model.network import Network
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from logistream.evaluation.report import Report
+    from logistream.model.description import Description
+
+__all__ = ["Model", "load_model"]
+
+
+class Model(Network):
+    """A fitted table; makes synthetic rows and events of it, and describes itself.
+
+    `logistream.fit` makes one, `load_model` reads one from a file. Its fields are those of `Network`.
+    """
+
+    def sample(self, n: int, seed: int = 0, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Return rows 0 to `n` of the synthetic table with this seed.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows, at least 0.
+        seed : int
+            Which table; from 0 to 2**64 - 1.
+        where : mapping of str to value or list of values, optional
+            Only rows in which each of these columns has one of its values, None for a missing one:
+            `{"Market": "Europe", "Order Item Quantity": [1, 2]}`. Such rows are drawn directly, with their
+            exact joint distribution; no others are drawn and thrown away. It takes columns of single
+            values, columns computed from one of those or from several that move together, and the hour or
+            the month of a timestamp, where no range that is drawn spans two of them.
+
+        Returns
+        -------
+        DataFrame of shape (n, n_columns)
+            Columns and dtypes of the frame that was fitted.
+
+        Raises
+        ------
+        RequestError
+            If `n` or `seed` is not in its range, or the condition names a column or value that the model
+            does not have, one that is continuous, or values that never occur together.
+        """
+        from logistream.model.conditions import (
+            ConditionedSampler,  # the facade looks ahead; nothing else does
+        )
+        from logistream.model.dtypes import to_frame
+        from logistream.model.sampling import Sampler
+
+        sampler = ConditionedSampler(self, where, seed) if where else Sampler(self, seed)
+        return to_frame(self, sampler.batch(0, n))
+
+    def events(self, start: int, stop: int, seed: int = 0) -> pa.RecordBatch:
+        """Return events `start` to `stop` (exclusive) of the stream with this seed, without their times.
+
+        Dates are those of the fitted history. Any range has the same values however it is cut.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            The columns of `schema`, texts dictionary-encoded.
+
+        Raises
+        ------
+        RequestError
+            If the range or the seed is not allowed.
+        """
+        from logistream.model.sampling import Sampler
+
+        return Sampler(self, seed).batch(start, stop)
+
+    def report(
+        self,
+        holdout: pd.DataFrame,
+        train: pd.DataFrame | None = None,
+        *,
+        target: str | None = None,
+        seed: int = 0,
+    ) -> Report:
+        """Measure how close synthetic rows are to real ones that were kept out of the fit.
+
+        What the parameters mean, and what is raised, is told by `logistream.evaluation.evaluate.report`.
+
+        Returns
+        -------
+        Report
+            Shows itself as a table; `figures` is a DataFrame.
+        """
+        from logistream.evaluation.evaluate import report
+
+        return report(self, holdout, train=train, target=target, seed=seed)
+
+    def describe(self) -> Description:
+        """Return what was found: words when printed, and a picture besides in a notebook.
+
+        Returns
+        -------
+        Description
+            `str` gives the words; `.svg` the picture; `.findings` the same for a program.
+        """
+        from logistream.model.description import Description  # looks ahead, as above
+
+        return Description(self)
+
+
+def load_model(path: str | os.PathLike[str] | None = None) -> Model:
+    """Read a model file; runs no code from it.
+
+    Parameters
+    ----------
+    path : path or None
+        A file that `Model.save` wrote; None for the shipped model of DataCo orders.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, cut short, of another program or of a later version.
+    """
+    return Model.read(path)

@@ -1,0 +1,405 @@
+"""What is learned of a table: factors, how their codes become values, and formulas.
+
+A model is a small program without loops. Its *factors* are discrete variables, drawn one after another,
+each from an urn that the factors before it select. *Emissions* turn a factor's code into the values of
+columns; *formulas* compute further columns from those. All of it is figures: a model file is a zip archive
+of JSON and NumPy arrays and holds no code and no row of the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+
+from logistream.errors import ModelError, RequestError
+from logistream.schema import EVENT_TIME, Schema
+from logistream.tables import replacing
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["Delay", "Emission", "Factor", "Formula", "Network", "missing_name"]
+
+
+N = TypeVar("N", bound="Network")
+
+FORMAT = "logistream-model"
+VERSION = 2
+_MAX_BYTES = 64 * 2**20
+_SHIPPED = "dataco.model"
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """How the code of a factor becomes the value of one column.
+
+    A category column takes an entry of its categories, any other column a value: number `low[code]`, or,
+    where `high` is given, one drawn evenly from `low[code]` to `high[code]`.
+
+    Parameters
+    ----------
+    column : str
+        Column of the table, or a helper that only formulas read.
+    low : ndarray of shape (n_codes,)
+        Int32 indices into the categories; or int64 multiples of the column's quantum; or float64 values
+        where there is no quantum.
+    high : ndarray of shape (n_codes,) or None
+        The other end, inclusive; None if every code is a single value.
+    quantum : tuple of (int, int) or None
+        Numerator and denominator: a value is `multiple * numerator / denominator`. (1, 100) for cents,
+        (60_000_000, 1) for whole minutes in microseconds. None for full precision.
+    missing : ndarray of bool of shape (n_codes,) or None
+        Which codes stand for a missing value; None if none does.
+    """
+
+    column: str
+    low: np.ndarray
+    high: np.ndarray | None = None
+    quantum: tuple[int, int] | None = (1, 1)
+    missing: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A discrete variable: its urns, and which urn the factors before it select.
+
+    Parameters
+    ----------
+    name : str
+        The columns it stands for, in words.
+    size : int
+        Number of codes.
+    parents : tuple of str
+        Names of earlier factors that select the urn.
+    groups : tuple of ndarray of shape (n_codes of that parent,)
+        For each parent, the group of each of its codes.
+    urn_of : ndarray of shape (product of the numbers of groups,)
+        Urn number for each combination of groups, the last parent's group varying fastest.
+    offsets : ndarray of shape (n_urns + 1,)
+        Where each urn's entries begin in `codes` and `counts`.
+    codes, counts : ndarray of shape (n_entries,)
+        What lies in the urns: how often each code.
+    emissions : tuple of Emission
+        The columns this factor gives.
+    """
+
+    name: str
+    size: int
+    parents: tuple[str, ...]
+    groups: tuple[np.ndarray, ...]
+    urn_of: np.ndarray
+    offsets: np.ndarray
+    codes: np.ndarray
+    counts: np.ndarray
+    emissions: tuple[Emission, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A column computed from others.
+
+    Parameters
+    ----------
+    column : str
+        What is computed.
+    operation : str
+        "product" or "sum" of `left` and `right`; "local" for the instant at which a clock showed their sum;
+        the name of a part of the instant `left`, as in `logistream.times.CALENDAR`; "at least" or "at
+        most" for the column itself, `right`, put on that side of `left`.
+    left, right : str
+        Columns or helpers; `right` is empty for a part of an instant.
+    decimals : int or None
+        Digits that the result is rounded to.
+    offsets : tuple of (int, int)
+        Of a local time, and of a part of an instant on such a clock: from which microsecond since 1970, UTC,
+        the clock is how many microseconds ahead of UTC; empty for UTC.
+    """
+
+    column: str
+    operation: str
+    left: str
+    right: str = ""
+    decimals: int | None = None
+    offsets: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether it only puts a column that is there on the right side of another one."""
+        return self.column == self.right
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """In a live stream: a timestamp column is event time plus whole days.
+
+    The days are drawn evenly from those that the service takes, of which only those above `promised` are
+    possible for a late event and only the others for one in time.
+
+    Parameters
+    ----------
+    column : str
+        The timestamp column that the clock drives.
+    service : str
+        The category column that names the service.
+    low, high : ndarray of int64 of shape (n_categories,)
+        Fewest and most days of each category of `service`, inclusive.
+    promised : str
+        The integer column with the days promised.
+    late : str
+        The column that is 1 for a late event.
+    """
+
+    column: str
+    service: str
+    low: np.ndarray
+    high: np.ndarray
+    promised: str
+    late: str
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What was learned of a table: everything needed to make synthetic rows and events of it.
+
+    It holds no row of the table, and what it holds of fewer than five rows is limited: single values, pairs
+    of values that go together, and what is a fact of the domain; see the notes of `logistream.fit`.
+
+    Parameters
+    ----------
+    name : str
+        What a person calls it.
+    schema : Schema
+        Columns of the table, in order.
+    categories : mapping of str to tuple of str
+        Closed set of texts of each category column.
+    dtypes : mapping of str to str
+        The pandas dtype each column had in the fitted frame.
+    factors : tuple of Factor
+        In the order of drawing.
+    formulas : tuple of Formula
+        In the order of computing, after all factors.
+    delays : tuple of Delay
+        Columns that follow the clock in a live stream.
+    on_request : tuple of str
+        Columns that a streamed event has only if a client asks for them.
+    rows : int
+        Number of rows that were fitted.
+    """
+
+    name: str
+    schema: Schema
+    categories: Mapping[str, tuple[str, ...]]
+    dtypes: Mapping[str, str]
+    factors: tuple[Factor, ...]
+    formulas: tuple[Formula, ...] = ()
+    delays: tuple[Delay, ...] = ()
+    on_request: tuple[str, ...] = ()
+    rows: int = 0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def event_schema(self) -> Schema:
+        """Keys of a streamed event: the table's columns without those on request, then `event_time`."""
+        return Schema((*(c for c in self.schema if c.name not in self.on_request), EVENT_TIME))
+
+    @cached_property
+    def full_schema(self) -> Schema:
+        """`event_schema`, then the columns that a client must ask for."""
+        return self.event_schema + (self.schema[name] for name in self.on_request)
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of what is learned, in hexadecimal: models with the same one make the same events."""
+        return hashlib.sha256(json.dumps(_sums(_members(self))).encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {len(self.schema)} columns from {self.rows:,} rows>"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model to one file, whole or not at all.
+
+        Returns
+        -------
+        Path
+            The file written: a zip archive of `manifest.json`, `model.json` and `arrays/*.npy`.
+        """
+        target = Path(path)
+        members = _members(self)
+        manifest = {"format": FORMAT, "version": VERSION, "sha256": _sums(members)}
+        members = {"manifest.json": json.dumps(manifest, indent=1).encode(), **members}
+        with replacing(target) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members.items():
+                # a fixed date, so that equal models are equal files
+                archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+        return target
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str] | None = None) -> Self:
+        """Read what `save` wrote, None for the shipped file; `load_model` documents what is raised."""
+        source = _shipped() if path is None else Path(path)
+        try:
+            with zipfile.ZipFile(source) as archive:
+                members = _read_members(archive, source)
+        except FileNotFoundError:
+            raise ModelError(
+                f"no model file at {source}: check the path, or leave it out for the shipped model"
+            ) from None
+        except (zipfile.BadZipFile, EOFError, OSError) as exc:
+            raise ModelError(
+                f"{source} is not a model file or is damaged: make it again with Model.save"
+            ) from exc
+        try:
+            arrays = {
+                name: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+                for name, data in members.items()
+                if name.endswith(".npy")
+            }
+            return _load(cls, json.loads(members["model.json"]), arrays)
+        except (KeyError, TypeError, ValueError, IndexError, RequestError) as exc:
+            raise ModelError(
+                f"{source} is a model file with contents that make no sense: make it again"
+            ) from exc
+
+
+def _shipped() -> Path:
+    """Return where the shipped model lies: in the installed package, or in a checkout's data folder."""
+    packaged = Path(str(resources.files("logistream"))) / _SHIPPED
+    return packaged if packaged.exists() else Path(__file__).parents[3] / "data" / _SHIPPED
+
+
+def _read_members(archive: zipfile.ZipFile, source: Path) -> dict[str, bytes]:
+    """Return the checked members of a model archive."""
+    if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
+        raise ModelError(
+            f"{source} unpacks to more than {_MAX_BYTES >> 20} MiB: no model of ours is that large"
+        )
+    try:
+        manifest = json.loads(archive.read("manifest.json"))
+        known, version, sums = manifest["format"], manifest["version"], manifest["sha256"]
+    except (KeyError, ValueError, TypeError):
+        known, version, sums = None, 0, {}
+    if known != FORMAT:
+        raise ModelError(
+            f"{source} is a zip archive but not a model file: expected one that Model.save wrote"
+        )
+    if version != VERSION:
+        raise ModelError(
+            f"{source} has model format {version}, this version of logistream reads {VERSION}: "
+            f"install the version that wrote it, or fit again"
+        )
+    members = {}
+    for name, digest in sums.items():
+        try:
+            members[name] = archive.read(name)
+        except (KeyError, zipfile.BadZipFile) as exc:
+            raise ModelError(f"{source} is damaged: {name} cannot be read; get the file again") from exc
+        if hashlib.sha256(members[name]).hexdigest() != digest:
+            raise ModelError(f"{source} is damaged: {name} does not match its checksum; get the file again")
+    return members
+
+
+def _members(network: Network) -> dict[str, bytes]:
+    """Return what a model file holds, by name."""
+    arrays: list[np.ndarray] = []
+    text = json.dumps(_dump(network, arrays), ensure_ascii=False, separators=(",", ":")).encode()
+    return {
+        "model.json": text,
+        **{f"arrays/{i}.npy": _npy(_smallest(array)) for i, array in enumerate(arrays)},
+    }
+
+
+def _sums(members: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _smallest(array: np.ndarray) -> np.ndarray:
+    """Return an integer array in the smallest dtype that holds it."""
+    if array.dtype.kind not in "iu" or array.size == 0:
+        return array
+    low, high = int(array.min()), int(array.max())
+    for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32"):
+        info = np.iinfo(name)
+        if info.min <= low and high <= info.max:
+            return array.astype(name)
+    return array
+
+
+def _dump(value: Any, arrays: list[np.ndarray]) -> Any:  # noqa: ANN401 - walks plain data of any type
+    """Return plain data for JSON; arrays are put aside and leave their number."""
+    if isinstance(value, Schema):
+        return value.to_list()
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
+    if isinstance(value, (Network, Factor, Emission, Formula, Delay)):
+        return {f.name: _dump(getattr(value, f.name), arrays) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _dump(item, arrays) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_dump(item, arrays) for item in value]
+    return value
+
+
+def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> N:
+    """Rebuild a model from what `_dump` gave, in the dtypes that sampling works in."""
+
+    def array(reference: Any) -> np.ndarray:  # noqa: ANN401 - JSON
+        stored = arrays[f"arrays/{reference['array']}.npy"]
+        return stored if stored.dtype.kind == "f" else stored.astype(np.int64)
+
+    def emissions(items: list[dict[str, Any]]) -> Iterator[Emission]:
+        for item in items:
+            high = None if item["high"] is None else array(item["high"])
+            quantum = None if item["quantum"] is None else (int(item["quantum"][0]), int(item["quantum"][1]))
+            missing = None if item["missing"] is None else array(item["missing"]).astype(bool)
+            yield Emission(item["column"], array(item["low"]), high, quantum, missing)
+
+    factors = tuple(
+        Factor(
+            name=item["name"],
+            size=int(item["size"]),
+            parents=tuple(item["parents"]),
+            groups=tuple(array(group) for group in item["groups"]),
+            emissions=tuple(emissions(item["emissions"])),
+            **{key: array(item[key]) for key in ("urn_of", "offsets", "codes", "counts")},
+        )
+        for item in data["factors"]
+    )
+    return kind(
+        name=data["name"],
+        schema=Schema.from_list(data["schema"]),
+        categories={name: tuple(texts) for name, texts in data["categories"].items()},
+        dtypes=data["dtypes"],
+        factors=factors,
+        formulas=tuple(
+            Formula(**{**item, "offsets": tuple((int(a), int(b)) for a, b in item["offsets"])})
+            for item in data["formulas"]
+        ),
+        delays=tuple(
+            Delay(**{**d, "low": array(d["low"]), "high": array(d["high"])}) for d in data["delays"]
+        ),
+        on_request=tuple(data["on_request"]),
+        rows=int(data["rows"]),
+        notes=data["notes"],
+    )
+
+
+def missing_name(column: str) -> str:
+    """Return the name of the variable that tells whether a column's value is missing."""
+    return f"{column}: missing"

@@ -1,0 +1,404 @@
+"""Model and seed and number → event: random access into an endless synthetic table.
+
+Events come in blocks of `BLOCK`. The uniforms of block `b` are raw bits of a Philox generator whose key is
+the seed and whose counter starts at `b` (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011),
+so any block can be made at any time without those before it. Only raw bits are used, which NumPy keeps
+stable across versions; from there on only comparisons, table look-ups and the four basic operations, which
+are the same on every machine.
+
+Events are independent but for one thing: within a block, variables of many values are drawn in strata.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from logistream.errors import RequestError
+from logistream.schema import EVENT_TIME
+from logistream.times import CALENDAR, DAY, ahead_of_utc, from_local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from logistream.model.network import Emission, Factor, Formula, Network
+
+__all__ = ["BLOCK", "Draws", "Sampler", "compute", "scaled"]
+
+
+BLOCK = 4096
+"""Events drawn at once; part of what a seed means, so never to be changed."""
+
+_CACHED_BLOCKS = 3
+_PLACES = np.arange(BLOCK)
+_ELEVEN = np.uint64(11)
+_INSTANT = pa.timestamp("us", tz="UTC")
+_NUMPY = {pa.int64(): np.int64, pa.float64(): np.float64, pa.bool_(): np.bool_}
+_RANKS = np.arange(BLOCK, dtype=np.float64)
+_MANY = 64  # codes: a factor of so many is drawn evenly within a block
+_MOST_URNS = 2**18  # that fit beside uniform and place into 63 bits
+_STREAM_KEY = 0x4C4F474953545245  # "LOGISTRE": keeps our draws apart from other users of the same seed
+
+
+@dataclass(frozen=True, slots=True)
+class _Urns:
+    """A factor with its urns filled: drawing is one look-up of each array."""
+
+    factor: Factor
+    strides: tuple[int, ...]
+    start: np.ndarray  # (n_combinations,) first ball of the urn that the combination selects
+    balls: np.ndarray  # (n_combinations,) number of balls in it
+    ball: np.ndarray  # (all balls,) the code on each
+    even: bool  # whether it is drawn evenly within a block
+
+    @classmethod
+    def of(cls, factor: Factor) -> _Urns:
+        per_urn = np.add.reduceat(factor.counts, factor.offsets[:-1])
+        first = np.concatenate([[0], np.cumsum(per_urn)[:-1]])
+        sizes = [int(group.max()) + 1 for group in factor.groups]
+        strides = tuple(int(np.prod(sizes[i + 1 :], dtype=np.int64)) for i in range(len(sizes)))
+        return cls(
+            factor=factor,
+            strides=strides,
+            start=first[factor.urn_of].astype(np.int64),
+            balls=per_urn[factor.urn_of].astype(np.float64),
+            ball=np.repeat(factor.codes, factor.counts).astype(np.int32),
+            even=factor.size >= _MANY and len(factor.urn_of) <= _MOST_URNS,
+        )
+
+    @property
+    def certain(self) -> bool:
+        """Whether every urn holds a single ball: then no chance is needed."""
+        return len(self.ball) == len(self.factor.offsets) - 1
+
+    def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the code of each event, shape (BLOCK,), int32; `uniform` may be None if they are certain."""
+        if len(self.start) == 1:
+            if uniform is None:
+                return np.full(BLOCK, self.ball[0])
+            if self.even:
+                uniform = _stratified(uniform, None)
+            return np.asarray(self.ball[(uniform * self.balls[0]).astype(np.int64) + self.start[0]])
+        combination: np.ndarray | None = None
+        for parent, group, stride in zip(self.factor.parents, self.factor.groups, self.strides, strict=True):
+            part = group.take(codes[parent]).astype(np.int64)
+            if stride != 1:
+                part *= stride
+            combination = part if combination is None else np.add(combination, part, out=combination)
+        assert combination is not None  # noqa: S101 - more than one urn
+        if uniform is None:
+            return np.asarray(self.ball.take(self.start.take(combination)))
+        if self.even:
+            uniform = _stratified(uniform, combination)
+        within = (uniform * self.balls.take(combination)).astype(np.int64)
+        within += self.start.take(combination)
+        return np.asarray(self.ball.take(within))
+
+
+def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarray:
+    """Return uniforms that lie evenly among the events of the block that draw from the same urn.
+
+    Independent draws from what a small sample has shown repeat its rare values: one that was seen once comes
+    twice as often as in a sample of the population, where others as rare take its place. Stratified draws
+    (McKay, Beckman and Conover 1979) come about once. The events of an urn keep the order of their uniforms,
+    whose low bits tell where in its stratum each lies.
+    """
+    scaled = uniform * 2.0**33
+    whole = scaled.astype(np.int64)
+    scaled -= whole
+    # Urn, uniform and place in one number: no two are equal, so that every way of sorting gives the same.
+    whole <<= 12
+    whole |= _PLACES
+    if combination is None:  # one urn
+        whole.sort()
+        whole &= BLOCK - 1
+        rank = np.empty(BLOCK)
+        rank[whole] = _RANKS
+        rank += scaled
+        rank *= 1 / BLOCK  # exact, a power of two
+        return rank
+    whole |= combination << 45
+    whole.sort()
+    order, urn = whole & (BLOCK - 1), whole >> 45
+    first = np.flatnonzero(urn[1:] != urn[:-1])
+    first += 1
+    edges = np.empty(len(first) + 2, np.int64)
+    edges[0], edges[1:-1], edges[-1] = 0, first, BLOCK
+    size = edges[1:] - edges[:-1]
+    rank, among = np.empty(BLOCK), np.empty(BLOCK)
+    rank[order] = _RANKS - edges[:-1].repeat(size)
+    among[order] = size.repeat(size)
+    rank += scaled
+    rank /= among
+    return rank
+
+
+class Draws(Protocol):
+    """One factor of a sampler, ready to draw from."""
+
+    @property
+    def factor(self) -> Factor:
+        """What is drawn."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether it can do without uniforms."""
+
+    def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the code of each event, given those of the factors before, shape (n_events,), int32."""
+
+
+class Sampler:
+    """The events of one model and seed, by number.
+
+    Parameters
+    ----------
+    model : Network
+        What to draw from.
+    seed : int
+        From 0 to 2**64 - 1.
+    live : bool
+        Whether batches are always asked for with times: then nothing is drawn only to be overwritten.
+
+    Raises
+    ------
+    RequestError
+        If the seed is out of its range.
+    """
+
+    def __init__(self, model: Network, seed: int = 0, *, live: bool = False) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+            raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
+        self.model = model
+        self.seed = int(seed)
+        self._urns: list[Draws] = [_Urns.of(factor) for factor in model.factors]
+        self._dictionaries = {name: pa.array(texts, pa.string()) for name, texts in model.categories.items()}
+        # A model's codes, in the type that Arrow's dictionaries have.
+        self._indices = {
+            emission.column: emission.low.astype(np.int32)
+            for factor in model.factors
+            for emission in factor.emissions
+            if emission.column in self._dictionaries
+        }
+        overwritten = {delay.column for delay in model.delays} if live else set()
+        self._fields = {c.name: c.arrow_field for c in model.schema if c.name not in overwritten}
+        self._schema, self._live_schema = pa.schema(list(self._fields.values())), model.full_schema.arrow
+        self._needed = _needed(model, self._fields)
+        self._blocks: OrderedDict[int, tuple[pa.RecordBatch, list[np.ndarray]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def batch(self, start: int, stop: int, times: np.ndarray | None = None) -> pa.RecordBatch:
+        """Return events `start` to `stop` (exclusive) as columns.
+
+        Parameters
+        ----------
+        start, stop : int
+            Event numbers, 0 <= start <= stop <= 2**53.
+        times : ndarray of int64 of shape (stop - start,), optional
+            Event times in microseconds since 1970 UTC.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            Without times, the columns of `model.schema`, dates from the fitted history. With times, those
+            of `model.full_schema`: `event_time` added, columns that follow the clock computed from it.
+
+        Raises
+        ------
+        RequestError
+            If the range is not allowed.
+        """
+        if not 0 <= start <= stop <= 2**53:
+            raise RequestError(f"event numbers must satisfy 0 <= start <= stop <= 2**53, not {start}, {stop}")
+        first, last = start // BLOCK, max(start, stop - 1) // BLOCK
+        parts, delays = [], []
+        for block in range(first, last + 1):
+            columns, days = self._block(block)
+            low, high = max(start - block * BLOCK, 0), min(stop - block * BLOCK, BLOCK)
+            parts.append(columns.slice(low, high - low))
+            delays.append([column[low:high] for column in days])
+        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        if times is None:
+            return batch
+        return self._live(batch, times, [np.concatenate(column) for column in zip(*delays, strict=True)])
+
+    def _live(self, batch: pa.RecordBatch, times: np.ndarray, delays: list[np.ndarray]) -> pa.RecordBatch:
+        """Put the columns that follow the clock on the given times."""
+        moments = {EVENT_TIME.name: times}
+        for delay, days in zip(self.model.delays, delays, strict=True):
+            moments[delay.column] = times + days * DAY
+        columns = dict(zip(self._fields, batch.columns, strict=True))
+        columns |= {name: pa.array(moment).view(_INSTANT) for name, moment in moments.items()}
+        return pa.RecordBatch.from_arrays(
+            [columns[name] for name in self._live_schema.names], schema=self._live_schema
+        )
+
+    def _block(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+        """Return a block's columns and the days of each delay, from the cache or made anew."""
+        with self._lock:
+            if number in self._blocks:
+                self._blocks.move_to_end(number)
+                return self._blocks[number]
+        made = self._make(number)
+        with self._lock:
+            self._blocks[number] = made
+            while len(self._blocks) > _CACHED_BLOCKS:
+                self._blocks.popitem(last=False)
+        return made
+
+    def _make(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+        """Draw a block."""
+        bits = np.random.Philox(
+            key=np.array([self.seed, _STREAM_KEY], np.uint64), counter=np.array([0, 0, 0, number], np.uint64)
+        )
+
+        def lane() -> np.ndarray:
+            # One by one: arrays of this size stay in the processor's cache and in the allocator's hands.
+            return np.asarray((bits.random_raw(BLOCK) >> _ELEVEN) * 2.0**-53)
+
+        def skip(lanes: int) -> None:
+            bits.advance(lanes * BLOCK // 4)  # a step of the counter gives four numbers
+
+        codes: dict[str, np.ndarray] = {}
+        columns: dict[str, pa.Array] = {}
+        numbers: dict[str, np.ndarray] = {}
+        gaps: dict[str, np.ndarray] = {}
+        for urns in self._urns:
+            factor = urns.factor
+            if factor.name not in self._needed.factors:
+                skip(1 + sum(emission.high is not None for emission in factor.emissions))
+                continue
+            if urns.certain:
+                skip(1)
+            code = codes[factor.name] = urns.draw(None if urns.certain else lane(), codes)
+            for emission in factor.emissions:
+                if emission.column not in self._needed.columns:
+                    skip(int(emission.high is not None))
+                    continue
+                uniform = None if emission.high is None else lane()
+                if emission.missing is not None:
+                    gaps[emission.column] = emission.missing[code]
+                self._emit(emission, code, uniform, gaps.get(emission.column), columns, numbers)
+        for formula in self.model.formulas:
+            if formula.column not in self._needed.columns:
+                continue
+            value = numbers[formula.column] = compute(formula, numbers)
+            holes = [gaps[name] for name in (formula.left, formula.right) if name in gaps]
+            if holes:
+                gaps[formula.column] = np.logical_or.reduce(holes)
+            if formula.column in self._fields:
+                mask = gaps.get(formula.column)
+                columns[formula.column] = _finish(value, self._fields[formula.column], mask)
+        delays = []
+        for delay in self.model.delays:
+            service = columns[delay.service].indices.to_numpy()
+            promised, late = numbers[delay.promised], numbers[delay.late] == 1
+            low = np.where(late, np.maximum(delay.low[service], promised + 1), delay.low[service])
+            high = np.where(late, delay.high[service], np.minimum(delay.high[service], promised))
+            delays.append(low + (lane() * (high - low + 1)).astype(np.int64))
+        arrays = [columns[name] for name in self._fields]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema), delays
+
+    def _emit(
+        self,
+        emission: Emission,
+        code: np.ndarray,
+        uniform: np.ndarray | None,
+        mask: np.ndarray | None,
+        columns: dict[str, pa.Array],
+        numbers: dict[str, np.ndarray],
+    ) -> None:
+        """Add the values of one column for these codes."""
+        name = emission.column
+        if name in self._dictionaries and uniform is None:
+            indices = pa.array(self._indices[name].take(code), pa.int32(), mask=mask)
+            columns[name] = pa.DictionaryArray.from_arrays(indices, self._dictionaries[name])
+            return
+        low = emission.low.take(code)
+        if uniform is not None and emission.high is not None:
+            span = emission.high.take(code) - low
+            if emission.quantum is None:
+                low = low + uniform * span
+            else:
+                low = low + (uniform * (span + 1)).astype(np.int64)
+        if name in self._dictionaries:
+            indices = pa.array(low.astype(np.int32), pa.int32(), mask=mask)
+            columns[name] = pa.DictionaryArray.from_arrays(indices, self._dictionaries[name])
+            return
+        value = numbers[name] = scaled(emission, low)
+        if name in self._fields:
+            columns[name] = _finish(value, self._fields[name], mask)
+
+
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    """Names of what must be made for some columns."""
+
+    columns: frozenset[str]  # and helpers
+    factors: frozenset[str]
+
+
+def _needed(model: Network, names: Iterable[str]) -> _Needed:
+    """Return what must be drawn and computed for these columns and for the delays."""
+    columns, factors = set(names), set()
+    for delay in model.delays:
+        columns |= {delay.service, delay.promised, delay.late}
+    for formula in reversed(model.formulas):
+        if formula.column in columns:
+            columns |= {formula.left, formula.right} - {""}
+    for factor in reversed(model.factors):
+        if factor.name in factors or any(emission.column in columns for emission in factor.emissions):
+            factors |= {factor.name, *factor.parents}
+    return _Needed(frozenset(columns), frozenset(factors))
+
+
+def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:
+    """Return the numbers that multiples of the emission's quantum stand for, shape (n_rows,)."""
+    if emission.quantum is None:
+        return multiples
+    numerator, denominator = emission.quantum
+    whole = multiples if numerator == 1 else multiples * numerator
+    return np.asarray(whole if denominator == 1 else whole / denominator)
+
+
+_OPERATIONS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "product": lambda a, b: a * b,
+    "sum": lambda a, b: a + b,
+    "at least": lambda a, b: np.where(b < a, a + (a - b), b),
+    "at most": lambda a, b: np.where(b > a, a - (b - a), b),
+}
+_ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "at least": lambda a: np.ceil(a - _NEXT),  # to the nearest could be to the wrong side
+    "at most": lambda a: np.floor(a + _NEXT),
+}
+_NEXT = 1e-6  # of the last digit: a number this near to a rounded one is that
+
+
+def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return what a formula gives for the columns known so far, shape (n_rows,)."""
+    left = numbers[formula.left]
+    if formula.operation in CALENDAR:
+        return CALENDAR[formula.operation](left + ahead_of_utc(left, formula.offsets))
+    right = numbers[formula.right]
+    if formula.operation == "local":
+        return from_local(left + right, formula.offsets)
+    value = _OPERATIONS[formula.operation](left, right)
+    if formula.decimals is None or value.dtype.kind == "i":
+        return np.asarray(value)
+    if formula.keeps_order:
+        scale = 10.0**formula.decimals
+        return np.where(value == right, right, _ROUNDED[formula.operation](value * scale) / scale)
+    return np.asarray(np.round(value, formula.decimals) + 0.0)  # + 0.0: no negative zero
+
+
+def _finish(values: np.ndarray, field: pa.Field, mask: np.ndarray | None) -> pa.Array:
+    """Return values as an Arrow array of the column's type."""
+    kind = field.type
+    if kind == _INSTANT:
+        return pa.array(values.astype(np.int64, copy=False), pa.int64(), mask=mask).view(kind)
+    return pa.array(values.astype(_NUMPY[kind], copy=False), kind, mask=mask)

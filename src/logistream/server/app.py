@@ -1,0 +1,209 @@
+"""The FastAPI application: one stream over HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Depends, FastAPI, Request, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse  # noqa: TC002 - FastAPI reads the annotation
+from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
+
+import logistream
+from logistream.errors import DataError, LogistreamError, NotYetError, RequestError, StreamError
+from logistream.server.access import (
+    AccessMiddleware,
+    AccessRules,
+    AllowedPagesMiddleware,
+    BodyLimitMiddleware,
+    refuse,
+)
+from logistream.server.access_log import AccessLogMiddleware
+from logistream.server.asyncapi import asyncapi_document
+from logistream.server.metrics import Gauges
+from logistream.server.protocol import outlet_for
+from logistream.server.pump import Pump, Reader
+from logistream.server.routes import failed, http_routes, invalid, not_yet, refused
+from logistream.server.schemas import Limits, Refusal
+from logistream.stream.query import EVENT_NUMBER_HEADER, PARAMETERS, STREAM_HEADER, parse_reading
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from logistream.stream.query import Reading
+    from logistream.stream.stream import Stream
+
+__all__ = ["create_app"]
+
+
+logger = logging.getLogger(__name__)
+
+REFRESH = 0.02
+"""Seconds between two looks at a timeline that other processes may change."""
+
+_DESCRIPTION = """
+Events come over the WebSocket `/ws`: from the moment of connecting on, one JSON text message per event, at
+the rate in force. `start`, `format`, `numbered`, `columns`, `where` and `lag` change what is sent, see
+`/asyncapi.json`. `GET /schema` says what an event holds, `GET /events` gives those of the past.
+"""
+
+
+def create_app(
+    stream: Stream,
+    *,
+    allow_origins: Iterable[str] = (),
+    token: str | None = None,
+    limits: Limits | None = None,
+    gauges: Gauges | None = None,
+) -> FastAPI:
+    """Return the application that serves a stream.
+
+    Parameters
+    ----------
+    stream : Stream
+        What is served.
+    allow_origins : iterable of str
+        Origins of browser pages that may use the server, besides its own and those of this machine.
+    token : str or None
+        Demanded of every caller if given.
+    limits : Limits or None
+        How much may be asked; None for the usual ones.
+    gauges : Gauges or None
+        Where it counts, if processes count together.
+
+    Returns
+    -------
+    FastAPI
+        An ASGI application; it needs the lifespan events.
+
+    Raises
+    ------
+    RequestError
+        For an origin or a token that cannot be.
+    """
+    rules = AccessRules(tuple(allow_origins), token)
+    limits = limits or Limits()
+    gauges = gauges or Gauges()
+    pump = Pump(stream, gauges, catch_up=limits.catch_up)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if pump.closed:
+            raise StreamError("this application has ended: make another one with create_app")
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(pump.run()), group.create_task(_refresh(stream))]
+                yield
+                for task in tasks:
+                    task.cancel()
+        finally:
+            pump.close()
+
+    app = FastAPI(
+        title="Logistream",
+        version=logistream.__version__,
+        summary="Synthetic logistics events, live.",
+        description=_DESCRIPTION,
+        docs_url=None,  # ours loads nothing from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={422: {"model": Refusal, "description": "a sentence that says what is allowed"}},
+    )
+    app.add_middleware(BodyLimitMiddleware, limit=limits.message)
+    app.add_middleware(AccessMiddleware, rules=rules, on_refusal=lambda: gauges.add("refused"))
+    app.add_middleware(AllowedPagesMiddleware, rules=rules)
+    app.add_middleware(AccessLogMiddleware)  # the last is the outermost: it sees what the others refuse
+    app.add_exception_handler(RequestError, refused)
+    app.add_exception_handler(NotYetError, not_yet)
+    app.add_exception_handler(StreamError, failed)
+    app.add_exception_handler(DataError, failed)
+    app.add_exception_handler(RequestValidationError, invalid)
+    secured = [Depends(HTTPBearer(auto_error=False))] * (token is not None)  # a lock in Swagger UI
+    app.include_router(
+        http_routes(stream, gauges, pump.feeds, limits),
+        dependencies=secured,
+    )
+    _add_docs(app)
+
+    @app.get("/asyncapi.json", summary="AsyncAPI of the WebSocket", dependencies=secured)
+    async def asyncapi(request: Request) -> dict[str, Any]:
+        """Describe `/ws`: its parameters, what it sends, and how it ends."""
+        parse_reading(request.query_params.multi_items(), stream.model, ())
+        url, version = str(request.base_url), logistream.__version__
+        return asyncapi_document(stream.model, url=url, version=version, token=token is not None)
+
+    @app.websocket("/ws")
+    async def events(websocket: WebSocket) -> None:
+        headers = {STREAM_HEADER: stream.id}
+        try:
+            reading = parse_reading(websocket.query_params.multi_items(), stream.model, PARAMETERS)
+            cursor = stream.resolve(reading.start)
+        except RequestError as error:
+            gauges.add("refused")
+            status = 416 if isinstance(error, NotYetError) else 422
+            await refuse(websocket, status, str(error), headers)
+            return
+        if gauges.total("clients") >= limits.clients:
+            gauges.add("refused")
+            sentence = f"the server is full: it has {limits.clients} readers, try again later"
+            await refuse(websocket, 503, sentence, headers)
+            return
+        headers[EVENT_NUMBER_HEADER] = str(cursor)
+        await websocket.accept(headers=[(name.encode(), value.encode()) for name, value in headers.items()])
+        gauges.add("connected")
+        await _serve(websocket, pump, reading, cursor)
+
+    return app
+
+
+async def _serve(websocket: WebSocket, pump: Pump, reading: Reading, cursor: int) -> None:
+    """Have a reader served until it goes away."""
+    outlet = outlet_for(websocket, pump.wake)
+    reader = Reader(pump.feeds.open(reading.selection), outlet, cursor, reading.lag)
+    pump.add(reader)
+    try:
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(outlet.run())
+            # Nothing that a reader sends matters, but only who listens notices that it has left.
+            while (await websocket.receive())["type"] != "websocket.disconnect":
+                pass
+            sending.cancel()
+    finally:
+        pump.remove(reader)
+
+
+async def _refresh(stream: Stream) -> None:
+    """Look at the timeline again and again, if others can change it."""
+    trouble = ""
+    while stream.timeline.shared:
+        await asyncio.sleep(REFRESH)
+        try:
+            stream.refresh()
+            trouble = ""
+        except LogistreamError as error:  # no event happens until it can be read again
+            if str(error) != trouble:
+                trouble = str(error)
+                logger.warning("no more events for now: %s", trouble)
+
+
+def _add_docs(app: FastAPI) -> None:
+    """Serve Swagger UI from the copy in this package."""
+    files = str(resources.files("logistream") / "static" / "swagger-ui")
+    app.mount("/docs/static", StaticFiles(directory=files), name="docs-static")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title="Logistream",
+            swagger_js_url=f"{root}/docs/static/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/docs/static/swagger-ui.css",
+            swagger_favicon_url=f"{root}/docs/static/favicon-32x32.png",
+        )

@@ -1,0 +1,392 @@
+"""Events as every reader with the same wishes gets them: made once, in parts, whoever asks.
+
+A part is an aligned run of events, encoded for one selection. Parts of the past are long and last for ever;
+at the edge, where the next change of the rate will alter times that are not past yet, they are short and are
+made again then. Parts are made on a thread of their own, ahead of their time, so that whoever sends never
+waits for the generator. What is kept is bounded by its size in memory, for all selections together.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logistream.errors import StreamError
+from logistream.schema import EVENT_NUMBER
+from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_texts
+from logistream.stream.encoding import Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
+
+    from logistream.stream.query import Selection
+    from logistream.stream.stream import Stream
+
+    _Key: TypeAlias = "tuple[Selection, int, int]"
+
+__all__ = ["Feed", "Feeds", "Part"]
+
+
+logger = logging.getLogger(__name__)
+
+_LONG, _SHORT = 4096, 512  # events in a part; a long one is a block of the sampler
+_FAST = 8192  # events per second from which short parts are not worth it
+_KEPT_BYTES = 1 << 22
+_KEPT_AT_LEAST = 4  # parts
+_KEPT_MESSAGES = 4  # of each feed, for readers that are at the same place
+_LARGEST_KEPT = 1 << 16
+_WRITE_BYTES = 1 << 18  # handed to a connection at once, roughly
+_FULL_DICTIONARIES = 1024  # rows from which a batch is sent with all texts that the model knows
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A run of events, encoded.
+
+    Attributes
+    ----------
+    first, stop : int
+        The event numbers that it covers, `stop` excluded.
+    entries : int
+        How many entries the timeline had when it was made.
+    numbers : ndarray of int64 or None
+        Which of them are in it; None for all.
+    ends : ndarray of int64 or None
+        Where the octets of each begin in `data`, and where the last ends; None for Arrow.
+    data : memoryview or pyarrow.RecordBatch
+        Frames, lines, or columns.
+    size : int
+        Memory that it takes, roughly, in bytes.
+    """
+
+    first: int
+    stop: int
+    entries: int
+    numbers: NDArray[np.int64] | None
+    ends: NDArray[np.int64] | None
+    data: Any
+    size: int
+
+    def row(self, number: int) -> int:
+        """Return how many of its events come before an event number."""
+        if self.numbers is None:
+            return number - self.first
+        return int(np.searchsorted(self.numbers, number))
+
+    def number(self, row: int) -> int:
+        """Return the event number of a row; `stop` after the last one."""
+        if self.numbers is None:
+            return self.first + row
+        return int(self.numbers[row]) if row < len(self.numbers) else self.stop
+
+    def octets(self, start: int, stop: int) -> memoryview:
+        """Return what rows `start` to `stop` have in `data`."""
+        assert self.ends is not None  # noqa: S101 - not asked of Arrow
+        octets: memoryview = self.data[int(self.ends[start]) : int(self.ends[stop])]
+        return octets
+
+
+class Feed:
+    """The events of a stream for one selection; `part` and `wire` are for the thread of the event loop."""
+
+    def __init__(self, feeds: Feeds, stream: Stream, selection: Selection) -> None:
+        self._feeds, self._stream = feeds, stream
+        self.selection = selection
+        self.schema = selection.schema(stream.model)
+        self._row_bytes = 8 * len(self.schema)
+        json = selection.format == "json"
+        self._encoder = Encoder(self.schema, before=ROOM if json else "", after="" if json else "\n")
+        self._messages: OrderedDict[tuple[int, int, int | None], bytes | memoryview] = OrderedDict()
+
+    def span(self, number: int, now: int) -> tuple[int, int]:
+        """Return first and stop of the part that holds an event, if `now` is the next event to happen."""
+        first = number - number % _LONG
+        if first + _LONG <= now or self._stream.rate > _FAST:
+            return first, first + _LONG
+        first = number - number % _SHORT
+        return first, first + _SHORT
+
+    def part(self, number: int, now: int) -> Part | None:
+        """Return the part that holds an event, None if it is only being made; then `on_made` is called."""
+        first, stop = self.span(number, now)
+        return self._feeds.get(self, first, stop, number)
+
+    def prefetch(self, number: int, now: int) -> None:
+        """Have the part that holds an event made, unless a pause holds it back."""
+        first, stop = self.span(number, now)
+        self._feeds.get(self, first, stop, number, awaited=False)
+
+    def settled(self, part: Part) -> int:
+        """Return the first event from which on a part may be wrong, since the timeline has changed."""
+        entries = self._stream.timeline.entries
+        return part.stop if part.entries == len(entries) else min(part.stop, entries[part.entries].first)
+
+    def make(self, first: int, stop: int) -> Part:
+        """Make a part, of events that have happened or will unless the timeline changes."""
+        entries = self._stream.timeline.entries
+        low = max(first, entries[0].first)
+        high = max(low, min(stop, entries[-1].first)) if entries[-1].paused else stop
+        batch = self._stream.batch(low, high)
+        numbers = None
+        if self.selection.where:
+            mask = _mask(batch, self.selection.where)
+            numbers = low + np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+            batch = batch.filter(mask)
+        if EVENT_NUMBER.name in self.schema and EVENT_NUMBER.name not in batch.schema.names:
+            every = np.arange(low, high, dtype=np.int64) if numbers is None else numbers
+            batch = batch.append_column(EVENT_NUMBER.arrow_field, pa.array(every))
+        if self.selection.format == "arrow":
+            columns = batch.select(list(self.schema.names))
+            size = batch.num_rows * self._row_bytes
+            return Part(low, high, len(entries), numbers, None, columns, size)
+        texts = self._encoder.join(batch)
+        if self.selection.format == "json":
+            data, ends = frame_texts(texts)
+            return Part(low, high, len(entries), numbers, ends, data, data.nbytes)
+        return Part(low, high, len(entries), numbers, texts.ends, texts.data.data, texts.data.nbytes)
+
+    def cut(self, part: Part, start: int, stop: int) -> int:
+        """Return where to end a write that begins with event `start`, so that it is not too long."""
+        stop = min(stop, part.stop)
+        if part.ends is None:
+            return stop
+        row, last = part.row(start), part.row(stop)
+        fitting = int(np.searchsorted(part.ends, part.ends[row] + _WRITE_BYTES, "right")) - 1
+        return stop if fitting >= last else part.number(max(fitting, row + 1))
+
+    def wire(self, part: Part, start: int, stop: int, missed: int | None = None) -> bytes | memoryview:
+        """Return the WebSocket frames of events `start` to `stop`, all within the part.
+
+        Parameters
+        ----------
+        missed : int or None
+            How many events the reader has been spared just before `start`.
+        """
+        if self.selection.format == "json":
+            frames = part.octets(part.row(start), part.row(stop))
+            if missed is not None:
+                return frame(TEXT, _missed_text(missed)) + frames
+            # A connection may hold on to what it is given: not to a whole part for the sake of a few events.
+            return bytes(frames) if 2 * len(frames) < part.size else frames
+        key = (start, stop, missed)
+        kept = self._messages.get(key)
+        if kept is None:
+            kept = self._framed(part, start, stop, missed)
+            if len(kept) <= _LARGEST_KEPT:
+                self._messages[key] = kept
+                if len(self._messages) > _KEPT_MESSAGES:
+                    self._messages.popitem(last=False)
+        return kept
+
+    def _framed(self, part: Part, start: int, stop: int, missed: int | None) -> bytes | memoryview:
+        """Return a message of lines or a batch as a frame; nothing if it would be empty."""
+        first, last = part.row(start), part.row(stop)
+        if first == last and missed is None:
+            return b""
+        if part.ends is None:
+            return frame_in_place(BINARY, _arrow_message(part, first, last, stop, missed), LARGEST_HEADER)
+        return frame(TEXT, _lines(part, first, last, missed))
+
+    def messages(self, part: Part, start: int, stop: int, missed: int | None = None) -> list[str | bytes]:
+        """Return the messages of events `start` to `stop`, for a server that frames them itself."""
+        first, last = part.row(start), part.row(stop)
+        if self.selection.format == "json":
+            told: list[str | bytes] = [] if missed is None else [_missed_text(missed).decode()]
+            return told + [_unframed(part.octets(row, row + 1)).decode() for row in range(first, last)]
+        if first == last and missed is None:
+            return []
+        if part.ends is None:
+            return [bytes(_arrow_message(part, first, last, stop, missed)[LARGEST_HEADER:])]
+        return [bytes(_lines(part, first, last, missed)).decode()]
+
+
+class Feeds:
+    """All feeds of a stream, the parts that are kept, and the thread that makes them.
+
+    Parameters
+    ----------
+    stream : Stream
+        What is encoded.
+    on_made : callable
+        Called, on the thread that made it, whenever a part has become available.
+    """
+
+    def __init__(self, stream: Stream, on_made: Callable[[], object]) -> None:
+        self._stream, self._on_made = stream, on_made
+        self._feeds: dict[Selection, tuple[Feed, int]] = {}
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
+        self._bytes = 0
+        self._making: dict[_Key, bool] = {}  # and whether somebody waits for it
+        self._jobs: SimpleQueue[tuple[Feed, _Key] | None] = SimpleQueue()
+        self._maker: threading.Thread | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._lock:
+            maker, self._maker, self._closed = self._maker, None, True
+        if maker is not None:
+            self._jobs.put(None)
+            maker.join()
+
+    def open(self, selection: Selection) -> Feed:
+        """Return the feed of a selection, the same for all who ask; `release` it in the end."""
+        with self._lock:
+            feed, users = self._feeds.get(selection) or (Feed(self, self._stream, selection), 0)
+            self._feeds[selection] = feed, users + 1
+            return feed
+
+    def release(self, feed: Feed) -> None:
+        """Say that one user is done with a feed."""
+        with self._lock:
+            _, users = self._feeds[feed.selection]
+            if users > 1:
+                self._feeds[feed.selection] = feed, users - 1
+                return
+            del self._feeds[feed.selection]
+            for key in [key for key in self._kept if key[0] == feed.selection]:
+                self._forget(key)
+
+    def get(self, feed: Feed, first: int, stop: int, number: int, *, awaited: bool = True) -> Part | None:
+        """Return a part if it is there; else begin to make it, unless that was begun before.
+
+        Parameters
+        ----------
+        number : int
+            The event that is wanted of it; what comes later may be wrong, see `Feed.settled`.
+        awaited : bool
+            Whether somebody waits for it, to be told by `on_made`.
+
+        Raises
+        ------
+        Exception
+            What went wrong when it was made.
+        """
+        key = (feed.selection, first, stop)
+        with self._lock:
+            part = self._kept.get(key)
+            if isinstance(part, Exception):
+                self._forget(key)  # the next one may have better luck
+                raise part
+            if part is not None and self._is_valid(part, stop, number):
+                self._kept.move_to_end(key)
+                return part
+            if part is not None:
+                self._forget(key)
+            if key in self._making:
+                self._making[key] |= awaited
+                return None
+            self._making[key] = awaited
+            if self._maker is None and not self._closed:
+                # Not a pool: Python ends those before a program has said goodbye to its readers.
+                self._maker = threading.Thread(target=self._run, name="logistream-maker", daemon=True)
+                self._maker.start()
+        self._jobs.put((feed, key))
+        return None
+
+    def _run(self) -> None:
+        """Make parts, one after the other: more threads would only take the interpreter from each other."""
+        while (job := self._jobs.get()) is not None:
+            if not self._closed:
+                self._make(*job)
+
+    def _is_valid(self, part: Part, stop: int, number: int) -> bool:
+        """Tell whether no entry since has altered all that a part should hold, or an event of it."""
+        entries = self._stream.timeline.entries
+        if part.entries == len(entries):
+            return True
+        changed = entries[part.entries].first
+        return changed >= stop or number < min(changed, part.stop)
+
+    def _make(self, feed: Feed, key: _Key) -> None:
+        made: Part | Exception | None
+        try:
+            made = feed.make(key[1], key[2])
+        except StreamError:  # a pause came in between: asked for again, it is a shorter one
+            made = None
+        except Exception as error:
+            logger.exception("events %d to %d cannot be encoded", key[1], key[2])
+            made = error
+        with self._lock:
+            awaited = self._making.pop(key)
+            if made is not None and key[0] in self._feeds:
+                self._kept[key] = made
+                self._bytes += made.size if isinstance(made, Part) else 0
+                while self._bytes > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
+                    self._forget(next(iter(self._kept)))
+        if awaited:
+            self._on_made()
+
+    def _forget(self, key: _Key) -> None:
+        part = self._kept.pop(key)
+        self._bytes -= part.size if isinstance(part, Part) else 0
+
+
+def _mask(batch: pa.RecordBatch, where: tuple[tuple[str, tuple[Any, ...]], ...]) -> pa.Array:
+    """Return which rows fulfil all conditions, booleans without missing ones."""
+    mask = None
+    for name, values in where:
+        column = batch.column(name)
+        known = [value for value in values if value is not None]
+        if pa.types.is_dictionary(column.type):
+            hit = pc.is_in(column.dictionary, pa.array(known, pa.string())).take(column.indices)
+        else:
+            hit = pc.is_in(column, pa.array(known, column.type))
+        hit = pc.fill_null(hit, False)
+        if None in values:
+            hit = pc.or_(hit, column.is_null())
+        mask = hit if mask is None else pc.and_(mask, hit)
+    return mask
+
+
+def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | None) -> memoryview:
+    """Return rows `first` to `last` of a part as a complete Arrow IPC stream, behind room for a header."""
+    batch = part.data.slice(first, last - first)
+    if len(batch) < _FULL_DICTIONARIES:
+        batch = _compact(batch)
+    told = {"first_event_number": min(part.number(first), stop), "next_event_number": stop}
+    if missed is not None:
+        told["missed_events"] = missed
+    schema = batch.schema.with_metadata({name: str(value) for name, value in told.items()})
+    sink = pa.BufferOutputStream()
+    sink.write(bytes(LARGEST_HEADER))
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+    return memoryview(sink.getvalue()).cast("B")
+
+
+def _lines(part: Part, first: int, last: int, missed: int | None) -> bytes | memoryview:
+    """Return rows `first` to `last` of a part as lines, after one that tells how many were missed."""
+    lines = part.octets(first, last)
+    return lines if missed is None else _missed_text(missed) + b"\n" + lines
+
+
+def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch whose dictionaries hold only the texts that occur."""
+    arrays = [
+        column.dictionary_decode().dictionary_encode() if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
+
+def _missed_text(missed: int) -> bytes:
+    return b'{"missed_events":%d}' % missed
+
+
+def _unframed(octets: memoryview) -> bytes:
+    """Return the payload of one of our frames."""
+    header = {126: 4, 127: 10}.get(octets[1], 2)
+    return bytes(octets[header:])

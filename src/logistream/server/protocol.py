@@ -1,0 +1,266 @@
+"""How events leave the process: whole frames, straight to a connection's transport.
+
+What a message costs is the way through ASGI and a system call for each, not its octets. So under our own
+server the frames of many events are written at once. Under any other ASGI server the same events go through
+`send`, one message after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from fastapi import WebSocketDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+    from collections.abc import Callable
+
+    from fastapi import WebSocket
+    from uvicorn._types import ASGISendEvent
+    from websockets.frames import Frame
+    from websockets.http11 import Request
+
+    from logistream.server.feed import Feed, Part
+
+__all__ = [
+    "GOING_AWAY",
+    "LINGER",
+    "REQUEST_WITHIN",
+    "FrameOutlet",
+    "FrameProtocol",
+    "MessageOutlet",
+    "RequestProtocol",
+    "outlet_for",
+]
+
+
+_EXTENSION = "logistream.frames"
+GOING_AWAY = 1001
+"""Close code of a server that stops."""
+
+LINGER = 10.0
+"""Seconds that a connection which is done for has to take what was still sent."""
+
+REQUEST_WITHIN = 10.0
+"""Seconds from the connection to the end of its first request."""
+
+_INVALID_DATA = 1007
+_NO_HANDSHAKE = b"the WebSocket handshake is no valid request"
+_BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    b'Content-Length: %d\r\n\r\n{"detail":"%s"}' % (len(_NO_HANDSHAKE) + 13, _NO_HANDSHAKE)
+)
+_INTERNAL_ERROR = 1011
+_HIGH_WATER, _LOW_WATER = 1 << 18, 1 << 17  # bytes that wait in this process for a slow reader
+
+
+class RequestProtocol(H11Protocol):
+    """uvicorn's HTTP protocol, which does not wait for ever for the first request, or handshake."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        """Begin to wait."""
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_WITHIN, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        if getattr(self, "scope", None) is None:  # as long as there was no request
+            self.transport.abort()
+
+
+class FrameProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, to which an application may hand whole frames."""
+
+    on_ready: Callable[[], None] | None = None
+    _lingering: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Have more asked for while there is still something to send."""
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that it is over."""
+        super().connection_lost(exc)
+        if self._lingering is not None:
+            self._lingering.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Take octets; answer a handshake that cannot be read, which uvicorn would leave without a word."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.handshake_initiated = self.handshake_complete = self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
+            self.transport.close()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment; empty ones are not collected, since no limit on size would count them."""
+        if event.data or event.fin:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Judge a message and forget it: nothing that a reader says matters to the application."""
+        message, self.frames = b"".join(self.frames), []
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                message.decode()
+            except UnicodeDecodeError:  # uvicorn would log it, and fail if a close frame came with it
+                self.conn.fail(_INVALID_DATA, "a text message must be UTF-8")
+                self.handle_parser_exception()
+
+    def keepalive_timeout(self) -> None:
+        """Give up a peer that answers no pings: behind what it has not read, no goodbye would reach it."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Do not wait for ever until a peer has taken what was sent before the end."""
+        super().on_task_complete(task)
+        if not self.disconnected:
+            self._lingering = self.loop.call_later(LINGER, self.transport.abort)
+
+    def handle_connect(self, event: Request) -> None:
+        """Let the application find this connection in its scope."""
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.scope["extensions"][_EXTENSION] = self  # type: ignore[assignment]
+
+    def resume_writing(self) -> None:
+        """Tell the application that there is room again."""
+        super().resume_writing()
+        if self.on_ready is not None:
+            self.on_ready()
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether frames may be written: there is room, and no side has begun to close."""
+        return (
+            self.writable.is_set()
+            and self.handshake_complete
+            and not self.close_sent
+            and not self.disconnected
+            and self.conn.state is State.OPEN
+            and not self.transport.is_closing()
+        )
+
+    def write_frames(self, frames: bytes | memoryview) -> None:
+        """Write whole frames; only while `takes_frames`."""
+        self.transport.write(frames)
+
+    def fail(self, code: int) -> None:
+        """Begin to close the connection from this side."""
+        if not self.close_sent and self.conn.state is State.OPEN:
+            self.conn.send_close(code)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
+            self.close_sent = True
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def shutdown(self) -> None:
+        """Say goodbye with the code for a server that goes away, instead of uvicorn's for a restart."""
+        if self.handshake_complete and not self.close_sent:
+            self.stop_keepalive()
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": GOING_AWAY})
+            if self.conn.state is State.OPEN:  # else the peer has said goodbye first
+                self.conn.send_close(GOING_AWAY, "the server stops")
+                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.close_sent = True
+            self.transport.close()
+            return
+        super().shutdown()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send what an application says."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # else uvicorn logs an error for every refusal
+
+
+class FrameOutlet:
+    """The connection of a reader under our own server."""
+
+    def __init__(self, protocol: FrameProtocol, on_ready: Callable[[], None]) -> None:
+        self._protocol = protocol
+        protocol.on_ready = on_ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take more at the moment."""
+        return self._protocol.takes_frames
+
+    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
+        """Write the frames of events `start` to `stop`; return the number of octets."""
+        frames = feed.wire(part, start, stop, missed)
+        if len(frames):
+            self._protocol.write_frames(frames)
+        return len(frames)
+
+    def fail(self) -> None:
+        """Close the connection because of an internal error."""
+        self._protocol.fail(_INTERNAL_ERROR)
+
+    async def run(self) -> None:
+        """Do nothing: what is put is written at once."""
+
+
+class MessageOutlet:
+    """The connection of a reader under another ASGI server; `run` must run as long as it is used."""
+
+    def __init__(self, websocket: WebSocket, on_ready: Callable[[], None]) -> None:
+        self._websocket, self._on_ready = websocket, on_ready
+        self._waiting: list[str | bytes] = []
+        self._some = asyncio.Event()
+        self._failed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that was put has been sent."""
+        return not self._waiting and not self._failed
+
+    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
+        """Have the messages of events `start` to `stop` sent; return the number of characters or octets."""
+        self._waiting = feed.messages(part, start, stop, missed)
+        self._some.set()
+        return sum(map(len, self._waiting))
+
+    def fail(self) -> None:
+        """Close the connection because of an internal error."""
+        self._failed = True
+        self._some.set()
+
+    async def run(self) -> None:
+        """Send what was put, until the reader is gone."""
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                await self._some.wait()
+                self._some.clear()
+                for message in self._waiting:
+                    if isinstance(message, str):
+                        await self._websocket.send_text(message)
+                    else:
+                        await self._websocket.send_bytes(message)
+                self._waiting = []
+                if self._failed:
+                    await self._websocket.close(_INTERNAL_ERROR)
+                    return
+                self._on_ready()
+
+
+def outlet_for(websocket: WebSocket, on_ready: Callable[[], None]) -> FrameOutlet | MessageOutlet:
+    """Return the fastest way to a reader.
+
+    Parameters
+    ----------
+    websocket : WebSocket
+        Accepted.
+    on_ready : callable
+        Called when it can take more.
+    """
+    protocol: Any = websocket.scope.get("extensions", {}).get(_EXTENSION)
+    if isinstance(protocol, FrameProtocol):
+        return FrameOutlet(protocol, on_ready)
+    return MessageOutlet(websocket, on_ready)

@@ -1,0 +1,347 @@
+"""From the stream to its readers: one loop that gives everyone what has fallen due.
+
+A reader is a cursor, the number of its next event. There are no queues: whoever does not take what comes
+is only further behind in a stream that can be made again at any place, and delays nobody. In each round every
+reader that can take more gets a bounded piece, so that one that catches up with an hour does not hold up
+those that wait for the newest event.
+
+The rate that readers really get, to hold against the one that was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from logistream.server.feed import Feeds
+
+if TYPE_CHECKING:
+    from logistream.server.feed import Feed, Part
+    from logistream.server.metrics import Gauges
+    from logistream.stream.query import Lag
+    from logistream.stream.stream import Stream
+
+__all__ = ["Outlet", "Pump", "RateMeter", "Reader"]
+
+
+_SPAN = 10.0  # seconds
+_FEWEST = 10  # events: where they are rare, the span is as long as these took
+_POINTS = 100  # kept for a span
+
+
+class RateMeter:
+    """Events per second that reach readers, over ten seconds, or over ten events where they are rare.
+
+    What has happened in a stream tells nothing of a server: it would be the same if none were sent. So only
+    what is handed to readers counts, each event once, whoever gets it first: the rate is that of the reader
+    that is served best, however many there are.
+    """
+
+    def __init__(self) -> None:
+        self._front = 0  # number after the newest event that was handed to anybody
+        self._handed = 0  # events, each once
+        self._points: deque[tuple[float, int]] = deque()  # moments of handing, and how many were handed then
+
+    def restart(self, number: int) -> None:
+        """Forget what was, because another rate is in force or nobody is there to be handed anything.
+
+        Parameters
+        ----------
+        number : int
+            Of the next event to happen.
+        """
+        self._front = number
+        self._points.clear()
+
+    def hand(self, start: int, stop: int, moment: float) -> None:
+        """Count events `start` to `stop` as handed to a reader.
+
+        Parameters
+        ----------
+        start, stop : int
+            Event numbers, `stop` excluded.
+        moment : float
+            Seconds on a clock that never runs backwards.
+        """
+        if stop <= self._front:
+            return
+        self._handed += stop - max(start, self._front)
+        self._front = stop
+        points = self._points
+        # The last of the points moves along until it is far enough from the one before it.
+        if len(points) > 1 and points[-1][0] - points[-2][0] < _SPAN / _POINTS:
+            points.pop()
+        points.append((moment, self._handed))
+        self._trim(moment)
+
+    def rate(self, moment: float, number: int) -> float:
+        """Return the events per second.
+
+        Parameters
+        ----------
+        moment : float
+            Now, on the clock of `hand`.
+        number : int
+            Of the next event to happen.
+
+        Returns
+        -------
+        float
+            NaN as long as too little has happened to tell; 0 if events have happened and nobody gets any.
+        """
+        self._trim(moment)
+        points = self._points
+        if len(points) < 2 or points[-1][0] <= points[0][0]:
+            return 0.0 if number > self._front else math.nan
+        (first, before), (last, after) = points[0], points[-1]
+        count, seconds = after - before, last - first
+        # The time since the last event counts only as far as it is longer than usual: then one is late.
+        return count / max(seconds, moment - first - seconds / count)
+
+    def _trim(self, moment: float) -> None:
+        """Forget what lies before the span."""
+        points = self._points
+        while len(points) > 2 and points[1][0] < moment - _SPAN and points[-1][1] - points[1][1] >= _FEWEST:
+            points.popleft()
+
+
+logger = logging.getLogger(__name__)
+
+_BEAT = 0.002
+"""Seconds: above 1 / _BEAT events per second, what falls due within a beat is sent together."""
+
+_LONGEST_WAIT = 1.0
+"""Seconds after which the clock is looked at again, in case somebody has set it."""
+
+_LAG = 1_000_000
+"""Microseconds that a reader with `lag=skip` may be behind before it is spared what it has missed."""
+
+_AHEAD = 2  # parts made ahead for a reader that catches up
+_ALLOWANCE = 0.1  # seconds' worth of events that a reader may take at once, beyond its speed limit
+
+
+class Outlet(Protocol):
+    """Where a reader's events go."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take more at the moment."""
+
+    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
+        """Send events `start` to `stop` of a part; return the number of octets."""
+
+    def fail(self) -> None:
+        """Close the connection because of an internal error."""
+
+
+@dataclass(eq=False, slots=True)
+class Reader:
+    """One reader and how far it has come.
+
+    Attributes
+    ----------
+    feed : Feed
+        What it reads.
+    outlet : Outlet
+        Where it goes.
+    cursor : int
+        The number of its next event.
+    lag : Lag
+        What it gets when it has fallen behind.
+    live : bool
+        Whether it reads the present: it began there, or has caught up.
+    missed : int or None
+        How many events it has been spared and not been told of yet.
+    allowance, counted : float
+        Events that it may still take by its speed limit, and when (on the loop's clock) that was counted.
+    """
+
+    feed: Feed
+    outlet: Outlet
+    cursor: int
+    lag: Lag = "wait"
+    live: bool = False
+    missed: int | None = None
+    allowance: float = 0.0
+    counted: float = 0.0
+
+
+class Pump:
+    """Gives the readers of one stream their events; everything but `wake_soon` belongs to the loop's thread.
+
+    Parameters
+    ----------
+    stream : Stream
+        Whose events they are.
+    gauges : Gauges
+        Where it counts what it does.
+    catch_up : float
+        Events per second that a reader gets at most while it catches up with the past.
+    """
+
+    def __init__(self, stream: Stream, gauges: Gauges, *, catch_up: float) -> None:
+        self.readers: set[Reader] = set()
+        self._stream, self._gauges, self._catch_up = stream, gauges, catch_up
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
+        self._wake = asyncio.Event()
+        self._meter, self._entry = RateMeter(), stream.timeline.last
+        self._events = self._octets = 0  # sent in this round
+        self._shares: dict[tuple[Feed, int, int], tuple[Part, int, int]] = {}  # of this round
+        self.feeds = Feeds(stream, self.wake_soon)
+        self._unsubscribe = stream.subscribe(self.wake_soon)
+
+    def wake(self) -> None:
+        """Have the readers looked at."""
+        self._wake.set()
+
+    def wake_soon(self) -> None:
+        """Have the readers looked at; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def add(self, reader: Reader) -> None:
+        """Begin to serve a reader."""
+        reader.live = self._stream.age(reader.cursor) < _LAG
+        self.readers.add(reader)
+        self._gauges.set("clients", len(self.readers))
+        self._wake.set()
+
+    def remove(self, reader: Reader) -> None:
+        """End to serve a reader."""
+        if reader in self.readers:
+            self.readers.discard(reader)
+            self._gauges.set("clients", len(self.readers))
+            self.feeds.release(reader.feed)
+
+    def close(self) -> None:
+        """End the thread that makes events; it cannot begin again."""
+        self.closed = True
+        self._unsubscribe()
+        self.feeds.close()
+
+    async def run(self) -> None:
+        """Serve the readers for ever."""
+        loop = self._loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()  # before looking, so that a change after the look is not missed
+            began = loop.time()
+            now = self._stream.next_number()
+            self._shares.clear()
+            behind = [self._serve(reader, now, began) for reader in tuple(self.readers)]
+            self._measure(now, loop.time())
+            if any(behind):
+                await asyncio.sleep(0)  # what readers say, and new ones, have their turn
+                continue
+            spent = loop.time() - began
+            timer = loop.call_later(max(spent, self._pause(now)), self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+
+    def _pause(self, now: int) -> float:
+        """Return the seconds until the next event, or until there is a beat's worth of them."""
+        wait = self._stream.wait(now)
+        if wait is None:
+            return _LONGEST_WAIT
+        # Not zero even if the event is due: a shared timeline may not be certain of it yet.
+        return min(max(wait, _BEAT if self._stream.rate * _BEAT > 1 else 0.0005), _LONGEST_WAIT)
+
+    def _serve(self, reader: Reader, now: int, moment: float) -> bool:
+        """Send a reader a piece of what is due; return whether there is more that it can take at once."""
+        if reader.cursor >= now:
+            reader.live = True
+            return False
+        if not reader.outlet.ready:
+            return False
+        try:
+            if reader.lag == "skip" and reader.live:
+                self._skip(reader, now)
+            limit = self._allowed(reader, now, moment)
+            key = (reader.feed, reader.cursor, limit)
+            share = self._shares.get(key)  # most readers need what another one has just got
+            if share is None:
+                share = self._share(reader, now, limit)
+                if share is None:
+                    return False  # woken up when it is made
+                self._shares[key] = share
+            part, stop, rows = share
+            octets = reader.outlet.put(reader.feed, part, reader.cursor, stop, reader.missed)
+        except Exception:
+            logger.exception("a reader at event %d had to be given up", reader.cursor)
+            reader.outlet.fail()
+            self.remove(reader)
+            return False
+        self._events += rows
+        self._octets += octets
+        reader.allowance = max(0.0, reader.allowance - (stop - reader.cursor))
+        if reader.live:
+            self._meter.hand(reader.cursor, stop, moment)
+        reader.cursor, reader.missed = stop, None
+        reader.live = reader.live or stop == now
+        return stop < now and reader.outlet.ready
+
+    def _share(self, reader: Reader, now: int, limit: int) -> tuple[Part, int, int] | None:
+        """Return what to send next: a part, the event before which to end, and how many are in it."""
+        if limit <= reader.cursor:
+            return None
+        part = reader.feed.part(reader.cursor, now)
+        if part is None:
+            self._prefetch(reader, reader.cursor, now)
+            return None
+        stop = reader.feed.cut(part, reader.cursor, min(limit, reader.feed.settled(part)))
+        if stop <= reader.cursor:
+            return None
+        self._prefetch(reader, part.stop, now, edge=2 * stop > part.first + part.stop)
+        return part, stop, part.row(stop) - part.row(reader.cursor)
+
+    def _prefetch(self, reader: Reader, number: int, now: int, *, edge: bool = True) -> None:
+        """Have made what the reader needs next."""
+        for _ in range(_AHEAD):
+            if number > now and not (edge and self._will_happen(number)):
+                return
+            reader.feed.prefetch(number, now)
+            if number > now:
+                return
+            number = reader.feed.span(number, now)[1]
+
+    def _will_happen(self, number: int) -> bool:
+        """Tell whether no pause holds an event back."""
+        last = self._stream.timeline.last
+        return not last.paused or number < last.first
+
+    def _skip(self, reader: Reader, now: int) -> None:
+        """Spare a reader what it has missed, if that is too much."""
+        if reader.cursor < now - 1 and self._stream.age(reader.cursor) > _LAG:
+            reader.missed = (reader.missed or 0) + now - 1 - reader.cursor
+            reader.cursor = now - 1
+
+    def _allowed(self, reader: Reader, now: int, moment: float) -> int:
+        """Return up to which event a reader may be sent now, by its speed limit."""
+        # Whoever may catch up no faster than events happen would never do so.
+        speed = max(self._catch_up, 2 * self._stream.rate)
+        most = max(1.0, _ALLOWANCE * speed)
+        if now - reader.cursor <= most and reader.live:
+            return now
+        reader.allowance = min(most, reader.allowance + (moment - reader.counted) * speed)
+        reader.counted = moment
+        if reader.allowance < 1:
+            wait = (1 - reader.allowance) / speed
+            asyncio.get_running_loop().call_later(wait, self._wake.set)
+        return min(now, reader.cursor + int(reader.allowance))
+
+    def _measure(self, now: int, moment: float) -> None:
+        """Note what was sent, how far the slowest reader is behind, and the rate that readers really get."""
+        self._gauges.add("events_sent", self._events)
+        self._gauges.add("bytes_sent", self._octets)
+        self._events = self._octets = 0
+        lag = max((now - reader.cursor for reader in self.readers), default=0)
+        self._gauges.set("lag_events", max(0, lag))
+        entry = self._stream.timeline.last
+        if entry is not self._entry or not any(reader.live for reader in self.readers):
+            self._entry = entry
+            self._meter.restart(now)
+        self._gauges.set("rate_held", self._meter.rate(moment, now))

@@ -1,0 +1,510 @@
+"""`StreamServer`: the application on a thread of its own, in a notebook's kernel or a process.
+
+The thread has its own event loop, so that a cell that waits does not stop the stream.
+
+Listening sockets: bound to an address, on a port that other servers of this process give up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import errno
+import html
+import os
+import secrets
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from urllib.parse import quote
+
+import uvicorn
+
+from logistream.errors import PortInUseError, RequestError, StreamError
+from logistream.model.model import load_model
+from logistream.server.access_log import log_to_stderr
+from logistream.server.app import create_app
+from logistream.server.metrics import Gauges
+from logistream.server.protocol import FrameProtocol, RequestProtocol
+from logistream.server.schemas import Limits
+from logistream.stream.arrivals import Arrivals
+from logistream.stream.journal import open_journal
+from logistream.stream.stream import Stream, begin
+from logistream.stream.timeline import Timeline
+from logistream.times import wall_clock
+from logistream.urls import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    import pandas as pd
+    from fastapi import FastAPI
+
+    from logistream.model.model import Model
+    from logistream.stream.timeline import Entry
+
+__all__ = ["PortHolder", "StreamServer", "holders", "listen"]
+
+
+_BACKLOG = 2048  # connections that wait to be accepted
+_SEND_BUFFER = 262_144  # bytes in the kernel for each reader: a slow one waits for events, not behind them
+
+
+class PortHolder(Protocol):
+    """What holds a port of this machine and can be told to leave it; `StreamServer` is one."""
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+
+    def stop(self) -> None:
+        """Free the port."""
+
+
+holders: set[PortHolder] = set()
+"""The servers of this process that hold a port."""
+
+
+def listen(host: str, port: int, *, shared: bool = False, accept: bool = True) -> socket.socket:
+    """Return a socket on an address; a server of this process that holds the port gives way.
+
+    Parameters
+    ----------
+    host : str
+        Name or address.
+    port : int
+        0 takes a free one.
+    shared : bool
+        Whether other sockets on the same port, shared too, get a part of the connections.
+    accept : bool
+        Whether to listen; if not, the port is only held.
+
+    Raises
+    ------
+    PortInUseError
+        If another program holds the port.
+    StreamError
+        If the host cannot be listened on.
+    """
+    try:
+        return _bind(host, port, shared, accept)
+    except PortInUseError:
+        ours = [server for server in holders if server.port == port]
+        if not ours:
+            raise
+        for server in ours:
+            server.stop()
+        return _bind(host, port, shared, accept)
+
+
+def _bind(host: str, port: int, shared: bool, accept: bool) -> socket.socket:
+    try:
+        # IPv4 first where a name means both: clients that try IPv6 before fall back to it.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        listener = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":  # a port that was used a moment ago is free
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # accepted ones inherit it
+            listener.bind(address)
+            if accept:
+                listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+    except socket.gaierror as exc:
+        raise StreamError(
+            f"host {host!r} is not known: use 127.0.0.1, or an address of this machine"
+        ) from exc
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise PortInUseError(host, port) from None
+        raise StreamError(
+            f"cannot listen on {host}:{port}: {os.strerror(exc.errno or 0)}; choose another host or port"
+        ) from exc
+    return listener
+
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
+_PING_EVERY = 20  # seconds; the heartbeat of a connection on which nothing happens
+_PONG_WITHIN = 60  # seconds; what is gone for good without a word is given up after that
+_GOODBYE = 0.5  # seconds for readers to take what was sent and leave
+_GIVE_UP = 10  # seconds for everything else that ends with the server
+
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that computes in Python lets another one in, while a server runs.
+
+Each of the many calls into NumPy and Arrow that make a block of events gives up the interpreter and has to
+get it back. With Python's usual 5 ms, a cell that loops in pure Python held up the stream for many seconds.
+"""
+
+_usual_interval = sys.getswitchinterval()
+
+
+class StreamServer:
+    """Serve a live stream over HTTP and WebSocket from a background thread.
+
+    Parameters
+    ----------
+    model : Model or None
+        What the events are drawn from; None for the shipped model of DataCo orders.
+    rate : float
+        Events per second at the start, from 0.001 to 1,000,000.
+    seed : int
+        Which of the model's streams.
+    host : str
+        Address or name to listen on. Anything but this machine itself demands a token.
+    port : int
+        0 takes a free one.
+    timeline : path or None
+        A file that keeps when events happen. A server that is started with it again goes on as if it had
+        never stopped, and servers that share it serve the same stream. None keeps it in memory.
+    history : str, Timedelta or None
+        How long before the start event 0 happened, such as `5min`, so that readers find a past. A timeline
+        file that is there already has its own.
+    arrivals : str
+        How events are spread over time: `even`, `poisson` (at random) or `bursts`, all at the same rate.
+    allow_origins : iterable of str
+        Origins of browser pages that may use the server, besides its own and those served by this machine:
+        `https://example.org`, `null` for pages opened from a file, `*` for all.
+    token : str or None
+        Demanded of every caller; None makes one if the host is not this machine itself.
+    limits : Limits or None
+        How much may be asked of it; None for the usual limits.
+    access_log : bool
+        Whether every request is written to stderr, one JSON object a line.
+
+    Raises
+    ------
+    RequestError
+        For a value that is not allowed.
+
+    Examples
+    --------
+    >>> with StreamServer(rate=50, port=0) as server:
+    ...     server.rate = 200
+    ...     server.state["rate"]
+    200.0
+    """
+
+    def __init__(
+        self,
+        model: Model | None = None,
+        *,
+        rate: float = 2.0,
+        seed: int = 0,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        timeline: str | os.PathLike[str] | None = None,
+        history: str | pd.Timedelta | None = None,
+        arrivals: str = "even",
+        allow_origins: Iterable[str] = (),
+        token: str | None = None,
+        limits: Limits | None = None,
+        access_log: bool = False,
+    ) -> None:
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
+            raise RequestError(f"port must be a whole number from 0 to 65535, not {port!r}")
+        self.host = host
+        self.token = secrets.token_urlsafe(24) if token is None and not is_loopback(host) else token
+        self._asked_port = port
+        self._file = None if timeline is None else os.fspath(timeline)
+        self._history = _micros(history)
+        self._arrivals = Arrivals(arrivals, seed)  # type: ignore[arg-type] # checks it
+        self._allow_origins = tuple(allow_origins)
+        self._limits = limits or Limits()
+        self._shared: Gauges | None = None  # of processes that serve on one port
+        if access_log:
+            log_to_stderr()
+        self._gauges = Gauges()
+        first = begin(wall_clock(), rate=rate, history=self._history)
+        self._stream = Stream(model or load_model(), Timeline([first], self._arrivals), seed=seed)
+        self._new_app()  # complains of what it cannot use
+        self._lock = threading.RLock()  # start and stop come from any thread
+        self._port: int | None = None
+        self._server: _Uvicorn | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> Self:
+        """Listen, begin the stream now with event 0, and return this server.
+
+        A server of this same process that holds the port is stopped first, so that a notebook cell can be
+        run again. Starting a running server does nothing.
+
+        Raises
+        ------
+        PortInUseError
+            If another program holds the port.
+        StreamError
+            If the host cannot be listened on.
+        """
+        with self._lock:
+            if self.running:
+                return self
+            shared = self._shared is not None
+            listener = listen(self.host, self._asked_port, shared=shared)
+            try:
+                self._stream = self._begun()
+            except BaseException:
+                listener.close()
+                raise
+            self._gauges = self._shared or Gauges()
+            app = self._new_app()
+            self._port = int(listener.getsockname()[1])
+            self._server = _Uvicorn(_config(app, self._limits))
+            self._thread = threading.Thread(
+                target=self._server.run, args=([listener],), name=f"logistream-{self._port}", daemon=True
+            )
+            self._thread.start()
+            self._server.serving.wait()
+            holders.add(self)
+            _share_interpreter()
+            if not self._server.started:
+                self.stop()
+                raise StreamError(
+                    f"the server on {self.host}:{self._asked_port} could not start: see the log"
+                )
+            return self
+
+    def stop(self) -> None:
+        """Say goodbye to all readers and free thread and port; a server that does not run stays as it is."""
+        with self._lock:
+            if self._server is not None and self._thread is not None:
+                self._server.ask_to_exit()
+                self._thread.join()
+                self._stream.timeline.close()
+            self._server = self._thread = None
+            holders.discard(self)
+            _share_interpreter()
+
+    def _new_app(self) -> FastAPI:
+        return create_app(
+            self._stream,
+            allow_origins=self._allow_origins,
+            token=self.token,
+            limits=self._limits,
+            gauges=self._gauges,
+        )
+
+    def _begun(self) -> Stream:
+        """Return a stream that begins now, or goes on with the timeline file."""
+        before = self._stream
+
+        def first(now: int) -> Entry:
+            return begin(now, rate=before.rate, paused=before.paused, history=self._history)
+
+        timeline: Timeline
+        if self._file is None:
+            timeline = Timeline([first(wall_clock())], self._arrivals)
+        else:
+            header: dict[str, str | int] = {
+                "model": self.model.checksum,
+                "model_name": self.model.name,
+                "seed": before.seed,
+                "arrivals": self._arrivals.kind,
+            }
+            timeline = open_journal(self._file, header=header, begin=first)
+        return Stream(self.model, timeline, seed=before.seed)
+
+    def sharing(self, gauges: Gauges) -> Self:
+        """Have it start as one of several processes on one port, which count together; return it."""
+        self._shared = gauges
+        return self
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; before the start, the one that was asked for."""
+        return self._asked_port if self._port is None else self._port
+
+    @property
+    def url(self) -> str:
+        """Where to reach it from this machine, with the token if there is one."""
+        return self._url("http", "")
+
+    @property
+    def websocket_url(self) -> str:
+        """Where to read the events from this machine, with the token if there is one."""
+        return self._url("ws", "/ws")
+
+    @property
+    def docs_url(self) -> str:
+        """Where a browser shows the interface (Swagger UI)."""
+        return self._url("http", "/docs", token=False)
+
+    @property
+    def rate(self) -> float:
+        """Events per second; set it at any time, from any thread."""
+        return self._stream.rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._stream.change(rate=rate)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the stream stands still; set it at any time, from any thread."""
+        return self._stream.paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._stream.change(paused=paused)
+
+    @property
+    def scenario(self) -> str | None:
+        """Name of the what-if change in force; None for none."""
+        return self._stream.scenario
+
+    @scenario.setter
+    def scenario(self, scenario: str | None) -> None:
+        self._stream.change(scenario=scenario)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When the events of this stream happen, and at which rates."""
+        return self._stream.timeline
+
+    @property
+    def model(self) -> Model:
+        """What the events are drawn from."""
+        return self._stream.model
+
+    @property
+    def connected_clients(self) -> int:
+        """Readers of the WebSocket at this moment."""
+        return self._gauges.total("clients") if self.running else 0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Status (running, paused or stopped), connected clients, and what `GET /stream` tells."""
+        status = "stopped" if not self.running else "paused" if self.paused else "running"
+        return {"status": status, "connected_clients": self.connected_clients, **self._stream.state}
+
+    def __repr__(self) -> str:
+        status = "running" if self.running else "stopped"
+        return f"<StreamServer {status} on {self._url('http', '', token=False)}: {self.rate:g} events/s>"
+
+    def _repr_html_(self) -> str:
+        # A token has no place here: outputs are saved and shared with the notebook.
+        state = self.state
+        events, docs = self._url("ws", "/ws", token=False), self._url("http", "/docs", token=False)
+        return (
+            f"<div><b>StreamServer</b> {state['status']}: {state['rate']:g} events/s of "
+            f"{html.escape(self.model.name)}, {state['connected_clients']} readers of "
+            f"<code>{html.escape(events)}</code> · <a href='{html.escape(docs)}'>docs</a></div>"
+        )
+
+    def _url(self, scheme: str, path: str, *, token: bool = True) -> str:
+        host = _WILDCARDS.get(self.host, self.host)
+        query = f"?token={quote(self.token)}" if token and self.token is not None else ""
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}{query}"
+
+
+class _Uvicorn(uvicorn.Server):
+    """A uvicorn server that tells when it serves, or that it never will."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = threading.Event()
+        self._asked = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def ask_to_exit(self) -> None:
+        """Have it end; from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._asked.set)
+
+    async def main_loop(self) -> None:
+        """Tick once a second, which keeps the date of the answers, until asked to exit."""
+        self._loop = asyncio.get_running_loop()
+        ticks = 10  # of uvicorn, to the second
+        while not await self.on_tick(ticks):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._asked.wait()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A reader that does not read would hold its connection, and with it the shutdown, for ever.
+        timer = asyncio.get_running_loop().call_later(_GOODBYE, self._drop_connections)
+        await super().shutdown(sockets)
+        timer.cancel()
+
+    def _drop_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            # asyncio.run may have been replaced (nest-asyncio does, in a kernel); a runner is left alone.
+            with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+                runner.run(self.serve(sockets))
+        finally:
+            self.serving.set()
+
+
+def _config(app: Any, limits: Limits) -> uvicorn.Config:  # noqa: ANN401 - any ASGI application
+    return uvicorn.Config(
+        app,
+        loop="asyncio",  # uvloop was measured slower here: it holds every write back until its next round
+        ws=FrameProtocol,
+        http=RequestProtocol,
+        ws_max_size=limits.message,
+        ws_ping_interval=_PING_EVERY,
+        ws_ping_timeout=_PONG_WITHIN,
+        ws_per_message_deflate=False,  # a text is made once for all; compressing would be done for each
+        log_config=None,  # a kernel's log is the user's notebook: only what goes wrong belongs there
+        log_level="error",  # what strangers get wrong is answered, and no matter of the log
+        access_log=False,
+        timeout_graceful_shutdown=_GIVE_UP,
+    )
+
+
+def _micros(history: str | pd.Timedelta | None) -> int:
+    """Return a length of time in microseconds."""
+    if history is None:
+        return 0
+    import pandas as pd
+
+    try:
+        span = pd.Timedelta(history) // pd.Timedelta(1, "us")
+    except (ValueError, TypeError):
+        span = -1
+    if not span >= 0:  # NaT compares as False
+        raise RequestError(f"history must be a length of time such as 5min or 2h, not {history!r}")
+    return int(span)
+
+
+def _share_interpreter() -> None:
+    """Have threads take turns more often as long as a server runs here."""
+    sys.setswitchinterval(min(_SWITCH_INTERVAL, _usual_interval) if holders else _usual_interval)
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Free what is held when the process ends, so that readers get a proper goodbye."""
+    for server in list(holders):
+        server.stop()

@@ -1,0 +1,472 @@
+"""Columns to JSON texts, all rows in one pass, so that no event is ever a Python object on its way out.
+
+Each column becomes an Arrow array of text pieces, `"key":value`, and the pieces of all columns are joined row
+by row into one buffer: the lines of an NDJSON text, or texts with room for a WebSocket frame header before
+each. Texts of a dictionary, which hardly ever changes, are written once.
+
+Events as JSON texts: columns to one compact object per event, and texts back to columns.
+
+Pure functions over Arrow record batches.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logistream.errors import DataError, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
+
+    from logistream.schema import Column, Kind, Schema
+
+    Pieces: TypeAlias = "list[pa.Array | pa.Scalar]"
+
+__all__ = ["ROWS_AT_ONCE", "Encoder", "Texts", "decode", "encode", "from_events", "parse"]
+
+
+ROWS_AT_ONCE = 16_384
+"""Rows joined in one pass: far below the 2 GB that an Arrow text array can hold."""
+
+_MINUTE = 60_000_000  # microseconds
+_CENTS = pa.array([f"{cents // 100:02d}.{cents % 100:02d}" for cents in range(6000)])
+_FOUR_DIGITS = pa.array([f"{part:04d}" for part in range(10_000)])
+_COARSE = frozenset("aAbBdDeFhHIjmMpRuUVwWyY%")
+"""strftime directives that do not change within a minute."""
+_FEW = 0.25  # distinct numbers per row: then each is written once
+_ENOUGH = 256  # rows that tell whether a column's numbers are few
+
+
+class Texts(NamedTuple):
+    """Texts that stand one after the other.
+
+    Attributes
+    ----------
+    data : ndarray of uint8
+        All octets.
+    ends : ndarray of int64, shape (n_rows + 1,)
+        Row `i` is `data[ends[i]:ends[i + 1]]`.
+    """
+
+    data: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+
+
+class Encoder:
+    """Writes rows as JSON objects.
+
+    Parameters
+    ----------
+    schema : Schema
+        The keys, in order.
+    before, after : str
+        Put before and after each object.
+    """
+
+    def __init__(self, schema: Schema, before: str = "", after: str = "") -> None:
+        self.schema = schema
+        self._after = pa.scalar(f"}}{after}")
+        self._keys = [
+            f"{',' if position else before + '{'}{json.dumps(column.name, ensure_ascii=False)}:"
+            for position, column in enumerate(schema)
+        ]
+        self._empty = f"{before}{{}}{after}"
+        self._dictionaries: dict[str, tuple[pa.Array, pa.Array]] = {}  # what was in a batch, as written
+        self._few: dict[str, bool] = {}
+
+    def join(self, batch: pa.RecordBatch) -> Texts:
+        """Write each row as one text.
+
+        Parameters
+        ----------
+        batch : pyarrow.RecordBatch of n rows
+            Holds at least the columns of `schema`, with its types; others are left out. At most
+            `ROWS_AT_ONCE` rows.
+
+        Raises
+        ------
+        DataError
+            A column is absent, a column that is not nullable has missing values, or a number is infinite
+            (JSON has no such number).
+        """
+        joined = self._join(batch)
+        _, offsets, data = joined.buffers()
+        ends = np.frombuffer(offsets, np.int32, len(joined) + 1, joined.offset * 4).astype(np.int64)
+        octets = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+        return Texts(octets[ends[0] : ends[-1]], ends - ends[0])
+
+    def texts(self, batch: pa.RecordBatch) -> list[bytes]:
+        """Write each row of a batch of any length as one text; see `join` for the errors."""
+        if not batch.num_rows:
+            self._check_columns(batch)
+        texts: list[bytes] = []
+        for part in _parts(batch):
+            texts.extend(self._join(part).cast(pa.binary()).to_pylist())
+        return texts
+
+    def _check_columns(self, batch: pa.RecordBatch) -> None:
+        if absent := [name for name in self.schema.names if name not in batch.schema.names]:
+            raise DataError(f"cannot encode events: the batch lacks {', '.join(map(repr, absent))}")
+
+    def _join(self, batch: pa.RecordBatch) -> pa.Array:
+        self._check_columns(batch)
+        if not len(self.schema):
+            return pa.array([self._empty] * batch.num_rows, pa.string())
+        pieces: Pieces = []
+        for key, column in zip(self._keys, self.schema, strict=True):
+            pieces.extend(self._pieces(batch.column(column.name), column, key))
+        return pc.binary_join_element_wise(*pieces, self._after, "")
+
+    def _pieces(self, values: pa.Array, column: Column, key: str) -> Pieces:
+        """Return arrays and scalars whose concatenation, row by row, is key and value."""
+        if column.kind == "number":
+            values = _without_nan(values, column)
+        elif pa.types.is_dictionary(values.type) and values.dictionary.null_count:
+            values = (
+                values.dictionary_decode()
+            )  # a missing value in the dictionary is not counted in the array
+        if values.null_count and not column.nullable:
+            raise DataError(
+                f"cannot encode events: column {column.name!r} has {values.null_count} missing values, "
+                f"but its schema allows none"
+            )
+        if column.kind == "category" and pa.types.is_dictionary(values.type) and not values.null_count:
+            return [self._dictionary_texts(values, column.name, key)]
+        pieces = (
+            self._number(values, column.name)
+            if column.kind == "number"
+            else _WRITERS[column.kind](values, column)
+        )
+        if values.null_count:
+            pieces = [pc.fill_null(_concat(pieces), "null")]
+        return [pa.scalar(key), *pieces]
+
+    def _dictionary_texts(self, values: pa.Array, name: str, key: str) -> pa.Array:
+        """Return key and quoted text of each row; the dictionary is written once for all batches."""
+        dictionary, codes = values.dictionary, values.indices
+        known = self._dictionaries.get(name)
+        if known is None or not _same(known[0], dictionary):
+            if len(dictionary) > len(codes):  # far longer than the batch
+                return _concat([pa.scalar(key), _quote(dictionary.take(codes).cast(pa.string()))])
+            known = dictionary, _concat([pa.scalar(key), _quote(dictionary.cast(pa.string()))])
+            self._dictionaries[name] = known
+        return known[1].take(codes)
+
+    def _number(self, values: pa.Array, name: str) -> Pieces:
+        """Return the texts of floats; if few differ, as prices do, each is written once."""
+        if self._few.get(name, True):
+            distinct = values.dictionary_encode()
+            few = len(distinct.dictionary) < _FEW * len(values)
+            if len(values) >= _ENOUGH:
+                self._few[name] = few
+            if few:
+                return [_write_number(distinct.dictionary).take(distinct.indices)]
+        return [_write_number(values)]
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+        yield batch.slice(start, ROWS_AT_ONCE)
+
+
+def _same(one: pa.Array, other: pa.Array) -> bool:
+    """Tell whether two arrays of text share their memory (both are alive, so the address tells)."""
+    return (
+        len(one) == len(other)
+        and one.offset == other.offset
+        and one.type == other.type
+        and one.buffers()[2] is not None
+        and other.buffers()[2] is not None
+        and one.buffers()[1].address == other.buffers()[1].address
+        and one.buffers()[2].address == other.buffers()[2].address
+    )
+
+
+def _concat(pieces: Pieces) -> pa.Array:
+    """Concatenate texts row by row; a row with a missing piece is missing."""
+    return pieces[0] if len(pieces) == 1 else pc.binary_join_element_wise(*pieces, "")
+
+
+def _without_nan(values: pa.Array, column: Column) -> pa.Array:
+    """Make NaN missing, refuse infinities."""
+    values = values.cast(pa.float64())
+    floats = values.to_numpy(zero_copy_only=False)  # missing values are NaN here
+    if np.isfinite(floats).all():
+        return values
+    if np.isinf(floats).any():
+        raise DataError(f"cannot encode events: column {column.name!r} holds an infinite number")
+    return pa.array(floats, mask=np.isnan(floats))
+
+
+def _write_category(values: pa.Array, column: Column) -> Pieces:  # noqa: ARG001
+    return [_quote(values.cast(pa.string()))]
+
+
+def _quote(texts: pa.Array) -> pa.Array:
+    """Return texts as JSON strings."""
+    data = texts.buffers()[2]
+    if data is not None:
+        octets = np.frombuffer(data, np.uint8)
+        if ((octets < 0x20) | (octets == ord('"')) | (octets == ord("\\"))).any():
+            return pa.array(
+                [
+                    None if text is None else json.dumps(text, ensure_ascii=False)
+                    for text in texts.to_pylist()
+                ],
+                pa.string(),
+            )
+    return pc.binary_join_element_wise('"', texts, '"', "")
+
+
+def _write_boolean(values: pa.Array, column: Column) -> Pieces:  # noqa: ARG001
+    return [pc.if_else(values, "true", "false")]
+
+
+def _write_integer(values: pa.Array, column: Column) -> Pieces:  # noqa: ARG001
+    return [values.cast(pa.string())]
+
+
+def _write_number(values: pa.Array) -> pa.Array:
+    # Arrow writes the shortest digits that read back exactly, as Python does, but 12.0 as "12", which a
+    # parser takes for an integer, and loses the sign of -0.0. Those, and very small and very large ones,
+    # whose exponents differ between versions of Arrow, are written by Python.
+    texts = values.cast(pa.string())
+    floats = np.nan_to_num(values.to_numpy(zero_copy_only=False), nan=0.5)
+    size = np.abs(floats)
+    odd = (floats == np.trunc(floats)) | (size < 1e-4) | (size >= 1e6)
+    if odd.any():
+        texts = pc.replace_with_mask(texts, odd, pa.array([repr(x) for x in floats[odd].tolist()]))
+    return texts
+
+
+def _write_timestamp(values: pa.Array, column: Column) -> Pieces:
+    # strftime is slow, so it sees each minute (or, for a rare pattern, each second) only once.
+    micros = values.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    if column.text_format is None:
+        within = pc.subtract(micros, _floor(micros, _MINUTE)).cast(pa.int32())
+        cents = pc.divide(within, 10_000)
+        return [
+            _strftime(micros, _MINUTE, '"%Y-%m-%dT%H:%M:'),
+            _CENTS.take(cents),
+            _FOUR_DIGITS.take(pc.subtract(within, pc.multiply(cents, 10_000))),
+            pa.scalar('Z"'),
+        ]
+    directives = set(re.findall(r"%(.)", column.text_format))
+    return [_strftime(micros, _MINUTE if directives <= _COARSE else 1_000_000, column.text_format, _quote)]
+
+
+def _floor(micros: pa.Array, step: int) -> pa.Array:
+    """Round down to a multiple of `step`; Arrow divides towards zero, so instants before 1970 need care."""
+    down = pc.multiply(pc.divide(micros, step), step)
+    return pc.if_else(pc.greater(down, micros), pc.subtract(down, step), down)
+
+
+def _strftime(
+    micros: pa.Array, step: int, pattern: str, finish: Callable[[pa.Array], pa.Array] = lambda texts: texts
+) -> pa.Array:
+    distinct = _floor(micros, step).dictionary_encode()
+    instants = pc.divide(distinct.dictionary, 1_000_000).cast(pa.timestamp("s", tz="UTC"))
+    return finish(pc.strftime(instants, pattern)).take(distinct.indices)
+
+
+_WRITERS: Mapping[Kind, Callable[[pa.Array, Column], Pieces]] = {
+    "category": _write_category,
+    "boolean": _write_boolean,
+    "integer": _write_integer,
+    "timestamp": _write_timestamp,
+}
+
+
+def encode(batch: pa.RecordBatch, schema: Schema) -> list[bytes]:
+    """Write each row as one JSON object.
+
+    Parameters
+    ----------
+    batch : pyarrow.RecordBatch of n rows
+        Holds at least the columns of `schema`, with its types; other columns are left out.
+    schema : Schema
+        The keys, in order.
+
+    Returns
+    -------
+    list of bytes, length n
+        UTF-8 texts without blanks between the tokens. `json.loads` of a number gives the very float64 that
+        was in the column. Missing values (and NaN) of a nullable column are `null`.
+
+    Raises
+    ------
+    DataError
+        A column is absent, a column that is not nullable has missing values, or a number is infinite
+        (JSON has no such number).
+
+    Examples
+    --------
+    >>> from logistream.schema import Column, Schema
+    >>> pair = Schema((Column("Market", "category"), Column("Sales", "number")))
+    >>> encode(pa.record_batch({"Market": ["LATAM"], "Sales": [12.5]}), pair)
+    [b'{"Market":"LATAM","Sales":12.5}']
+    """
+    return Encoder(schema).texts(batch)
+
+
+# Texts to columns
+
+
+def decode(texts: Iterable[str | bytes], schema: Schema) -> pa.RecordBatch:
+    """Read JSON texts, one event each, into typed columns.
+
+    Parameters
+    ----------
+    texts : iterable of n str or bytes
+        JSON objects. Keys that `schema` does not know are ignored; a nullable key may be absent.
+    schema : Schema
+        The columns to read, in order.
+
+    Returns
+    -------
+    pyarrow.RecordBatch of n rows
+        With the types of `schema.arrow`.
+
+    Raises
+    ------
+    RequestError
+        A text is not a JSON object, or a key is absent or of another type; the sentence names it.
+
+    Examples
+    --------
+    >>> from logistream.schema import Column, Schema
+    >>> decode(['{"Sales":12.5}'], Schema((Column("Sales", "number"),)))["Sales"].to_pylist()
+    [12.5]
+    """
+    return from_events([parse(text) for text in texts], schema)
+
+
+def from_events(events: Iterable[Mapping[str, Any]], schema: Schema) -> pa.RecordBatch:
+    """Put events, as `json.loads` gives them, into typed columns; see `decode` for the rules."""
+    rows = events if isinstance(events, list) else list(events)
+    arrays = []
+    for column in schema:
+        name = column.name
+        try:
+            values = [row.get(name) for row in rows] if column.nullable else [row[name] for row in rows]
+            arrays.append(_read_column(values, column))
+        except (KeyError, ValueError, TypeError, OverflowError, pa.ArrowException):
+            _blame(rows, column)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+
+
+def parse(text: str | bytes) -> dict[str, Any]:
+    """Read one event as a dict; `RequestError` for what is not a JSON object."""
+    try:
+        event = _JSON.decode(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        event = None
+    if not isinstance(event, dict):
+        raise RequestError(f"an event must be a JSON object, got {_shorten(text)}")
+    return event
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _read_column(values: list[Any], column: Column) -> pa.Array:
+    """Return a typed array; raise some error if any value does not fit."""
+    types = set(map(type, values))
+    if column.nullable:
+        types.discard(type(None))
+    if not types <= _ACCEPTED[column.kind]:
+        raise TypeError
+    return _READERS[column.kind](values, column)
+
+
+def _read_category(values: list[Any], column: Column) -> pa.Array:  # noqa: ARG001
+    return pa.array(values, pa.string()).dictionary_encode()
+
+
+def _read_boolean(values: list[Any], column: Column) -> pa.Array:  # noqa: ARG001
+    return pa.array(values, pa.bool_())
+
+
+def _read_integer(values: list[Any], column: Column) -> pa.Array:  # noqa: ARG001
+    # JSON knows one kind of number, so 4.0 is a whole one; Arrow would cut 4.5 down to 4 without a word.
+    if float in set(map(type, values)):
+        if not all(value.is_integer() for value in values if isinstance(value, float)):
+            raise ValueError
+        values = [value if value is None else int(value) for value in values]
+    return pa.array(values, pa.int64())
+
+
+def _read_number(values: list[Any], column: Column) -> pa.Array:  # noqa: ARG001
+    floats = pa.array([None if value is None else float(value) for value in values], pa.float64())
+    if not pc.all(pc.is_finite(floats), min_count=0).as_py():
+        raise ValueError
+    return floats
+
+
+def _read_timestamp(values: list[Any], column: Column) -> pa.Array:
+    texts = pa.array(values, pa.string())
+    if column.text_format is None:
+        return texts.cast(pa.timestamp("us", tz="UTC"))
+    return pc.strptime(texts, column.text_format, "us").cast(pa.timestamp("us", tz="UTC"))
+
+
+_READERS: Mapping[Kind, Callable[[list[Any], Column], pa.Array]] = {
+    "category": _read_category,
+    "boolean": _read_boolean,
+    "integer": _read_integer,
+    "number": _read_number,
+    "timestamp": _read_timestamp,
+}
+_ACCEPTED: Mapping[Kind, frozenset[type]] = {
+    "category": frozenset({str}),
+    "boolean": frozenset({bool}),
+    "integer": frozenset({int, float}),
+    "number": frozenset({int, float}),
+    "timestamp": frozenset({str}),
+}
+_EXPECTED: Mapping[Kind, str] = {
+    "category": "a text",
+    "boolean": "true or false",
+    "integer": "a whole number of 64 bits",
+    "number": "a finite number",
+    "timestamp": "a time such as 2026-11-24T06:23:00.123456Z",
+}
+
+
+def _blame(rows: Sequence[Mapping[str, Any]], column: Column) -> NoReturn:
+    """Raise the error that names the first value of a column that does not fit."""
+    expected = _EXPECTED[column.kind]
+    if column.text_format is not None:
+        expected = f"a time written as {column.text_format}"
+    if column.nullable:
+        expected += " or null"
+    for row in rows:
+        if column.name not in row and not column.nullable:
+            raise RequestError(
+                f"an event must have the key {column.name!r}; it has {', '.join(row) or 'none'}"
+            )
+        try:
+            _read_column([row.get(column.name)], column)
+        except (ValueError, TypeError, OverflowError, pa.ArrowException):
+            got = _shorten(json.dumps(row.get(column.name), default=repr))
+            raise RequestError(f"event key {column.name!r} must be {expected}, got {got}") from None
+    raise AssertionError(f"no value of {column.name!r} is wrong on its own")
+
+
+def _shorten(text: str | bytes, limit: int = 80) -> str:
+    """Return a text as a sentence can quote it."""
+    shown = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    return shown if len(shown) <= limit else f"{shown[:limit]}… ({len(shown)} characters)"

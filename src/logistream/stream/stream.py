@@ -1,0 +1,280 @@
+"""One live stream: a model, a seed and a timeline.
+
+No sockets and no texts here. The stream is a function of the event number; the clock only decides how far it
+has run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import threading
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from logistream.errors import NotYetError, RequestError
+from logistream.model.sampling import Sampler
+from logistream.stream.query import Moment
+from logistream.stream.timeline import Entry, Timeline
+from logistream.times import rfc3339, wall_clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+    from logistream.model.model import Model
+    from logistream.stream.arrivals import Arrivals
+    from logistream.stream.query import Start
+
+__all__ = ["MAX_RATE", "MIN_RATE", "Stream", "begin"]
+
+
+MIN_RATE = 0.001
+"""Slowest rate that can be asked for, in events per second."""
+
+MAX_RATE = 1_000_000
+"""Fastest rate that can be asked for, in events per second."""
+
+_TOLERANCE = 5_000_000
+"""Microseconds: an event that is to come within this time can be asked for and is waited for. Clocks and
+knowledge of servers that share a timeline differ by less."""
+
+_LONGEST_HISTORY = 366 * 86_400_000_000  # microseconds
+
+
+def begin(now: int, *, rate: object = 2.0, paused: object = False, history: int = 0) -> Entry:
+    """Return the first entry of a timeline.
+
+    Parameters
+    ----------
+    now : int
+        The moment, in microseconds since the Unix epoch.
+    rate : float
+        Events per second, from 0.001 to 1,000,000.
+    paused : bool
+        Whether it begins with a pause.
+    history : int
+        Microseconds before `now` at which event 0 happened; up to 366 days.
+
+    Raises
+    ------
+    RequestError
+        For a value that is not allowed.
+    """
+    if not 0 <= history <= _LONGEST_HISTORY:
+        raise RequestError(f"history must be from 0 to 366 days, not {history / 1e6:g} seconds")
+    return Entry(0, now - history, now - history, _checked_rate(rate), _checked_paused(paused))
+
+
+class Stream:
+    """The events of one model and seed on one timeline; safe to use from any thread.
+
+    Parameters
+    ----------
+    model : Model
+        What the events are drawn from.
+    timeline : Timeline or None
+        When the events happen; None begins now, with 2 events a second.
+    seed : int
+        Which of the model's streams.
+    clock : callable
+        Returns the time in microseconds since the Unix epoch.
+
+    Raises
+    ------
+    RequestError
+        For a seed that is not allowed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        timeline: Timeline | None = None,
+        *,
+        seed: int = 0,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        self.model = model
+        self.seed = seed
+        self._clock = clock
+        self._latest = 0
+        self._sampler = Sampler(model, seed, live=True)
+        self._clock_lock = threading.RLock()
+        self._listeners_lock = threading.Lock()
+        self._listeners: set[Callable[[], object]] = set()
+        self.timeline = Timeline([begin(self.now())]) if timeline is None else timeline
+        self.id = identity(model, seed, self.timeline.arrivals, self.timeline.entries[0])
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self.model.name!r}, seed {self.seed}, {self.timeline.last}>"
+
+    @property
+    def rate(self) -> float:
+        """Events per second in force."""
+        return self.timeline.last.rate
+
+    @property
+    def paused(self) -> bool:
+        """Whether no events happen for now."""
+        return self.timeline.last.paused
+
+    @property
+    def scenario(self) -> str | None:
+        """Name of the what-if change in force."""
+        return self.timeline.last.scenario
+
+    def now(self) -> int:
+        """Return the stream's time in microseconds since the Unix epoch; it never runs backwards."""
+        with self._clock_lock:
+            self._latest = max(self._latest, self._clock())
+            return self._latest
+
+    def next_number(self) -> int:
+        """Return the number of the next event: how many have happened for certain since event 0."""
+        return self.timeline.count(self.timeline.known_until(self.now()))
+
+    def wait(self, number: int) -> float | None:
+        """Return the seconds until an event happens, 0 if it has; None while a pause holds it back."""
+        micros = self.timeline.wait(number, self.now())
+        return None if micros is None else micros / 1e6
+
+    def age(self, number: int) -> int:
+        """Return how long ago an event happened, in microseconds; 0 if it has not."""
+        now = self.now()
+        return max(0, now - self.timeline.time(number)) if number < self.timeline.count(now) else 0
+
+    def resolve(self, start: Start) -> int:
+        """Return the event number at which a reader begins.
+
+        Raises
+        ------
+        RequestError
+            If it is before the first event.
+        NotYetError
+            If it has not happened and will not within seconds.
+        """
+        first = self.timeline.entries[0].first
+        if start == "earliest":
+            return first
+        if start == "latest":
+            return self.next_number()
+        if isinstance(start, Moment):
+            if start.micros > self.now() + _TOLERANCE:
+                raise NotYetError(f"an event after {rfc3339(start.micros)}", self.next_number() - 1)
+            number = self.timeline.count(start.micros)
+        else:
+            number = start
+        if number < first:
+            raise RequestError(f"event {number} is before the stream, which begins with {first}")
+        if number > self.next_number():
+            self.refresh()
+            if number > self.timeline.count(self.now() + _TOLERANCE):
+                raise NotYetError(f"event {number}", self.next_number() - 1)
+        return number
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is in force: rate, paused, scenario, seed, next event number, started, model name."""
+        last = self.timeline.last
+        return {
+            "rate": last.rate,
+            "paused": last.paused,
+            "scenario": last.scenario,
+            "seed": self.seed,
+            "next_event_number": self.next_number(),
+            "started": rfc3339(self.timeline.entries[0].since),
+            "model": self.model.name,
+        }
+
+    def change(
+        self, *, rate: float | None = None, paused: bool | None = None, scenario: str | None = None
+    ) -> Entry:
+        """Set rate, pause or scenario from now on and return the entry that is then in force.
+
+        Returns
+        -------
+        Entry
+            Its `first` is the event number from which the settings hold.
+
+        Raises
+        ------
+        RequestError
+            For a value that is not allowed; nothing is changed then.
+        StreamError
+            If the timeline is kept in a file that cannot be written.
+        """
+        if rate is not None:
+            rate = _checked_rate(rate)
+        if paused is not None:
+            paused = _checked_paused(paused)
+        if scenario is not None:
+            raise RequestError(f"no scenario {scenario!r}: this model has none, leave it null")
+        # Who looks at the clock while the change is made must see it: else an event would be made known that
+        # the change then moves. A shared timeline sees to that by itself, and may have to wait for others.
+        with contextlib.nullcontext() if self.timeline.shared else self._clock_lock:
+            entry = self.timeline.change(self.now(), rate=rate, paused=paused)
+        self._tell()
+        return entry
+
+    def refresh(self) -> None:
+        """Take in what other processes have added to a shared timeline."""
+        if self.timeline.refresh():
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._listeners_lock:
+            for listener in self._listeners:
+                listener()
+
+    def subscribe(self, listener: Callable[[], object]) -> Callable[[], None]:
+        """Have `listener` called after every change, from whichever thread makes it.
+
+        Returns
+        -------
+        callable
+            Ends the subscription; the listener is not running any more when it returns.
+        """
+        with self._listeners_lock:
+            self._listeners.add(listener)
+
+        def unsubscribe() -> None:
+            with self._listeners_lock:
+                self._listeners.discard(listener)
+
+        return unsubscribe
+
+    def batch(self, start: int, stop: int) -> pa.RecordBatch:
+        """Return events `start` to `stop` (exclusive) as columns of `model.full_schema`.
+
+        Raises
+        ------
+        StreamError
+            If the range is before the stream or held back by a pause.
+        """
+        return self._sampler.batch(start, stop, self.timeline.times(start, stop))
+
+
+def identity(model: Model, seed: int, arrivals: Arrivals, entry: Entry) -> str:
+    """Return 16 hexadecimal digits that tell streams apart: equal only if all their events can be equal."""
+    told = json.dumps([model.checksum, seed, arrivals.kind, entry.to_json()], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _checked_rate(rate: object) -> float:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not math.isfinite(rate):
+        raise RequestError(f"rate must be a number of events per second, not {rate!r}")
+    if not MIN_RATE <= float(rate) <= MAX_RATE:
+        raise RequestError(
+            f"rate must be from {MIN_RATE} to {MAX_RATE:,} events per second, not {rate!r}; "
+            f"to stop the stream for a while, pause it"
+        )
+    return float(rate)
+
+
+def _checked_paused(paused: object) -> bool:
+    if not isinstance(paused, bool):
+        raise RequestError(f"paused must be true or false, not {paused!r}")
+    return paused

@@ -1,0 +1,417 @@
+"""When each event happens: the append-only list that joins event numbers and time.
+
+A stream needs no log of its events, only this short list. Between two entries the times follow from the rate
+and from where the events lie in operational time; a rate change, a pause or a scenario appends one entry.
+Everything is computed with whole numbers, so that number and time determine each other exactly, on any
+machine, for ever.
+
+One entry of a timeline, and its JSON form.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from logistream.errors import DataError, StreamError
+from logistream.stream.arrivals import BLOCK, EVEN, STEPS, Arrivals
+from logistream.times import parse_rfc3339, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["MAX_RATE", "MIN_RATE", "Entry", "Timeline"]
+
+
+MIN_RATE = 1e-6
+"""Lowest rate that an entry can hold, in events per second: one millionth."""
+
+MAX_RATE = 1e6
+"""Highest rate that an entry can hold, in events per second: one event a microsecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stretch of the timeline.
+
+    Parameters
+    ----------
+    first : int
+        The event number from which this entry holds.
+    since : int
+        The moment at which the entry takes effect, in microseconds since the Unix epoch. Every event before
+        `first` has happened by then; `first` itself comes later, except in the entry that begins a stream.
+    start : int
+        The time of event `first`, in microseconds since the Unix epoch. If the entry is paused, the time it
+        would have had without the pause: `start - since` is what was left to wait.
+    rate : float
+        Events per second.
+    paused : bool
+        Whether no event happens while this entry is the last one.
+    scenario : str or None
+        Name of the what-if change in force.
+
+    Raises
+    ------
+    StreamError
+        For a rate outside `MIN_RATE` to `MAX_RATE`, a negative `first`, or `start` before `since`.
+    """
+
+    first: int
+    since: int
+    start: int
+    rate: float
+    paused: bool = False
+    scenario: str | None = None
+
+    def __post_init__(self) -> None:
+        if not MIN_RATE <= self.rate <= MAX_RATE:  # also catches NaN
+            raise StreamError(
+                f"a timeline holds rates from {MIN_RATE} to {MAX_RATE:.0f} events/s, not {self.rate}"
+            )
+        if self.first < 0 or self.start < self.since:
+            raise StreamError(f"a timeline entry cannot have first={self.first} or start before since")
+
+    @property
+    def millionths(self) -> int:
+        """The rate as whole millionths of an event per second."""
+        return round(self.rate * 1_000_000)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as a JSON object, times as RFC 3339 in UTC with microseconds.
+
+        Examples
+        --------
+        >>> Entry(0, 1_000_000, 1_000_000, 2.0).to_json()["since"]
+        '1970-01-01T00:00:01.000000Z'
+        """
+        return {
+            "first": self.first,
+            "since": rfc3339(self.since),
+            "start": rfc3339(self.start),
+            "rate": self.rate,
+            "paused": self.paused,
+            "scenario": self.scenario,
+        }
+
+    @classmethod
+    def from_json(cls, obj: object) -> Self:
+        """Return the entry of a JSON object; the exact inverse of `to_json`.
+
+        Raises
+        ------
+        DataError
+            If a key is missing or unknown, or a value is not of its type or not allowed.
+        """
+        if not isinstance(obj, dict):
+            raise DataError(f"a timeline entry must be a JSON object, not {obj!r:.60}")
+        if obj.keys() != set(cls.__slots__):
+            raise DataError(
+                f"a timeline entry has the keys {', '.join(cls.__slots__)}, not {', '.join(obj):.80}"
+            )
+        for key, kinds, expected in _TYPES:
+            if not isinstance(obj[key], kinds) or isinstance(obj[key], bool) != (kinds is bool):
+                raise DataError(f"{key} of a timeline entry must be {expected}, not {obj[key]!r:.60}")
+        try:
+            since, start = parse_rfc3339(obj["since"]), parse_rfc3339(obj["start"])
+            return cls(obj["first"], since, start, float(obj["rate"]), obj["paused"], obj["scenario"])
+        except (ValueError, OverflowError, StreamError) as error:
+            raise DataError(f"a timeline entry has a value that is not allowed: {error}") from None
+
+
+_TYPES: tuple[tuple[str, Any, str], ...] = (
+    ("first", int, "a whole number"),
+    ("since", str, "an RFC 3339 time"),
+    ("start", str, "an RFC 3339 time"),
+    ("rate", (int, float), "a number"),
+    ("paused", bool, "true or false"),
+    ("scenario", (str, type(None)), "a text or null"),
+)
+
+# A rate is held as whole millionths of an event per second and a time as whole microseconds, so the k-th of
+# evenly spaced events comes floor(k * _SCALE / millionths) microseconds after the first of an entry.
+_SCALE = 10**12
+
+# j * _SCALE + remainder must fit a signed 64-bit integer: j below 9.2 million.
+_PIECE = 1 << 22
+
+_LENGTH = BLOCK * STEPS  # of a block in operational time; times _SCALE it fits a signed 64-bit integer too
+
+
+class Timeline:
+    """The append-only list of entries; safe to read and to change from any thread.
+
+    Times are whole microseconds since the Unix epoch, UTC. They strictly increase with the event number,
+    through every change.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+        At least one, in order.
+    arrivals : Arrivals
+        How the events follow each other.
+
+    Raises
+    ------
+    StreamError
+        If there is no entry, or one does not follow the one before it.
+
+    Notes
+    -----
+    Event `n` of an entry happens at ``start + (n - first) + floor(u * (1 / rate - 1 us))``, where `u` is how
+    far it lies behind `first` in operational time, counted in events on average (`Arrivals`): a point process
+    with a dead time of one microsecond, which strictly increases at any rate, has exactly this rate, and is
+    the straight line ``start + floor((n - first) / rate)`` if arrivals are even.
+
+    Examples
+    --------
+    >>> timeline = Timeline.begin(1_000_000, rate=4)
+    >>> timeline.times(0, 4).tolist()
+    [1000000, 1250000, 1500000, 1750000]
+    >>> timeline.count(1_600_000)
+    3
+    >>> timeline.change(1_600_000, rate=40).first  # 0.6 of the way was left: 15 ms at the new rate
+    3
+    >>> timeline.times(2, 5).tolist()
+    [1500000, 1615000, 1640000]
+    """
+
+    shared = False
+    """Whether other processes can change it, so that `refresh` has something to do."""
+
+    def __init__(self, entries: Iterable[Entry], arrivals: Arrivals = EVEN) -> None:
+        self._entries: tuple[Entry, ...] = ()
+        self._arrivals = arrivals
+        self._origins: dict[int, int] = {}  # position in operational time by first event number of an entry
+        self._lock = threading.Lock()
+        self._extend(entries)
+        if not self._entries:
+            raise StreamError("a timeline needs at least one entry")
+
+    @staticmethod
+    def begin(
+        now: int, *, rate: float = 2.0, first: int = 0, paused: bool = False, arrivals: Arrivals = EVEN
+    ) -> Timeline:
+        """Return a timeline whose event `first` happens at `now` (microseconds)."""
+        return Timeline([Entry(first, now, now, rate, paused)], arrivals)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self._entries)} entries, last {self.last}>"
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, oldest first."""
+        return self._entries
+
+    @property
+    def last(self) -> Entry:
+        """The newest entry: in force, or about to be."""
+        return self._entries[-1]
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """How the events follow each other."""
+        return self._arrivals
+
+    def known_until(self, now: int) -> int:
+        """Return the moment up to which this timeline is certain, at most `now` (microseconds).
+
+        No entry that is still to come, from whichever process, changes what happens until then.
+        """
+        return now
+
+    def refresh(self) -> bool:
+        """Read what other processes have added; return whether there was anything."""
+        return False
+
+    def close(self) -> None:
+        """Let go of files, if there are any; it can be read further, but not changed."""
+
+    def count(self, now: int) -> int:
+        """Return how many events have happened up to and including `now` (microseconds).
+
+        This is the number of the next event, and the exact inverse of `time`.
+        """
+        entries = self._entries
+        place = bisect_right(entries, now, key=_since)
+        return self._count(entries[max(place - 1, 0)], now)
+
+    def time(self, number: int) -> int:
+        """Return the time of one event in microseconds; see `times`."""
+        entries = self._entries
+        _require(entries, number, number + 1)
+        return self._time(entries[bisect_right(entries, number, key=_first) - 1], number)
+
+    def wait(self, number: int, now: int) -> int | None:
+        """Return how long an event is still to come at `now`, in microseconds, 0 if it has happened.
+
+        Returns
+        -------
+        int or None
+            None if a pause holds the event back.
+
+        Raises
+        ------
+        StreamError
+            For a number before the first entry.
+        """
+        entries = self._entries
+        if entries[-1].paused and number >= entries[-1].first:
+            return None
+        _require(entries, number, number + 1)
+        return max(0, self._time(entries[bisect_right(entries, number, key=_first) - 1], number) - now)
+
+    def times(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the times of the events from `start` up to but not including `stop`.
+
+        Numbers that are still to come follow the last entry: that is when they will happen unless the
+        timeline changes.
+
+        Returns
+        -------
+        ndarray of int64, shape (stop - start,)
+            Microseconds since the Unix epoch, strictly increasing.
+
+        Raises
+        ------
+        StreamError
+            For numbers before the first entry, and for numbers that a pause holds back.
+        """
+        entries = self._entries
+        _require(entries, start, stop)
+        times = np.empty(max(stop - start, 0), np.int64)
+        number = start
+        place = bisect_right(entries, start, key=_first) - 1
+        while number < stop:
+            entry = entries[place]
+            place += 1
+            end = min(stop, entries[place].first) if place < len(entries) else stop
+            while number < end:
+                left = _PIECE if self._arrivals.kind == "even" else BLOCK - number % BLOCK
+                piece = min(end - number, left)
+                self._fill(entry, number, times[number - start : number - start + piece])
+                number += piece
+        return times
+
+    def change(
+        self, now: int, *, rate: float | None = None, paused: bool | None = None, scenario: str | None = None
+    ) -> Entry:
+        """Append an entry with the given settings changed and return it; the last one if nothing changes.
+
+        The phase is kept: if a part of the wait for the next event has passed, only the rest of it remains,
+        at the new rate, so that a dragged slider neither bursts nor starves; a pause freezes that rest.
+        Events that have happened by `now` (microseconds) never change.
+
+        Raises
+        ------
+        StreamError
+            For a rate outside `MIN_RATE` to `MAX_RATE`.
+        """
+        with self._lock:
+            entry = self._changed(now, rate, paused, scenario)
+            if entry is not self.last:
+                self._entries = (*self._entries, entry)
+            return entry
+
+    def _changed(self, now: int, rate: float | None, paused: bool | None, scenario: str | None) -> Entry:
+        """Return the entry that makes a change from `now` on; the last one if nothing changes."""
+        last = self.last
+        wanted = replace(
+            last,
+            rate=last.rate if rate is None else float(rate),
+            paused=last.paused if paused is None else paused,
+            scenario=last.scenario if scenario is None else scenario,
+        )
+        if wanted == last:
+            return last
+        now = max(now, last.since)  # a clock that was set back must not rewrite the past
+        first = self._count(last, now)
+        remaining = last.start - last.since if last.paused else self._time(last, first) - now
+        # Round up, and to at least 1 us: what is new must come after everything that has happened.
+        left = max(1, -(-remaining * last.millionths // wanted.millionths))
+        return replace(wanted, first=first, since=now, start=now + left)
+
+    def _extend(self, entries: Iterable[Entry]) -> None:
+        """Append entries if each follows the one before it."""
+        known = list(self._entries)
+        for entry in entries:
+            if known and (
+                entry.since < known[-1].since
+                or entry.start <= entry.since
+                or entry.first != self._count(known[-1], entry.since)
+            ):
+                raise StreamError(f"timeline entry {entry} does not follow {known[-1]}")
+            known.append(entry)
+        self._entries = tuple(known)
+
+    def _origin(self, entry: Entry) -> int:
+        """Return where the first event of an entry lies in operational time."""
+        origin = self._origins.get(entry.first)
+        if origin is None:
+            origin = self._origins[entry.first] = self._arrivals.position(entry.first)
+        return origin
+
+    def _time(self, entry: Entry, number: int) -> int:
+        """Return the time of an event from `entry.first` on, as if the entry held for ever."""
+        passed = self._arrivals.position(number) - self._origin(entry)
+        waited = passed * (_SCALE - entry.millionths) // (STEPS * entry.millionths)
+        return entry.start + number - entry.first + waited
+
+    def _count(self, entry: Entry, now: int) -> int:
+        """Return how many events have happened by `now`, if an entry is in force then."""
+        if entry.paused or now < entry.start:
+            return entry.first
+        rate, passed = entry.millionths, now - entry.start
+        if self._arrivals.kind == "even":
+            return entry.first + ((passed + 1) * rate - 1) // _SCALE + 1
+        # Blocks begin at equal distances in time: the last that has begun, and then the place in it.
+        origin, slack, unit = self._origin(entry), _SCALE - rate, STEPS * rate
+        block = ((passed + entry.first + 1) * unit + origin * slack - 1) // (_LENGTH * _SCALE)
+        positions = self._arrivals.positions(block)
+        ahead, begun = block * BLOCK - entry.first, block * _LENGTH - origin
+
+        def delay(place: int) -> int:
+            return ahead + place + (begun + int(positions[place])) * slack // unit
+
+        return block * BLOCK + bisect_right(range(BLOCK), passed, key=delay)
+
+    def _fill(self, entry: Entry, number: int, times: NDArray[np.int64]) -> None:
+        """Fill in the times of events of one entry from `number` on, up to `_PIECE` or the end of a block."""
+        rate, ahead = entry.millionths, number - entry.first
+        if self._arrivals.kind == "even":
+            whole, rest = divmod(ahead * _SCALE, rate)
+            np.multiply(np.arange(len(times)), _SCALE, out=times)
+            times += rest
+            times //= rate
+        else:
+            block, place = divmod(number, BLOCK)
+            slack, unit = _SCALE - rate, STEPS * rate
+            whole, rest = divmod((block * _LENGTH - self._origin(entry)) * slack, unit)
+            np.multiply(self._arrivals.positions(block)[place : place + len(times)], slack, out=times)
+            times += rest
+            times //= unit
+            times += np.arange(ahead, ahead + len(times))
+        times += entry.start + whole
+
+
+def _require(entries: tuple[Entry, ...], start: int, stop: int) -> None:
+    """Raise if events of a range have no time."""
+    first, last = entries[0].first, entries[-1]
+    if start < first:
+        raise StreamError(f"event {start} is before the stream, which begins with {first}")
+    if last.paused and stop > max(start, last.first):
+        raise StreamError(f"event {stop - 1} has no time yet: the stream is paused before {last.first}")
+
+
+def _since(entry: Entry) -> int:
+    return entry.since
+
+
+def _first(entry: Entry) -> int:
+    return entry.first

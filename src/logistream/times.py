@@ -1,0 +1,171 @@
+"""Instants as whole microseconds, their texts, and the parts of a calendar date."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pandas as pd
+
+__all__ = [
+    "CALENDAR",
+    "DAY",
+    "HOUR",
+    "TIME_OF_DAY",
+    "ahead_of_utc",
+    "from_local",
+    "micros",
+    "parse_rfc3339",
+    "rfc3339",
+    "wall_clock",
+]
+
+
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
+"""Microseconds."""
+
+_EPOCH = datetime(1970, 1, 1)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_RFC3339 = re.compile(
+    r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[Tt ]"
+    r"(?P<hour>[01]\d|2[0-3]):(?P<minute>[0-5]\d):(?P<second>[0-5]\d|60)(?:\.(?P<fraction>\d+))?"
+    r"(?:[Zz]|(?P<sign>[+-])(?P<hours>[01]\d|2[0-3]):(?P<minutes>[0-5]\d))",
+    re.ASCII,
+)
+
+
+def wall_clock() -> int:
+    """Return the time in microseconds since the Unix epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+def rfc3339(moment: int) -> str:
+    """Return microseconds since the Unix epoch as RFC 3339 text in UTC with microseconds and `Z`.
+
+    Examples
+    --------
+    >>> rfc3339(1_000_000)
+    '1970-01-01T00:00:01.000000Z'
+    """
+    return (_EPOCH + timedelta(microseconds=moment)).isoformat(timespec="microseconds") + "Z"
+
+
+def parse_rfc3339(text: str) -> int:
+    """Return the instant that an RFC 3339 text names, in microseconds since the Unix epoch.
+
+    Computed with whole numbers: further digits are cut off, so that the instant is never later than the one
+    named. A leap second is the second after it, as in Unix time.
+
+    Parameters
+    ----------
+    text : str
+        As in RFC 3339, with any offset from UTC; a blank may stand for the `T`.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a text, or names a day or time of day that does not exist.
+
+    Examples
+    --------
+    >>> parse_rfc3339("1970-01-01T01:00:00.0000019+01:00")
+    1
+    """
+    match = _RFC3339.fullmatch(text)
+    instant = _seconds(match) if match else None
+    if match is None or instant is None:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise ValueError(f"expected an RFC 3339 time such as 2026-11-24T06:23:00.5Z, not {shown!r}")
+    fraction: str = match["fraction"] or ""
+    return instant * 1_000_000 + int(fraction[:6].ljust(6, "0"))
+
+
+def _seconds(match: re.Match[str]) -> int | None:
+    """Return the seconds from the Unix epoch to the instant of a match, None if there is no such instant."""
+    year = int(match["year"])
+    try:
+        # Python has no year 0; the calendar repeats every 400 years, which are 146,097 days.
+        day = date(year or 400, int(match["month"]), int(match["day"])).toordinal()
+    except ValueError:
+        return None
+    day -= _EPOCH_DAY + (0 if year else 146_097)
+    ahead = int(match["hours"] or 0) * 60 + int(match["minutes"] or 0)
+    minutes = day * 1440 + int(match["hour"]) * 60 + int(match["minute"])
+    minutes += ahead if match["sign"] == "-" else -ahead
+    if match["second"] == "60" and minutes % 1440 != 1439:
+        return None  # a leap second ends a day in UTC
+    return minutes * 60 + int(match["second"])
+
+
+def micros(values: pd.Series) -> np.ndarray:
+    """Return instants as int64 microseconds since 1970 UTC, shape (n_rows,)."""
+    naive = values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz is not None else values
+    return naive.astype("datetime64[us]").astype("int64").to_numpy()
+
+
+def ahead_of_utc(instants: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return how many microseconds a clock is ahead of UTC, int64 of shape (n_rows,).
+
+    Parameters
+    ----------
+    instants : ndarray of int64 of shape (n_rows,)
+        Microseconds since 1970 UTC.
+    offsets : sequence of (int, int)
+        From which of them on the clock is how many ahead; the first holds before as well. Empty for UTC.
+    """
+    return _in_force(instants, [start for start, _ in offsets], offsets)
+
+
+def from_local(local: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return instants in microseconds since 1970 UTC, int64 of shape (n_rows,), from what a clock showed.
+
+    Of an hour that it showed twice the second is meant; an hour that it left out is told with the offset
+    before.
+
+    Parameters
+    ----------
+    local : ndarray of int64 of shape (n_rows,)
+        Microseconds since 1970 on that clock.
+    offsets : sequence of (int, int)
+        As for `ahead_of_utc`.
+    """
+    return np.asarray(local - _in_force(local, [start + offset for start, offset in offsets], offsets))
+
+
+def _in_force(moments: np.ndarray, starts: Sequence[int], offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    if not offsets:
+        return np.zeros(len(moments), np.int64)
+    ahead = np.array([offset for _, offset in offsets], np.int64)
+    place = np.searchsorted(np.array(starts, np.int64), moments, side="right") - 1
+    return np.asarray(ahead[np.maximum(place, 0)])
+
+
+def _dates(instants: np.ndarray) -> np.ndarray:
+    return np.asarray(instants).astype(np.int64).view("datetime64[us]").astype("datetime64[D]")
+
+
+def _months(instants: np.ndarray) -> np.ndarray:
+    return _dates(instants).astype("datetime64[M]").astype(np.int64)
+
+
+CALENDAR: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "year": lambda t: 1970 + _months(t) // 12,
+    "month": lambda t: _months(t) % 12 + 1,
+    "day": lambda t: (_dates(t) - _dates(t).astype("datetime64[M]")).astype(np.int64) + 1,
+    "weekday": lambda t: (_dates(t).astype(np.int64) + 3) % 7,
+    "hour": lambda t: t.astype(np.int64) % DAY // HOUR,
+    "minute": lambda t: t.astype(np.int64) % HOUR // 60_000_000,
+    "quarter": lambda t: _months(t) % 12 // 3 + 1,
+}
+"""Parts of an instant by name: microseconds since 1970 UTC → int64; a week begins with Monday, 0."""
+
+TIME_OF_DAY = frozenset({"hour", "minute"})
+"""Which of them are told by the time of day; the others are told by the date."""

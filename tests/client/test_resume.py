@@ -1,0 +1,361 @@
+"""A client that goes on where it was left, whatever the server does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.numbered import START, NumberedServer, event, process, text
+from helpers.sockets import EventServer, Proxy, sending, until_closed
+from logistream.client.client import Messages, connect
+from logistream.errors import RequestError
+
+FAST: dict[str, Any] = {"first_delay": 0.005, "max_delay": 0.02}
+"""Delays in seconds, scaled down."""
+
+
+async def take(url: str, count: int, **options: Any) -> list[dict[str, Any]]:
+    """Return the first events that a client gets."""
+    async with (
+        asyncio.timeout(30),
+        connect(url, **{"on_trouble": lambda _: None, **FAST, **options}) as events,
+    ):
+        return [await anext(events) for _ in range(count)]
+
+
+def numbers(events: list[dict[str, Any]]) -> list[int]:
+    """Return which events they are."""
+    assert events == [event(made["n"]) for made in events]
+    return [made["n"] for made in events]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    most=st.lists(st.integers(0, 4), max_size=8),
+    back=st.integers(0, 25),
+    per_message=st.integers(1, 20),
+)
+def test_every_event_comes_once_and_in_order(most: list[int], back: int, per_message: int) -> None:
+    """A server that breaks off after any number of messages and repeats itself costs no event."""
+    with NumberedServer(60, most=most, back=back, per_message=per_message) as server:
+        assert numbers(asyncio.run(take(server.url, 60, start="earliest"))) == list(range(60))
+
+
+def test_break_before_the_first_event_loses_nothing() -> None:
+    """What was promised at the first connection is asked for at the second."""
+
+    async def run(server: NumberedServer) -> list[dict[str, Any]]:
+        async with connect(server.url, **FAST, on_trouble=lambda _: None) as events:
+            waiting = asyncio.create_task(anext(events))
+            while not events.connected:
+                await asyncio.sleep(0.001)
+            assert (events.next_number, events.stream_id) == (5, server.stream_id)
+            server.cut()
+            server.happen(3)
+            return [await waiting, await anext(events), await anext(events)]
+
+    with NumberedServer(5) as server:
+        assert numbers(asyncio.run(run(server))) == [5, 6, 7]
+        assert "start" not in server.queries[0]
+        assert server.queries[1]["start"] == ["5"]
+
+
+def test_counters() -> None:
+    """What happened can be told from the attributes."""
+
+    async def run(url: str) -> None:
+        async with connect(url, start=0, **FAST, on_trouble=lambda _: None) as events:
+            assert events.silent_for == 0
+            for _ in range(30):
+                await anext(events)
+            assert (events.received, events.reconnects, events.restarts, events.missed) == (30, 2, 0, 0)
+            assert (events.next_number, events.stream_id) == (30, "00000000000000aa")
+            assert events.trouble is None
+            assert 0 <= events.silent_for < 30
+
+    with NumberedServer(30, most=[1, 1]) as server:
+        asyncio.run(run(server.url))
+
+
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [
+        (7, 7),
+        ("earliest", 0),
+        ("latest", 20),
+        (None, 20),
+        (START.replace(microsecond=4000), 5),
+        ("2026-11-24T00:00:00.010Z", 11),
+    ],
+)
+def test_start(start: Any, first: int) -> None:
+    """Reading begins at a number, at either end, or after a moment."""
+    with NumberedServer(20) as server:
+        threading.Timer(0.05, server.happen, [2]).start()
+        assert numbers(asyncio.run(take(server.url, 2, start=start))) == [first, first + 1]
+
+
+def test_start_in_the_address() -> None:
+    """What is typed into the address counts, and is not asked for again after a break."""
+    with NumberedServer(40, most=[1]) as server:
+        assert numbers(asyncio.run(take(server.url + "?start=3", 20))) == list(range(3, 23))
+        assert [query["start"] for query in server.queries] == [["3"], ["13"]]
+
+
+def test_columns_and_numbers() -> None:
+    """Other columns in their order; the number only if asked for, as the last key."""
+    with NumberedServer(20) as server:
+        [made] = asyncio.run(take(server.url, 1, start=4, columns=["more", "n"], numbered=True))
+        assert list(made.items()) == [("more", 2.0), ("n", 4), ("event_number", 4)]
+        [made] = asyncio.run(take(server.url, 1, start=4, columns="all"))
+        assert list(made) == ["n", "text", "event_time", "more"]
+
+
+def test_condition_goes_on_after_a_break() -> None:
+    """Numbers of a selection have gaps, which are no loss."""
+
+    async def run(server: NumberedServer) -> None:
+        async with connect(
+            server.url, start=0, where={"text": ["t1", "t3"]}, **FAST, on_trouble=lambda _: None
+        ) as events:
+            got = [(await anext(events))["n"] for _ in range(20)]
+            assert got == [n for n in range(100) if n % 7 in (1, 3)][:20]
+            assert (events.missed, events.reconnects) == (0, 3)
+
+    with NumberedServer(100, most=[2, 2, 2], back=6) as server:
+        asyncio.run(run(server))
+
+
+@pytest.mark.parametrize("where", [None, {"text": "t1"}])
+def test_what_a_server_leaves_out_is_counted(where: Any) -> None:
+    """A reader that may be skipped ahead is told how many events it missed."""
+
+    async def run(server: NumberedServer) -> None:
+        async with connect(server.url, start=0, lag="skip", where=where) as events:
+            wanted = [n for n in [*range(10), *range(25, 60)] if where is None or n % 7 == 1]
+            assert [(await anext(events))["n"] for _ in wanted] == wanted
+            assert events.missed == 15
+            assert server.queries[0]["lag"] == ["skip"]
+
+    with NumberedServer(60, skip={10: 15}) as server:
+        asyncio.run(run(server))
+
+
+@pytest.mark.parametrize(
+    ("denies", "query", "why"),
+    [
+        (True, "", "refuses: event 20 has not happened yet: the newest is 4"),
+        (False, "", "refuses: event 20 has not happened yet: the newest is 4"),
+        (False, "?start=0", "did not go on where it was left"),
+    ],
+)
+def test_replica_that_is_a_little_behind_is_asked_again(denies: bool, query: str, why: str) -> None:
+    """An event that was promised by one replica and has not happened at another is waited for."""
+
+    async def run(proxy: Proxy, behind: NumberedServer) -> None:
+        troubles: list[str] = []
+
+        def note(trouble: str) -> None:
+            troubles.append(trouble)
+            if len(behind.queries) > 1 and behind.count < 30:
+                behind.happen(30 - behind.count)
+
+        start: dict[str, Any] = {} if query else {"start": 0}
+        async with (
+            asyncio.timeout(20),
+            connect(proxy.url + query, **start, **FAST, on_trouble=note) as events,
+        ):
+            got = [await anext(events) for _ in range(20)]
+            proxy.switch(behind.port)
+            got += [await anext(events) for _ in range(10)]
+            assert numbers(got) == list(range(30))
+            assert (events.restarts, events.missed) == (0, 0)
+        assert any(why in told for told in troubles)
+
+    with NumberedServer(20) as ahead, NumberedServer(5, denies=denies) as behind, Proxy(ahead.port) as proxy:
+        asyncio.run(run(proxy, behind))
+
+
+@pytest.mark.parametrize("denies", [True, False])
+def test_event_that_has_not_happened_is_refused_at_first(denies: bool) -> None:
+    """A caller who asks for the far future is told so."""
+    with NumberedServer(5, denies=denies) as server, pytest.raises(RequestError) as caught:
+        asyncio.run(take(server.url, 1, start=1000))
+    assert str(caught.value) == f"{server.url} refuses: event 1000 has not happened yet: the newest is 4"
+
+
+@pytest.mark.parametrize("begun", [3, 50], ids=["number not there", "number there"])
+def test_server_that_has_lost_its_timeline_is_read_from_the_beginning(begun: int) -> None:
+    """Numbers of another stream mean other events: the client begins again, counts it and says so."""
+
+    async def run(old: NumberedServer) -> None:
+        troubles: list[str] = []
+        async with (
+            asyncio.timeout(20),
+            connect(old.url, start="earliest", numbered=True, **FAST, on_trouble=troubles.append) as events,
+        ):
+            got = [(await anext(events))["event_number"] for _ in range(20)]
+            old.__exit__()
+            with NumberedServer(begun, port=old.port, stream_id="00000000000000bb") as new:
+                got += [(await anext(events))["event_number"] for _ in range(3)]
+                assert got == [*range(20), 0, 1, 2]
+                assert (events.restarts, events.stream_id) == (1, new.stream_id)
+                assert [query.get("start") for query in new.queries] == [["20"], ["earliest"]]
+        told = "serves another stream than before: beginning again with earliest"
+        assert f"{old.url} {told}" in troubles
+
+    old = NumberedServer(20)
+    old.__enter__()
+    asyncio.run(run(old))
+
+
+def test_older_server_is_listened_to_as_it_is() -> None:
+    """A server that refuses our parameters is dialled without them, and again so after a break."""
+
+    async def run(server: NumberedServer) -> None:
+        async with asyncio.timeout(20), connect(server.url, **FAST, on_trouble=lambda _: None) as events:
+            for first, dials in ((5, 2), (6, 4)):
+                waiting = asyncio.create_task(anext(events))
+                while not (events.connected and len(server.queries) == dials):
+                    await asyncio.sleep(0.001)
+                server.happen(1)
+                assert await waiting == event(first)
+                server.cut()
+            assert (events.next_number, events.stream_id, events.restarts) == (None, None, 0)
+
+    with NumberedServer(5, knows=False) as server:
+        asyncio.run(run(server))
+        assert [sorted(query) for query in server.queries] == [["format", "numbered"], []] * 2
+
+
+def test_refusal_by_closing_means_the_parameters_too() -> None:
+    """A server that can refuse only after it has accepted is dialled without parameters."""
+
+    def handler(connection: Any) -> None:
+        if "?" in connection.request.path:
+            connection.close(1008, "unknown query parameter")
+        else:
+            sending('{"n":0}')(connection)
+
+    with EventServer(handler) as server:
+        assert asyncio.run(take(server.url, 1)) == [{"n": 0}]
+        assert server.dials == 2
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_server_that_cannot_do_what_was_asked_is_refused(older: bool) -> None:
+    """What the caller has asked for by name is not silently left out."""
+    with ExitStack() as stack:
+        server: NumberedServer | EventServer
+        server = NumberedServer(5, knows=False) if older else EventServer(sending('{"n":0}'))
+        stack.enter_context(server)
+        with pytest.raises(RequestError) as caught:
+            asyncio.run(take(server.url, 1, start=0, where={"n": 0}))
+        assert str(caught.value) == (
+            f"{server.url} refuses: unknown query parameter"
+            if older
+            else f"{server.url} does not know start, where: it is another kind of server, or an older one; "
+            f"ask for nothing but the address"
+        )
+
+
+def test_foreign_address_is_dialled_as_typed() -> None:
+    """Parameters of another program's address are its own, whatever their names."""
+    paths: list[str] = []
+
+    def handler(connection: Any) -> None:
+        paths.append(connection.request.path)
+        sending('{"n":0}')(connection)
+
+    with EventServer(handler) as server:
+        assert asyncio.run(take(server.url + "?format=csv&where=here", 1)) == [{"n": 0}]
+    assert "/ws?format=csv&where=here" in paths
+
+
+def test_server_that_is_upgraded_is_read_by_number_from_then_on() -> None:
+    """An older server that comes back as a new one is asked with parameters again."""
+
+    async def run(old: EventServer) -> None:
+        async with asyncio.timeout(20), connect(old.url, **FAST, on_trouble=lambda _: None) as events:
+            assert await anext(events) == {"n": -1}
+            old.__exit__()
+            with NumberedServer(5, port=old.port) as new:
+                waiting = asyncio.create_task(anext(events))
+                while events.next_number is None:
+                    await asyncio.sleep(0.001)
+                new.happen(1)
+                assert await waiting == event(5)
+
+    old = EventServer(sending('{"n":-1}'))
+    old.__enter__()
+    asyncio.run(run(old))
+
+
+def test_texts_are_those_of_a_server_without_numbers() -> None:
+    """`Messages` takes the number away from the text, and nothing else; or leaves it, if asked for."""
+
+    async def run(url: str, **options: Any) -> list[str | bytes]:
+        async with Messages(url, start=0, **options) as messages:
+            return [await anext(messages) for _ in range(12)]
+
+    with NumberedServer(20) as server:
+        assert asyncio.run(run(server.url)) == [text(n) for n in range(12)]
+        assert asyncio.run(run(server.url, numbered=True)) == [
+            text(n, {"event_number": n}) for n in range(12)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        ('{"n":0}\n', "an event without 'event_number' came: {\"n\":0}"),
+        ('[1],"event_number":7}\n', "an event must be a JSON object, got [1]}"),
+    ],
+)
+def test_numbered_server_that_sends_something_else_is_explained(sent: str, sentence: str) -> None:
+    """A server that says it numbers its events has to."""
+
+    class Lying(NumberedServer):
+        def _handle(self, connection: Any) -> None:
+            connection.send(sent)
+            until_closed(connection)
+
+    with Lying(5) as server, pytest.raises(RequestError) as caught:
+        asyncio.run(take(server.url, 1))
+    assert str(caught.value) == f"{server.url} does not send events: {sentence}"
+
+
+def test_server_that_comes_back_on_another_port_behind_a_proxy() -> None:
+    """Killed and started again elsewhere, three times: the client behind a proxy gets each event once."""
+    count = 600
+    got: list[dict[str, Any]] = []
+
+    async def run(url: str) -> None:
+        async with asyncio.timeout(60), connect(url, start=0, **FAST, on_trouble=lambda _: None) as events:
+            async for made in events:
+                got.append(made)
+                if len(got) == count:
+                    assert events.reconnects >= 3
+                    return
+
+    with ExitStack() as stack:
+        server, port = stack.enter_context(process(count, pause=0.005))
+        proxy = stack.enter_context(Proxy(port))
+        reader = threading.Thread(target=asyncio.run, args=[run(proxy.url)])
+        reader.start()
+        for share in (1, 2, 3):
+            while len(got) < share * count // 4 and reader.is_alive():
+                threading.Event().wait(0.001)
+            server.kill()
+            server, port = stack.enter_context(process(count, pause=0.005))
+            proxy.switch(port)
+        reader.join()
+    assert numbers(got) == list(range(count))
+    assert json.loads(text(3)) == event(3)

@@ -1,0 +1,214 @@
+"""Servers that stop answering: silence is noticed, and stopping a follower never waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helpers.numbered import SCHEMA, NumberedServer, process
+from helpers.waiting import until
+from logistream.client.client import connect
+from logistream.errors import RequestError
+from logistream.frame.frame import RollingFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from logistream.client.follower import Follower
+
+FAST: dict[str, Any] = {"first_delay": 0.005, "max_delay": 0.02}
+SILENCE = 0.6
+"""Seconds, scaled down."""
+
+
+def threads(word: str) -> list[str]:
+    """Return the names of threads with a word in them."""
+    return [thread.name for thread in threading.enumerate() if word in thread.name]
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process for a while, as if its machine had gone: its sockets stay open."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def seconds_to_stop(follower: Follower) -> float:
+    """Stop a follower and return how long that took."""
+    start = time.monotonic()
+    follower.stop()
+    took = time.monotonic() - start
+    assert not follower.running
+    return took
+
+
+def test_silent_server_is_given_up_and_dialled_again() -> None:
+    """A server that does not answer pings is told of and left; when it is back, nothing is missing."""
+    frame = RollingFrame(window=None)
+    with process(600, pause=0.003) as (server, port):
+        follower = frame.follow(f"127.0.0.1:{port}", start=0, silence=SILENCE, **FAST)
+        with follower:
+            assert frame.wait(100)
+            with stopped(server.pid):
+                until(lambda: "has been silent for" in (follower.trouble or ""))
+                told = follower.trouble
+                assert not follower.connected
+                assert follower.silent_for >= SILENCE
+            assert frame.wait(600)
+            assert follower.silent_for < 30
+        assert told is not None
+        assert told.startswith(f"{follower.url} has been silent for 1 s; trying again in ")
+    assert frame.df["n"].tolist() == list(range(600))
+
+
+def test_client_says_that_the_server_is_silent() -> None:
+    """The same for `connect`."""
+
+    async def run(pid: int, url: str) -> None:
+        troubles: list[str] = []
+        got: list[int] = []
+
+        async def read() -> None:
+            async for event in events:
+                got.append(event["n"])  # noqa: PERF401 - looked at meanwhile
+
+        async with connect(url, start=0, silence=SILENCE, **FAST, on_trouble=troubles.append) as events:
+            reading = asyncio.create_task(read())
+            while len(got) < 20:
+                await asyncio.sleep(0.001)
+            with stopped(pid):
+                while not troubles:
+                    await asyncio.sleep(0.001)
+                before = len(got)
+            while len(got) < before + 20:
+                await asyncio.sleep(0.001)
+            assert "has been silent for 1 s" in troubles[0]
+            reading.cancel()
+        assert got == list(range(len(got)))
+
+    with process(100_000, pause=0.003) as (server, port):
+        asyncio.run(run(server.pid, f"ws://127.0.0.1:{port}/ws"))
+
+
+def test_idle_server_that_answers_is_kept() -> None:
+    """Nothing happens for many times the silence allowed, but pings are answered."""
+    frame = RollingFrame(window=None, schema=SCHEMA)
+    with (
+        NumberedServer(5) as server,
+        frame.follow(server.url, silence=0.2) as follower,
+    ):
+        until(lambda: follower.connected)
+        answers, before = 0, 0.0
+        while answers < 10:
+            now = follower.silent_for
+            answers, before = answers + (now < before), now
+            time.sleep(0.005)
+        server.happen(1)
+        assert frame.wait(1)
+        assert (follower.reconnects, follower.trouble, len(server.queries)) == (0, None, 1)
+
+
+def test_reader_that_takes_its_time_is_not_silence() -> None:
+    """Answers wait behind messages that nobody reads: that is no fault of the server."""
+
+    async def run(url: str) -> None:
+        async with connect(url, start=0, silence=0.1, **FAST) as events:
+            first = await anext(events)
+            await asyncio.sleep(0.5)  # the very thing: a reader that does not read for five silences
+            assert [first["n"], *[(await anext(events))["n"] for _ in range(4999)]] == list(range(5000))
+            assert (events.reconnects, events.trouble) == (0, None)
+
+    with NumberedServer(5000, per_message=1) as server:
+        asyncio.run(run(server.url))
+
+
+@pytest.mark.parametrize("silence", [0, -1, float("inf"), float("nan")])
+def test_impossible_silence_is_refused(silence: float) -> None:
+    """One sentence."""
+    with pytest.raises(RequestError, match="silence must be a number of seconds above 0, got"):
+        connect("localhost:1", silence=silence)
+
+
+def test_stopping_does_not_wait_for_a_silent_server() -> None:
+    """A server that does not take leave is left alone."""
+    frame = RollingFrame(window=None)
+    with process(100_000, pause=0.003) as (server, port):
+        follower = frame.follow(f"127.0.0.1:{port}", start=0)
+        assert frame.wait(20)
+        with stopped(server.pid):
+            assert seconds_to_stop(follower) < 1
+
+
+def test_stopping_does_not_wait_for_a_handshake() -> None:
+    """A server that accepts and says nothing is left alone."""
+    frame = RollingFrame()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        follower = frame.follow(f"127.0.0.1:{listener.getsockname()[1]}")
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65_536)
+            assert seconds_to_stop(follower) < 1
+
+
+class Hesitant(NumberedServer):
+    """A server that takes any time to answer the question for its schema."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.answer = threading.Event()
+
+    def _process_request(self, connection: Any, request: Any) -> Any:
+        if request.path.startswith("/schema"):
+            self.schemas += 1
+            self.answer.wait(20)
+        return super()._process_request(connection, request)
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["batches", "texts"])
+def test_stopping_does_not_wait_for_the_schema(knows: bool) -> None:
+    """A server that hangs while it is asked for its schema is left alone, and no thread stays behind."""
+    frame = RollingFrame(window=None)
+    with Hesitant(5, knows=knows) as server:
+        follower = frame.follow(server.url)
+        until(
+            lambda: follower.connected and server.queries[-1].get("format") == (["arrow"] if knows else None)
+        )
+        server.happen(3)
+        until(lambda: server.schemas == 1)
+        assert seconds_to_stop(follower) < 1
+        until(lambda: not threads("logistream schema"), within=3)
+        server.answer.set()
+    if knows:  # what was received before the stop is in the frame
+        assert frame.df["n"].tolist() == [5, 6, 7]
+
+
+def test_server_that_dies_while_it_is_asked_for_its_schema() -> None:
+    """The frame goes on with the next server, and loses nothing."""
+    frame = RollingFrame(window=None)
+    with Hesitant(5) as server:
+        follower = frame.follow(server.url, start=0, **FAST)
+        until(lambda: server.schemas == 1)
+        server.answer.set()
+    with follower, NumberedServer(9, port=server.port):
+        assert frame.wait(9)
+    assert frame.df["n"].tolist() == list(range(9))
+
+
+def test_stopping_does_not_wait_for_a_flood() -> None:
+    """A server that sends as fast as it can."""
+    frame = RollingFrame(rows=1000, window=None)
+    with NumberedServer(10_000_000, per_message=2000) as server:
+        follower = frame.follow(server.url, start=0)
+        assert frame.wait(10_000)
+        assert seconds_to_stop(follower) < 1

@@ -1,0 +1,187 @@
+"""What a model must not give away: combinations of a few rows, identifiers, copies."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from logistream.errors import RequestError
+from logistream.fitting.coding import SMALLEST_GROUP
+from logistream.fitting.fit import fit
+from logistream.fitting.identifiers import Inventor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from logistream.model.model import Model
+
+
+def balls(model: Model, name: str) -> np.ndarray:
+    """Return the number of balls in each urn of a factor: the rows that it was made of."""
+    (factor,) = (factor for factor in model.factors if factor.name == name)
+    return np.asarray(np.add.reduceat(factor.counts, factor.offsets[:-1]))
+
+
+def test_only_facts_and_pairs_are_kept_of_few_rows(fitted: Model) -> None:
+    """Of orders: what city lies in what state of what country, and what price a category has."""
+    few = {f.name for f in fitted.factors if f.emissions and (balls(fitted, f.name) < SMALLEST_GROUP).any()}
+    assert few <= {"Order State", "Order City", "Product Price"}
+
+
+def exact_codes(model: Model, frame: pd.DataFrame) -> np.ndarray:
+    """Return the codes of a frame's rows in the order of drawing, where each stands for a single value."""
+    codes = []
+    for factor in model.factors:
+        for emission in factor.emissions:
+            if emission.high is None and emission.column in frame and emission.quantum is not None:
+                texts = model.categories.get(emission.column)
+                known = emission.low / emission.quantum[1] if texts is None else np.array(texts)[emission.low]
+                column = frame[emission.column].astype("str" if texts else "float64")
+                codes.append(pd.Index(known).get_indexer(pd.Index(column)))
+    return np.stack(codes, axis=1)
+
+
+def runs_in(path: Path, runs: np.ndarray) -> int:
+    """Return how many of these runs of whole numbers stand somewhere in the arrays of a model file."""
+    wanted, length = {run.tobytes() for run in runs.astype(np.int64)}, runs.shape[1]
+    found: set[bytes] = set()
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                array = (
+                    np.load(io.BytesIO(archive.read(name)), allow_pickle=False).astype(np.int64).reshape(-1)
+                )
+                if len(array) >= length:
+                    windows = np.lib.stride_tricks.sliding_window_view(array, length)
+                    found |= {window.tobytes() for window in windows}
+    return len(wanted & found)
+
+
+def test_the_file_holds_no_fitted_row(fitted: Model, orders: pd.DataFrame, tmp_path: Path) -> None:
+    """Neither a row, as the codes of its columns, nor a column in the order of the rows, nor a position."""
+    path = fitted.save(tmp_path / "m.model")
+    rows = exact_codes(fitted, orders)
+    assert (rows >= 0).all()
+    varied = rows[:, rows.max(axis=0) > 0]
+    columns = np.lib.stride_tricks.sliding_window_view(rows, 20, axis=0)[::20].reshape(-1, 20)
+    columns = columns[np.ptp(columns, axis=1) > 2]
+    assert varied.shape[1] >= 12
+    assert runs_in(path, varied) == 0
+    assert runs_in(path, columns) == 0
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read("model.json").decode()
+    for latitude, longitude in zip(orders["Latitude"], orders["Longitude"], strict=True):
+        assert f"{latitude!r},{longitude!r}" not in text
+    with zipfile.ZipFile(path, "a") as archive:  # what it looks for is found where it is
+        for name, array in (("row", varied[7]), ("column", rows[400:500, 9])):
+            data = io.BytesIO()
+            np.save(data, array)
+            archive.writestr(f"arrays/{name}.npy", data.getvalue())
+    assert runs_in(path, varied) >= 1
+    assert runs_in(path, columns) >= 1
+
+
+def test_a_combination_of_few_rows_is_as_likely_as_one_of_none() -> None:
+    """Of three linked columns nothing is left of it but which two go together."""
+    rng = np.random.default_rng(0)
+    n, m = 3000, 24
+    a, b, c = rng.integers(0, m, (3, 20 * n))
+    valid = ((a - b) % m < m // 2) & ((a - c) % m < m // 2) & ((b + c) % m < m // 2)
+    frame = pd.DataFrame({"a": a[valid], "b": b[valid], "c": c[valid]}).iloc[:n].astype("str")
+    model = fit(frame)
+    factor = next(f for f in model.factors if f.emissions and len(f.parents) == 2)
+    seen = Counter(map(tuple, frame[list(factor.parents)].to_numpy()))
+    lists = {name: dict(enumerate(texts)) for name, texts in model.categories.items()}
+    goes_with = {parent: frame.groupby(parent)[factor.name].agg(set).to_dict() for parent in factor.parents}
+    rare = 0
+    sizes = [int(group.max()) + 1 for group in factor.groups]
+    for cell, urn in enumerate(factor.urn_of):
+        codes = np.unravel_index(cell, sizes)
+        values = [lists[parent][int(code)] for parent, code in zip(factor.parents, codes, strict=True)]
+        inside = {lists[factor.name][code] for code in factor.codes[slice(*factor.offsets[urn : urn + 2])]}
+        if seen[tuple(values)] < SMALLEST_GROUP:
+            rare += 1
+            one, other = (goes_with[name][value] for name, value in zip(factor.parents, values, strict=True))
+            assert inside == one & other or not one & other
+    assert rare > 50
+
+
+def test_a_rare_combination_of_orders_comes_no_more_often_than_one_never_seen(orders: pd.DataFrame) -> None:
+    """Who bought what, where and how: combinations of one fitted order beside those of one kept out."""
+    rows = orders.sample(len(orders), random_state=0)
+    train, held = rows.iloc[len(rows) // 3 :], rows.iloc[: len(rows) // 3]
+    made = fit(train).sample(50_000, seed=3)
+    for columns in (
+        ["Customer City", "Product Category Id", "Order Region"],
+        ["Customer City", "Type", "Order Item Quantity", "Market"],
+        ["Order Country", "Product Price", "Shipping Mode", "Order Item Discount Rate"],
+    ):
+        known, others, drawn = (Counter(map(tuple, f[columns].to_numpy())) for f in (train, held, made))
+        once = [combination for combination, count in known.items() if count == 1]
+        values = [set(train[name]) for name in columns]
+        new = [
+            combination
+            for combination in others
+            if combination not in known
+            and all(value in of for value, of in zip(combination, values, strict=True))
+        ]
+        ours, theirs = (np.mean([each in drawn for each in group]) for group in (once, new))
+        assert ours < 1.25 * theirs + 0.03, (columns, ours, theirs)
+
+
+def test_names_of_rows_are_made_up(tmp_path: Path) -> None:
+    """A registration and a name for each row: the model has others of the same form, hardly one twice."""
+    rng = np.random.default_rng(1)
+    n = 1500
+    letters = np.array(list("abcdefghiklmnoprstu"))
+    names = ["".join(rng.choice(letters, 7)).capitalize() for _ in range(n)]
+    plates = [f"N{i}{rng.choice(['AA', 'DL', 'UA'])}" for i in rng.permutation(9000)[:n] + 1000]
+    frame = pd.DataFrame({"plate": plates, "name": names, "x": rng.normal(size=n)})
+    frame.loc[::50, "name"] = None
+    model = fit(frame)
+    with zipfile.ZipFile(model.save(tmp_path / "m.model")) as archive:
+        text = archive.read("model.json").decode()
+    assert not any(f'"{plate}"' in text for plate in plates)
+    assert not any(f'"{name}"' in text for name in frame["name"].dropna())
+    made = model.sample(1000)
+    assert made["plate"].str.fullmatch(r"N\d{4}(AA|DL|UA)").all()
+    assert made["name"].dropna().str.fullmatch("[A-Z][a-z]{6}").all()
+    assert abs(made["name"].isna().mean() - 0.02) < 0.02
+    assert made["plate"].duplicated().mean() < 0.1
+    assert "plate: made up, such as 'N" in str(model.describe())
+    with pytest.raises(RequestError, match="'plate' is made up anew, since it names the rows"):
+        model.sample(3, where={"plate": plates[0]})
+
+
+def test_made_up_texts_are_new_and_all_different() -> None:
+    """Even where there is hardly room for others; where there is none, there is no text."""
+    texts = [f"{i:02d}" for i in range(95)]
+    inventor = Inventor(texts)
+    made = [inventor.like(text) for text in texts]
+    found = [text for text in made if text is not None]
+    assert 0 < len(found) <= 5
+    assert len(set(found)) == len(found)
+    assert not set(found) & set(texts)
+
+
+def test_copied_rows_bear_no_witness(orders: pd.DataFrame, fitted: Model) -> None:
+    """Rows drawn again and again from fewer: the same structure as those, soon found, and no copy."""
+    again = orders.sample(40_000, replace=True, random_state=0)
+    begun = time.perf_counter()
+    model = fit(again)
+    assert time.perf_counter() - begun < 20
+    assert model.rows == 40_000
+    assert len(model.factors) < 40
+    found, plain = ({f.name: f.parents for f in made.factors} for made in (model, fitted))
+    assert sum(plain.get(name) == parents for name, parents in found.items()) > 0.8 * len(plain)
+    made = model.sample(5000)
+    assert not set(map(tuple, made.astype(str).to_numpy())) & set(map(tuple, orders.astype(str).to_numpy()))
+    share = again["Market"].value_counts(normalize=True)
+    assert (made["Market"].value_counts(normalize=True) - share).abs().max() < 0.03

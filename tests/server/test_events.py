@@ -1,0 +1,232 @@
+"""Reading from any point: `/ws?start=`, `/events`, `/timeline`, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import socket
+import struct
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import httpx2
+import pyarrow as pa
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from helpers.waiting import until
+from logistream.dataco import EVENT
+from logistream.errors import StreamError
+from logistream.server.app import create_app
+from logistream.server.feed import Feeds
+from logistream.server.server import StreamServer
+from logistream.stream.stream import Stream
+from logistream.stream.timeline import Entry, Timeline
+from logistream.times import parse_rfc3339, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from logistream.model.model import Model
+
+
+@pytest.fixture
+def server(model: Model) -> Iterator[StreamServer]:
+    """Give a server that has 30 s of a past at 200 events a second."""
+    with StreamServer(model, rate=200, port=0, history="30s") as running:
+        yield running
+
+
+def get(server: StreamServer, path: str) -> httpx2.Response:
+    """Return the answer to a GET."""
+    return httpx2.get(server.url + path)
+
+
+def read(server: StreamServer, query: str, count: int) -> list[dict[str, Any]]:
+    """Return the first events of a reader, whatever its format."""
+    events: list[dict[str, Any]] = []
+    with connect(f"{server.websocket_url}?{query}", max_size=None, max_queue=None) as reader:
+        while len(events) < count:
+            message = reader.recv(timeout=10)
+            if isinstance(message, bytes):
+                events += pa.ipc.open_stream(message).read_all().to_pylist()
+            else:
+                events += map(json.loads, message.splitlines())
+    return events[:count]
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
+def test_from_the_past_into_the_present_without_a_seam(server: StreamServer, form: str) -> None:
+    """First what was missed, then live: every number once, in order, and past the newest at the start."""
+    newest = server.state["next_event_number"]
+    events = read(server, f"start=earliest&numbered=true&columns=Market&format={form}", newest + 300)
+    assert [event["event_number"] for event in events] == list(range(newest + 300))
+
+
+def test_the_handshake_tells_number_and_stream(server: StreamServer) -> None:
+    """So that a client can go on from there even if no event comes before it is cut off."""
+    before = server.state["next_event_number"]
+    stream = get(server, "/timeline").json()["stream"]
+    for query, low, high in (
+        ("", before, before + 2000),
+        ("?start=earliest", 0, 0),
+        ("?start=17", 17, 17),
+        ("?start=latest", before, before + 2000),
+    ):
+        with connect(server.websocket_url + query, max_size=None, max_queue=None) as reader:
+            assert reader.response is not None
+            assert reader.response.headers["Logistream-Stream"] == stream
+            assert low <= int(reader.response.headers["Logistream-Event-Number"]) <= high
+
+
+def test_just_after_a_time(server: StreamServer) -> None:
+    """The first event is the first one that happened later."""
+    hundredth = get(server, "/events?start=100&stop=101").json()[0]["event_time"]
+    (event,) = read(server, f"start={hundredth}&numbered=true", 1)
+    assert event["event_number"] == 101
+    earlier = rfc3339(parse_rfc3339(hundredth) - 1)
+    (event,) = read(server, f"start={earlier}&numbered=true", 1)
+    assert event["event_number"] == 100
+
+
+def test_only_events_that_match(server: StreamServer) -> None:
+    """Numbers are those of the whole stream."""
+    events = read(server, "start=0&where=Market:Europe&where=Late_delivery_risk:1&numbered=true", 200)
+    assert {event["Market"] for event in events} == {"Europe"}
+    assert {event["Late_delivery_risk"] for event in events} == {1}
+    every = get(server, f"/events?start=0&stop={events[-1]['event_number'] + 1}&numbered=true").json()
+    assert [event for event in every if event["Market"] == "Europe" and event["Late_delivery_risk"]] == events
+
+
+def test_columns_are_those_asked_for(server: StreamServer, model: Model) -> None:
+    """In their order; all are the published ones and the two on request."""
+    (event,) = read(server, "start=0&columns=Sales,Market", 1)
+    assert list(event) == ["Sales", "Market"]
+    (event,) = read(server, "start=0&columns=all&numbered=1", 1)
+    assert tuple(event) == (*EVENT.names, *model.on_request, "event_number")
+    schema = get(server, "/schema?columns=Sales,Market&numbered=true").json()
+    assert list(schema["properties"]) == ["Sales", "Market", "event_number"]
+
+
+def test_a_range_of_the_past_in_every_format(server: StreamServer) -> None:
+    """The same events, whenever and however they are asked for."""
+    query = "/events?start=4000&stop=5500&numbered=true"
+    answers = {form: get(server, f"{query}&format={form}") for form in ("json", "ndjson", "arrow")}
+    assert {form: answer.headers["content-type"] for form, answer in answers.items()} == {
+        "json": "application/json",
+        "ndjson": "application/x-ndjson",
+        "arrow": "application/vnd.apache.arrow.stream",
+    }
+    events = answers["json"].json()
+    assert [event["event_number"] for event in events] == list(range(4000, 5500))
+    assert [json.loads(line) for line in answers["ndjson"].text.splitlines()] == events
+    table = pa.ipc.open_stream(answers["arrow"].content).read_all()
+    assert table["Sales"].to_pylist() == [event["Sales"] for event in events]
+    assert get(server, query).content == answers["json"].content
+    live = read(server, "start=4000&numbered=true", 1500)
+    assert live == events
+    assert get(server, "/events?start=7&stop=7").json() == []
+    assert get(server, "/events?start=7&stop=7&format=arrow").status_code == 200
+
+
+def test_without_bounds_it_is_all_there_was(server: StreamServer) -> None:
+    """From the first to the newest."""
+    server.paused = True
+    events = get(server, "/events?columns=event_time&numbered=true").json()
+    assert len(events) == server.state["next_event_number"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "sentence"),
+    [
+        ("start=5&stop=2", 422, "start must not be after stop: 5 is after 2"),
+        ("stop=99999999", 416, "event 99999998 has not happened yet: the newest is "),
+        ("start=99999999", 416, "event 99999999 has not happened yet: the newest is "),
+        ("start=0&stop=newest", 422, "stop must be a whole event number from 0 to 2**53, not 'newest'"),
+    ],
+)
+def test_what_cannot_be_had_is_said(server: StreamServer, query: str, status: int, sentence: str) -> None:
+    """One sentence; for what has not happened, the newest number too."""
+    answer = get(server, f"/events?{query}")
+    assert answer.status_code == status
+    assert answer.json()["detail"].startswith(sentence)
+    if status == 416:
+        newest = answer.json()["newest_event_number"]
+        assert answer.json()["detail"].endswith(f" {newest}")
+
+
+def test_a_range_has_a_limit(model: Model) -> None:
+    """A longer one is asked for in parts."""
+    with StreamServer(model, rate=100_000, port=0, history="1min") as server:
+        answer = get(server, "/events?start=0&stop=1000001")
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == (
+            "a range holds at most 1,000,000 events, not 1,000,001: ask for it in parts"
+        )
+
+
+def test_a_start_in_the_future_is_refused_in_the_handshake(server: StreamServer) -> None:
+    """With the newest number; one that is to come at any moment is waited for."""
+    with pytest.raises(InvalidStatus) as caught, connect(f"{server.websocket_url}?start=99999999"):
+        pass
+    assert caught.value.response.status_code == 416
+    assert b"has not happened yet: the newest is" in caught.value.response.body
+    soon = server.state["next_event_number"] + 100
+    (event,) = read(server, f"start={soon}&numbered=true", 1)
+    assert event["event_number"] == soon
+
+
+def test_the_timeline_is_enough_to_make_the_stream_elsewhere(server: StreamServer, model: Model) -> None:
+    """Entries, seed and model give the same numbers and times."""
+    server.rate = 50
+    server.paused = True
+    told = get(server, "/timeline").json()
+    assert (told["seed"], told["model_checksum"], told["arrivals"]) == (0, model.checksum, "even")
+    assert [entry["rate"] for entry in told["entries"]] == [200, 50, 50]
+    timeline = Timeline([Entry.from_json(entry) for entry in told["entries"]])
+    stop = server.state["next_event_number"]
+    times = timeline.times(stop - 500, stop).tolist()
+    events = get(server, f"/events?start={stop - 500}&columns=event_time").json()
+    assert [parse_rfc3339(event["event_time"]) for event in events] == times
+    assert get(server, "/timeline").json() == told
+
+
+@pytest.mark.parametrize("arrivals", ["poisson", "bursts"])
+def test_arrivals_at_random_keep_the_rate(model: Model, arrivals: str) -> None:
+    """They are functions of the number too, and strictly increase."""
+    with StreamServer(model, rate=500, port=0, history="30s", arrivals=arrivals) as server:
+        told = get(server, "/timeline").json()
+        assert told["arrivals"] == arrivals
+        events = get(server, "/events?columns=event_time").json()
+    times = [datetime.fromisoformat(event["event_time"]) for event in events]
+    assert times == sorted(set(times))
+    assert len(times) / 30 == pytest.approx(500, rel=0.2)
+
+
+def test_who_hangs_up_before_the_answer_leaves_nothing(server: StreamServer) -> None:
+    """However often, and whatever was asked for."""
+    for number in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            query = f"/events?start=0&stop=5000&columns=Sales&where=Product Category Id:{number}"
+            raw.sendall(f"GET {quote(query, safe='/?=&')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    (feeds,) = (
+        thing for thing in gc.get_objects() if type(thing) is Feeds and thing._stream is server._stream
+    )
+    until(lambda: not feeds._feeds)
+
+
+def test_an_application_that_has_ended_says_so(model: Model) -> None:
+    """Its threads are gone: it cannot be begun again."""
+    app = create_app(Stream(model))
+
+    async def live() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    asyncio.run(live())
+    with pytest.raises(StreamError, match=r"^this application has ended: make another one with create_app$"):
+        asyncio.run(live())

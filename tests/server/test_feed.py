@@ -1,0 +1,238 @@
+"""The same events in every form, made once, however they are cut."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.clocks import NOW, SECOND, Clock
+from helpers.frames import read
+from helpers.waiting import until
+from logistream.model.model import load_model
+from logistream.server.feed import Feed, Feeds, Part
+from logistream.server.routes import body, selection_for
+from logistream.stream.encoding import decode
+from logistream.stream.query import parse_reading
+from logistream.stream.stream import Stream, begin
+from logistream.stream.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from logistream.stream.query import Selection
+
+MODEL = load_model()
+ALL = ("format", "numbered", "columns", "where")
+
+
+def selection(*query: tuple[str, str]) -> Selection:
+    """Return the selection that a query asks for."""
+    return parse_reading(query, MODEL, ALL).selection
+
+
+def stream_of(events: int, clock: Clock, rate: float = 1000) -> Stream:
+    """Return a stream in which so many events have happened."""
+    clock.now = NOW + int((events - 1) * SECOND / rate)
+    return Stream(MODEL, Timeline([begin(NOW, rate=rate)]), clock=clock)
+
+
+@pytest.fixture
+def feeds() -> Iterator[Feeds]:
+    """Give the feeds of a stream with 10,000 past events."""
+    made = Feeds(stream_of(10_000, Clock()), lambda: None)
+    yield made
+    made.close()
+
+
+def wait_for_part(feed: Feed, number: int, now: int) -> Part:
+    """Return a part as soon as it is made."""
+    until(lambda: feed.part(number, now) is not None)
+    part = feed.part(number, now)
+    assert part is not None
+    return part
+
+
+def sent(feed: Feed, start: int, stop: int, steps: list[int]) -> list[tuple[int, bytes]]:
+    """Return the frames that a reader gets for a range, if it is given in steps of such lengths."""
+    frames, turn = [], 0
+    while start < stop:
+        part = wait_for_part(feed, start, 10_000)
+        end = feed.cut(part, start, min(stop, start + steps[turn % len(steps)]))
+        frames += read(bytes(feed.wire(part, start, end)))
+        start, turn = end, turn + 1
+    return frames
+
+
+def values(feed: Feed, frames: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
+    """Return the events that frames of any format hold."""
+    if feed.selection.format == "arrow":
+        assert {opcode for opcode, _ in frames} <= {2}
+        tables = [pa.ipc.open_stream(payload).read_all() for _, payload in frames]
+        return [row for table in tables for row in table.to_pylist()]
+    assert {opcode for opcode, _ in frames} <= {1}
+    texts = [text for _, payload in frames for text in payload.splitlines()]
+    assert feed.selection.format == "ndjson" or len(texts) == len(frames)
+    rows: list[dict[str, Any]] = decode(texts, feed.schema).to_pylist()
+    return rows
+
+
+QUERIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "numbered": st.sampled_from(["true", "false"]),
+        "columns": st.sampled_from(["all", "Market,Sales,event_time", "event_time", "Latitude"]),
+        "where": st.sampled_from(["Market:Europe", "Late_delivery_risk:1", "Order City:Molfetta"]),
+    },
+)
+
+
+@settings(deadline=None, max_examples=40)  # threads make the parts
+@given(
+    QUERIES,
+    st.integers(0, 9_000),
+    st.integers(0, 900),
+    st.lists(st.integers(1, 700), min_size=1, max_size=4),
+)
+def test_every_format_has_the_same_values(
+    query: dict[str, str], start: int, length: int, steps: list[int]
+) -> None:
+    """Over the WebSocket in any steps, and as a body; those of the stream, to the last bit."""
+    stream, stop = stream_of(10_000, Clock()), start + length
+    feeds = Feeds(stream, lambda: None)
+    try:
+        found = {}
+        for form in ("json", "ndjson", "arrow"):
+            asked = selection(("format", form), *query.items())
+            feed = feeds.open(asked)
+            found[form] = values(feed, sent(feed, start, stop, steps))
+            whole = b"".join(body(feeds.open(selection_for(asked)), form, start, stop))
+            if form == "json":
+                assert decode(map(json.dumps, json.loads(whole)), feed.schema).to_pylist() == found[form]
+            elif form == "ndjson":
+                assert decode(whole.splitlines(), feed.schema).to_pylist() == found[form]
+            else:
+                assert pa.ipc.open_stream(whole).read_all().to_pylist() == found[form]
+        # a shipping date has minutes as text
+        clocked = [delay.column for delay in MODEL.delays]
+        for row in found["arrow"]:
+            for name in clocked:
+                if name in row:
+                    row[name] = row[name].replace(second=0, microsecond=0)
+        assert found["json"] == found["ndjson"] == found["arrow"]
+        if "where" not in query:
+            assert len(found["json"]) == length
+            if query.get("numbered") == "true":
+                assert [row["event_number"] for row in found["json"]] == list(range(start, stop))
+    finally:
+        feeds.close()
+
+
+def test_events_are_made_once(feeds: Feeds) -> None:
+    """Readers with the same wishes share one feed, and the very same octets."""
+    one, other = feeds.open(selection()), feeds.open(selection())
+    assert one is other
+    part = wait_for_part(one, 0, 10_000)
+    assert one.part(4095, 10_000) is part
+    lines = feeds.open(selection(("format", "ndjson")))
+    part = wait_for_part(lines, 0, 10_000)
+    assert lines.wire(part, 3, 9) is lines.wire(part, 3, 9)
+
+
+def test_a_batch_tells_its_numbers(feeds: Feeds) -> None:
+    """First event number and where to go on, also when only some events are in it."""
+    feed = feeds.open(selection(("format", "arrow"), ("where", "Market:Europe"), ("numbered", "1")))
+    part = wait_for_part(feed, 4096, 10_000)
+    ((_, payload),) = read(bytes(feed.wire(part, 5000, 5100, missed=7)))
+    table = pa.ipc.open_stream(payload).read_all()
+    numbers = table["event_number"].to_pylist()
+    assert table.schema.metadata == {
+        b"first_event_number": str(numbers[0]).encode(),
+        b"next_event_number": b"5100",
+        b"missed_events": b"7",
+    }
+    assert set(table["Market"].to_pylist()) == {"Europe"}
+    assert 5000 <= numbers[0] < numbers[-1] < 5100
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+def test_missed_events_are_told_in_a_message_of_their_own(feeds: Feeds, form: str) -> None:
+    """Before the next event."""
+    feed = feeds.open(selection(("format", form)))
+    part = wait_for_part(feed, 0, 10_000)
+    frames = read(bytes(feed.wire(part, 10, 12, missed=5)))
+    lines = [line for _, payload in frames for line in payload.splitlines()]
+    assert json.loads(lines[0]) == {"missed_events": 5}
+    assert len(lines) == 3
+    assert feed.messages(part, 10, 12, missed=5) == [payload.decode() for _, payload in frames]
+
+
+def test_a_write_is_not_too_long(feeds: Feeds) -> None:
+    """A quarter of a megabyte, or one event."""
+    feed = feeds.open(selection())
+    part = wait_for_part(feed, 0, 10_000)
+    end = feed.cut(part, 0, 4096)
+    assert 200_000 < len(feed.wire(part, 0, end)) <= 1 << 18
+
+
+def test_a_change_alters_only_what_comes_after() -> None:
+    """Parts at the edge are made again, with the times of the new rate; events of the past stay."""
+    clock = Clock()
+    stream = stream_of(700, clock)
+    feeds = Feeds(stream, lambda: None)
+    try:
+        feed = feeds.open(selection(("columns", "event_time"), ("numbered", "true")))
+        before = bytes(feed.wire(wait_for_part(feed, 600, 700), 600, 700))
+        entry = stream.change(rate=10)
+        clock.now += 10 * SECOND
+        part = wait_for_part(feed, 600, stream.next_number())
+        assert bytes(feed.wire(part, 600, 700)) == before
+        assert feed.settled(part) == entry.first == 700  # made before the change, and right until it
+        part = wait_for_part(feed, entry.first, stream.next_number())
+        assert feed.settled(part) == part.stop == 1024
+        after = read(bytes(feed.wire(part, entry.first, entry.first + 3)))
+        times = [datetime.fromisoformat(json.loads(text)["event_time"]) for _, text in after]
+        assert {(later - earlier).total_seconds() for earlier, later in pairwise(times)} == {0.1}
+    finally:
+        feeds.close()
+
+
+def test_a_pause_holds_events_back_and_more_come_after_it() -> None:
+    """A part at a pause is a short one, and is made again when events go on."""
+    clock = Clock()
+    stream = stream_of(700, clock)
+    feeds = Feeds(stream, lambda: None)
+    try:
+        feed = feeds.open(selection())
+        held = stream.change(paused=True).first
+        clock.now += 100 * SECOND
+        assert wait_for_part(feed, 600, stream.next_number()).stop == held == 700
+        stream.change(paused=False)
+        clock.now += SECOND
+        assert wait_for_part(feed, 600, stream.next_number()).stop == 700
+        assert wait_for_part(feed, 700, stream.next_number()).stop == 1024
+    finally:
+        feeds.close()
+
+
+def test_memory_is_bounded_and_threads_end(feeds: Feeds) -> None:
+    """Whatever is read, no more than 16 MiB and one part are kept; nothing is left when it is closed."""
+    for query in ((), (("format", "ndjson"),), (("columns", "all"),)):
+        feed = feeds.open(selection(*query))
+        for number in range(0, 8192, 4096):
+            wait_for_part(feed, number, 10_000)
+    assert feeds._bytes <= 16 << 20
+    assert any(thread.name.startswith("logistream-maker") for thread in threading.enumerate())
+    for feed, users in list(feeds._feeds.values()):
+        for _ in range(users):
+            feeds.release(feed)
+    assert (feeds._bytes, len(feeds._kept)) == (0, 0)
+    feeds.close()
+    assert not any(thread.name.startswith("logistream-maker") for thread in threading.enumerate())

@@ -1,0 +1,325 @@
+"""Servers on one timeline serve one stream, on ports of their own or behind one; and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import statistics
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from helpers.processes import ServerProcess, children
+from helpers.recording import SMALL, numbers_in
+from helpers.waiting import until
+from helpers.wire import CLOSE, TEXT, Peer
+from logistream.server.server import StreamServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from logistream.model.model import Model
+
+RATE = 2000
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
+    """Give three servers on one timeline file; the first makes it."""
+    file = str(tmp_path_factory.mktemp("replicas") / "timeline")
+    with ExitStack() as stack:
+        first = stack.enter_context(
+            ServerProcess("--timeline", file, "--rate", str(RATE), "--history", "3s", "--arrivals", "poisson")
+        )
+        others = [
+            stack.enter_context(ServerProcess("--timeline", file, "--arrivals", "poisson")) for _ in range(2)
+        ]
+        yield [first, *others]
+        assert [server.log for server in (first, *others)] == ["", "", ""]
+
+
+def octets_of(port: int, form: str, start: int, stop: int) -> dict[int, bytes]:
+    """Return what a server sends for each event number, to the octet; in Arrow, what it means."""
+    came: dict[int, bytes] = {}
+    at = start
+    with Peer(port, f"?start={start}&format={form}&numbered=true") as peer:
+        while at < stop:
+            made = peer.receive()
+            assert made is not None
+            for number, octets in pieces(form, made.payload):
+                assert number == at, f"event {number} came in place of {at}"
+                came[number] = octets
+                at = number + 1
+    return {number: octets for number, octets in came.items() if number < stop}
+
+
+def pieces(form: str, message: bytes) -> list[tuple[int, bytes]]:
+    """Return the events of a message: the number of each and its octets, or in Arrow its values as text."""
+    if form == "arrow":
+        with pa.ipc.open_stream(message) as stream:
+            rows = stream.read_next_batch()
+        numbers = rows.column("event_number").to_pylist()
+        assert int(rows.schema.metadata[b"first_event_number"]) == numbers[0]
+        assert int(rows.schema.metadata[b"next_event_number"]) == numbers[-1] + 1
+        return [(number, repr(row).encode()) for number, row in zip(numbers, rows.to_pylist(), strict=True)]
+    lines = message.splitlines(keepends=True)
+    assert form == "ndjson" or len(lines) == 1
+    return list(zip(numbers_in(message if form == "ndjson" else message + b"\n"), lines, strict=True))
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
+def test_the_same_octets_at_the_same_numbers(replicas: list[ServerProcess], form: str) -> None:
+    """Of the past and live, over the WebSocket and as a range."""
+    now = replicas[0].get("/stream")["next_event_number"]
+    for start, stop in ((0, 1500), (now - 50, now + 250)):
+        one, two, three = (octets_of(server.port, form, start, stop) for server in replicas)
+        assert list(one) == list(range(start, stop))
+        assert one == two == three
+    answers = {server.ask("GET", f"/events?start=1000&stop=5000&format={form}") for server in replicas}
+    assert len(answers) == 1
+    assert len({server.get("/timeline")["stream"] for server in replicas}) == 1
+
+
+def test_a_change_reaches_all(replicas: list[ServerProcess], capsys: pytest.CaptureFixture[str]) -> None:
+    """A PATCH at one is in force at all within 100 ms, whichever it is sent to."""
+    delays = []
+    for number in range(15):
+        rate = RATE + 10 * number + 1
+        asked, *others = replicas[number % 3 :] + replicas[: number % 3]
+        state = asked.patch(rate=rate)
+        answered = time.monotonic()
+        for other in others:
+            until(lambda other=other, rate=rate: other.get("/stream")["rate"] == rate)  # type: ignore[misc]
+        delays.append(time.monotonic() - answered)
+        assert state["rate"] == rate
+    timelines = [server.get("/timeline") for server in replicas]
+    assert timelines[0] == timelines[1] == timelines[2]
+    with capsys.disabled():
+        print(
+            f"\n  a change is everywhere {statistics.median(delays) * 1e3:.0f} ms after the answer (median)"
+        )
+    assert statistics.median(delays) < 0.1
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
+def test_a_client_that_hops(replicas: list[ServerProcess], form: str) -> None:
+    """Another server at each break, while the rate changes: every number once, as if it were one server."""
+    start = at = replicas[0].get("/stream")["next_event_number"]
+    came: list[tuple[int, bytes]] = []
+    breaks = 24
+    for number in range(breaks):
+        if number % 4 == 0:
+            replicas[(number // 4) % 3].patch(rate=RATE + 7 * number + 1)
+        with Peer(replicas[number % 3].port, f"?start={at}&format={form}&numbered=true") as peer:
+            for _ in range(1 + number % 5 * 3):
+                made = peer.receive()
+                assert made is not None
+                came += pieces(form, made.payload)
+            at = came[-1][0] + 1
+            if number % 2:
+                peer.reset()
+    assert [number for number, _ in came] == list(range(start, at))
+    until(lambda: all(server.get("/stream")["next_event_number"] >= at for server in replicas))
+    for server in replicas:
+        assert dict(came) == octets_of(server.port, form, start, at)
+
+
+# Workers
+
+READERS = 40
+"""So many that none of the workers is without one, however the system distributes them."""
+
+
+def workers_of(pid: int) -> set[int]:
+    """Return the worker processes of a server."""
+    found = set()
+    for child in children(pid):
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+            if b"multiprocessing.spawn" in command and b"State:\tZ" not in status(child):
+                found.add(child)
+    return found
+
+
+def status(pid: int) -> bytes:
+    """Return what the system tells of a process."""
+    return Path(f"/proc/{pid}/status").read_bytes()
+
+
+def is_there(pid: int) -> bool:
+    """Tell whether a process still runs."""
+    try:
+        return b"State:\tZ" not in status(pid)
+    except OSError:
+        return False
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a port can be taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def listeners(port: int) -> int:
+    """Return how many sockets listen on a port."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines)
+
+
+def connected(server: ServerProcess) -> set[int]:
+    """Return the counts that the workers give; a connection gets to any of them."""
+    return {server.get("/")["connected_clients"] for _ in range(12)}
+
+
+def test_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three processes on one port: they count together, one that dies is replaced, and all end together."""
+    with ServerProcess("--workers", "3", "--rate", "100") as server, ExitStack() as stack:
+        port, parent = server.port, server.pid
+        first = workers_of(parent)
+        assert len(first) == 3
+        readers = [stack.enter_context(Peer(port, SMALL)) for _ in range(READERS)]
+        until(lambda: connected(server) == {READERS}, within=2)
+        assert len({reader.headers["logistream-stream"] for reader in readers}) == 1
+
+        killed = min(first)
+        cursors = [numbers_in(reader.until(TEXT).payload)[-1] + 1 for reader in readers]
+        began = time.monotonic()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: listeners(port) == 2)
+        until(lambda: listeners(port) == 3, within=20)
+        with capsys.disabled():
+            print(f"\n  a killed worker is replaced after {time.monotonic() - began:.2f} s")
+        assert len(workers_of(parent) - {killed}) == 3
+        lost, due = 0, server.get("/stream")["next_event_number"]
+        for place, reader in enumerate(readers):
+            while cursors[place] < due and (made := reader.receive_or_break()) is not None:
+                numbers = numbers_in(made.payload)
+                assert numbers == list(range(cursors[place], numbers[-1] + 1))
+                cursors[place] = numbers[-1] + 1
+            if reader.ended:
+                lost += 1
+                readers[place] = stack.enter_context(Peer(port, f"{SMALL}&start={cursors[place]}"))
+                assert numbers_in(readers[place].until(TEXT).payload)[0] == cursors[place]
+        assert 0 < lost < READERS
+        until(lambda: connected(server) == {READERS}, within=2)
+
+        last = workers_of(parent)
+        assert len(last) == 3
+        assert server.terminate() == 0
+        for reader in readers:
+            assert reader.closed_with() == 1001
+        assert not [pid for pid in (parent, *first, *last) if is_there(pid)]
+        assert is_free(port)
+    assert server.log == ""
+
+
+def test_the_count_is_right_soon_after_a_worker_was_killed() -> None:
+    """Readers of a killed process are counted no more within a second, be it replaced by then or not."""
+    with ServerProcess("--workers", "2", "--rate", "10") as server, ExitStack() as stack:
+        readers = [stack.enter_context(Peer(server.port, SMALL)) for _ in range(READERS)]
+        until(lambda: connected(server) == {READERS}, within=2)
+        due = server.get("/stream")["next_event_number"]
+        os.kill(max(workers_of(server.pid)), signal.SIGKILL)
+        killed = time.monotonic()
+        until(lambda: listeners(server.port) == 1)  # from now on nobody is sent to the dead one
+        lost = 0
+        for reader in readers:  # each gets an event, or learns that nobody is there
+            while (made := reader.receive_or_break()) is not None:
+                if numbers_in(made.payload)[-1] >= due:
+                    break
+            lost += reader.ended
+        assert 0 < lost < READERS
+        until(lambda: connected(server) == {READERS - lost}, within=max(0.1, killed + 1.0 - time.monotonic()))
+
+
+def test_workers_do_not_outlive_their_parent() -> None:
+    """If the process that started them is killed, they end, and free the port."""
+    server = ServerProcess("--workers", "2")
+    with server:
+        port, workers = server.port, workers_of(server.pid)
+        assert len(workers) == 2
+        server.kill()
+        until(lambda: not any(is_there(pid) for pid in workers), within=5)
+        assert is_free(port)
+
+
+def test_one_process_says_goodbye_too() -> None:
+    """SIGTERM: close code 1001 to all, of whatever format, reading or not; the port is free."""
+    with ServerProcess("--rate", str(RATE)) as server, ExitStack() as stack:
+        readers = [
+            stack.enter_context(Peer(server.port, f"?format={form}")) for form in ("json", "ndjson", "arrow")
+        ]
+        idle = stack.enter_context(Peer(server.port, "?where=Market:Africa"))
+        stack.enter_context(Peer(server.port, receive_buffer=4096))  # reads nothing
+        until(lambda: server.get("/")["connected_clients"] == 5)
+        began = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - began < 5
+        for reader in (*readers, idle):
+            goodbye = reader.until(CLOSE)
+            assert (goodbye.code, goodbye.payload[2:]) == (1001, b"the server stops")
+            assert reader.receive() is None
+        assert is_free(server.port)
+    assert server.log == ""
+
+
+# In one process
+
+
+def tasks_and_loops() -> list[Any]:
+    """Return all that this process has, running or not."""
+    kinds = (asyncio.Task, asyncio.AbstractEventLoop)
+    # A weak proxy passes for what it points to, which may be gone: so its own type is asked for.
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
+
+
+def open_files() -> set[str]:
+    """Return what this process holds open; skip the test where the system does not tell."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("needs /proc")
+    found = set()
+    for link in folder.iterdir():
+        with contextlib.suppress(OSError):
+            found.add(str(link.readlink()))
+    return found
+
+
+def test_started_and_stopped_fifty_times(model: Model, tmp_path: Path) -> None:
+    """No thread, no socket, no file, no task and no loop is left, with readers of each format connected."""
+    server = StreamServer(model, rate=1000, port=0, timeline=tmp_path / "timeline")
+    before = None
+    foreign = set(map(id, tasks_and_loops()))  # of other tests
+    for number in range(51):
+        with server, ExitStack() as stack:
+            for form in ("json", "ndjson", "arrow") if number % 5 == 0 else ():
+                reader = stack.enter_context(Peer(server.port, f"?format={form}"))
+                if number % 2 == 0:
+                    assert reader.receive() is not None
+            if number % 2:
+                server.rate = 1000 + number
+        if number == 0:  # what is made once for all stays
+            gc.collect()
+            before = open_files(), set(threading.enumerate())
+    gc.collect()
+    assert before == (open_files(), set(threading.enumerate()))
+    left = [thing for thing in tasks_and_loops() if id(thing) not in foreign]
+    assert not [thing for thing in left if isinstance(thing, asyncio.Task) and not thing.done()]
+    assert not [
+        thing for thing in left if isinstance(thing, asyncio.AbstractEventLoop) and not thing.is_closed()
+    ]
+    assert server.connected_clients == 0

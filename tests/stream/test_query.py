@@ -1,0 +1,130 @@
+"""What a query string asks for, and how nonsense is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logistream.dataco import EVENT
+from logistream.errors import LogistreamError, RequestError
+from logistream.model.model import load_model
+from logistream.stream.query import Moment, Reading, parse_reading
+
+if TYPE_CHECKING:
+    from logistream.model.model import Model
+
+ALL = ("start", "stop", "format", "numbered", "columns", "where", "lag")
+MODEL = load_model()
+
+
+def parse(query: str, allowed: tuple[str, ...] = ALL, model: Model = MODEL) -> Reading:
+    """Return what a query string asks for."""
+    return parse_reading(parse_qsl(query, keep_blank_values=True), model, allowed)
+
+
+def test_nothing_asked_is_the_published_stream() -> None:
+    """From now on, one JSON text an event, the 23 keys."""
+    reading = parse("", ("start", "format", "numbered", "columns", "where", "lag"))
+    assert (reading.start, reading.selection.format, reading.lag) == ("latest", "json", "wait")
+    assert reading.selection.columns == EVENT.names
+    assert reading.selection.schema(MODEL).names == EVENT.names
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("0", 0),
+        ("007", 7),
+        (str(2**53), 2**53),
+        ("earliest", "earliest"),
+        ("latest", "latest"),
+        ("2026-11-24T06:23:00Z", Moment(1_795_501_380_000_000)),
+        ("2026-11-24T07:23:00.000001%2B01:00", Moment(1_795_501_380_000_001)),
+        ("2026-11-24T07:23:00+01:00", Moment(1_795_501_380_000_000)),  # a plus sign that nobody quoted
+    ],
+)
+def test_where_to_start(text: str, start: object) -> None:
+    """By number, by word, or by time."""
+    assert parse(f"start={text}").start == start
+
+
+def test_columns() -> None:
+    """All, or a list in the order asked; names with commas are quoted; the number stands last."""
+    assert parse("columns=all").selection.columns == MODEL.full_schema.names
+    assert parse("columns=Market,Sales").selection.columns == ("Market", "Sales")
+    assert parse("columns=Market, Sales&numbered=true").selection.columns == (
+        "Market",
+        "Sales",
+        "event_number",
+    )
+    assert parse('columns="Market"').selection.columns == ("Market",)
+    assert parse("columns=event_number,Market").selection.columns == ("Market", "event_number")
+    assert parse("columns=Market&numbered=false").selection.columns == ("Market",)
+
+
+def test_conditions_on_one_column_are_alternatives() -> None:
+    """And of several columns all must hold, in whatever order they come: the selection is the same."""
+    one = parse("where=Market:Europe&where=Market:LATAM&where=Late_delivery_risk:1").selection
+    other = parse("where=Late_delivery_risk:1&where=Market:Europe&where=Market:LATAM").selection
+    assert one == other
+    assert dict(one.where) == {"Market": ("Europe", "LATAM"), "Late_delivery_risk": (1,)}
+    assert hash(one) == hash(other)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("strat=3", "unknown query parameter 'strat': there are start, stop, format"),
+        ("start=3&start=4", "query parameter 'start' was given 2 times: give it once"),
+        ("start=-1", "start must be an event number, earliest, latest, or a time such as"),
+        ("start=1.5", "start must be an event number"),
+        ("start=", "start must be an event number"),
+        ("start=²", "start must be an event number"),
+        (f"start={2**53 + 1}", r"start must be a whole event number from 0 to 2\*\*53, not"),
+        ("start=2026-13-01T00:00:00Z", "start must be an event number"),
+        ("start=9999-12-31T23:59:60Z", "start must be an event number"),
+        ("start=9999-12-31T23:59:59-01:00", "start must be an event number"),
+        ("start=0000-01-01T00:00:00Z", "start must be an event number"),
+        ("stop=newest", r"stop must be a whole event number from 0 to 2\*\*53, not 'newest'"),
+        ("format=xml", "format must be one of json, ndjson, arrow, not 'xml'"),
+        ("numbered=perhaps", "numbered must be true or false, not 'perhaps'"),
+        ("lag=drop", "lag must be one of wait, skip, not 'drop'"),
+        ("columns=", "columns must name at least one column, or be all"),
+        ("columns=Price", "no column 'Price': there are Type, "),
+        ("columns=Market,Market", "columns names a column twice"),
+        ('columns="Market', "columns must be all or names with commas between"),
+        ("where=Market", "a condition is written COLUMN:VALUE, and 'Market' begins with no column and colon"),
+        ("where=Market:Atlantis", "'Market' is never 'Atlantis': GET /schema lists its values"),
+        ("where=Market:", "'Market' is never missing: give a value after the colon"),
+        ("where=event_time:2026", "a condition on 'event_time' is not possible: begin at a time with start="),
+        ("where=Sales:much", "a condition on 'Sales' needs a number, not 'much'"),
+        ("&".join(["where=Market:Europe"] * 33), "at most 32 conditions can be given, not 33"),
+    ],
+)
+def test_nonsense_is_refused_by_name(query: str, sentence: str) -> None:
+    """One sentence: what came, and what is allowed."""
+    with pytest.raises(RequestError, match=f"^{sentence}"):
+        parse(query)
+
+
+def test_where_nothing_is_taken_nothing_is() -> None:
+    """A call without parameters says so; a token is always understood."""
+    with pytest.raises(RequestError, match=r"^unknown query parameter 'rate': there are none here$"):
+        parse("rate=3", ())
+    parse("token=x", ())
+
+
+@given(st.lists(st.tuples(st.sampled_from([*ALL, "token", "x"]), st.text(max_size=40)), max_size=6))
+def test_any_query_is_understood_or_refused_in_one_short_sentence(query: list[tuple[str, str]]) -> None:
+    """No other error, and no refusal repeats a long text."""
+    sentence = ""
+    try:
+        parse_reading(query, MODEL, ALL)
+    except LogistreamError as error:
+        sentence = str(error)
+    assert "\n" not in sentence
+    assert len(sentence) < 1500
