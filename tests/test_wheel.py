@@ -54,11 +54,11 @@ def test_the_wheel_carries_everything(wheel: Path) -> None:
     assert names == files | {"logistream/dataco.model"}
     assert names >= {
         "logistream/py.typed",
-        "logistream/static/dashboard.js",
-        "logistream/static/uplot/uPlot.iife.min.js",
-        "logistream/static/uplot/LICENSE",
-        "logistream/static/swagger-ui/swagger-ui-bundle.js",
-        "logistream/static/swagger-ui/LICENSE",
+        "logistream/widgets/static/dashboard.js",
+        "logistream/widgets/static/uplot/uPlot.iife.min.js",
+        "logistream/widgets/static/uplot/LICENSE",
+        "logistream/server/static/swagger-ui/swagger-ui-bundle.js",
+        "logistream/server/static/swagger-ui/LICENSE",
     }
 
 

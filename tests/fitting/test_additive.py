@@ -26,7 +26,7 @@ def computed(factors: list[Factor], variables: list[Coded]) -> np.ndarray:
         urn = np.zeros(len(variables[0].codes), np.int64)
         for parent, group in zip(factor.parents, factor.groups, strict=True):
             urn = urn * (int(group.max()) + 1) + group[codes[parent]]
-        codes[factor.name] = factor.codes[factor.urn_of[urn]]
+        codes[factor.name] = factor.codes[factor.distribution_of[urn]]
     return codes[factors[-1].name]
 
 

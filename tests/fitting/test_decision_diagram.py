@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logistream.fitting import decision_diagram as diagrams
-from logistream.fitting.decision_diagram import MOST_CELLS, certain, tables
+from logistream.fitting.decision_diagram import MOST_CELLS, deterministic, tables
 
 
 def grown(sizes: list[int], firm: int, splits: int, seed: int) -> list[list[set[int]]]:
@@ -91,10 +91,10 @@ def test_what_would_be_too_large_is_left_to_the_caller() -> None:
 
 
 def test_a_factor_without_chance_has_one_ball_an_urn() -> None:
-    factor = certain(
+    factor = deterministic(
         "sum", 7, ("a", "b"), (np.arange(4), np.arange(3)), np.add.outer(range(4), range(3)).ravel()
     )
-    assert factor.codes[factor.urn_of].tolist() == [a + b for a in range(4) for b in range(3)]
+    assert factor.codes[factor.distribution_of].tolist() == [a + b for a in range(4) for b in range(3)]
     assert factor.counts.tolist() == [1] * 6
     assert factor.size == 7
     assert factor.emissions == ()

@@ -102,7 +102,7 @@ def test_a_combination_of_few_rows_is_as_likely_as_one_of_none() -> None:
     goes_with = {parent: frame.groupby(parent)[factor.name].agg(set).to_dict() for parent in factor.parents}
     rare = 0
     sizes = [int(group.max()) + 1 for group in factor.groups]
-    for cell, urn in enumerate(factor.urn_of):
+    for cell, urn in enumerate(factor.distribution_of):
         codes = np.unravel_index(cell, sizes)
         values = [lists[parent][int(code)] for parent, code in zip(factor.parents, codes, strict=True)]
         inside = {lists[factor.name][code] for code in factor.codes[slice(*factor.offsets[urn : urn + 2])]}

@@ -164,7 +164,7 @@ def test_rare_combinations_are_one() -> None:
     coded = nominal(a=a, b=b)
     both, factor = combine(coded["a"], coded["b"], 5)
     assert np.bincount(both.codes).tolist() == [9, 8, 7, 4]
-    urns = [factor.codes[slice(*factor.offsets[urn : urn + 2])].tolist() for urn in factor.urn_of]
+    urns = [factor.codes[slice(*factor.offsets[urn : urn + 2])].tolist() for urn in factor.distribution_of]
     assert urns == [[0], [3], [3], [1], [2], [1, 2]]
     assert (factor.size, both.size) == (4, 4)
     whole, _ = combine(coded["a"], coded["b"])

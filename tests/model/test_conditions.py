@@ -129,9 +129,9 @@ def chain(seed: int) -> tuple[Model, list[np.ndarray]]:
             for p in parents
         ]
         shape = [int(group.max()) + 1 for group in groups]
-        urn_of = rng.permutation(math.prod(shape)) // 2  # two combinations share an urn
+        distribution_of = rng.permutation(math.prod(shape)) // 2  # two combinations share an urn
         urns = [np.sort(rng.choice(size, int(rng.integers(1, size + 1)), replace=False)) for _ in range(8**2)]
-        urns = urns[: int(urn_of.max()) + 1]
+        urns = urns[: int(distribution_of.max()) + 1]
         counts = [rng.integers(1, 9, len(urn)) for urn in urns]
         dense = np.zeros((len(urns), size))
         for share, urn, count in zip(dense, urns, counts, strict=True):
@@ -144,14 +144,14 @@ def chain(seed: int) -> tuple[Model, list[np.ndarray]]:
                 size=size,
                 parents=tuple(f"f{p}" for p in parents),
                 groups=tuple(groups),
-                urn_of=urn_of,
+                distribution_of=distribution_of,
                 offsets=np.cumsum([0, *(len(urn) for urn in urns)]),
                 codes=np.concatenate(urns),
                 counts=np.concatenate(counts),
                 emissions=(Emission(f"c{i}", codes, missing=missing), Emission(f"h{i}", codes // 2)),
             )
         )
-        place = urn_of.reshape(shape)[np.ix_(*groups)]
+        place = distribution_of.reshape(shape)[np.ix_(*groups)]
         axes = [factors[p].size if p in parents else 1 for p in range(i)]
         given.append(dense[place].reshape([*axes, size]))
     columns = [Column(f"{kind}{i}", "integer", nullable=kind == "c") for i in range(5) for kind in "ch"]

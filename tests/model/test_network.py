@@ -75,7 +75,7 @@ def test_other_files_get_a_sentence(model: Model, tmp_path: Path) -> None:
     refused("not a model file")
     path.write_bytes(good)
     repack(path, manifest__json=json.dumps(manifest | {"version": 99}).encode())
-    refused("has model format 99, this version of logistream reads 2")
+    refused("has model format 99, this version of logistream reads 3")
     path.write_bytes(good)
     repack(path, manifest__json=json.dumps(manifest | {"sha256": {}}).encode())
     refused("contents that make no sense")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from logistream.fitting.coding import SMALLEST_GROUP, Coded
-from logistream.fitting.decision_diagram import certain
+from logistream.fitting.decision_diagram import deterministic
 from logistream.fitting.independence import log_upper_tail
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def unexplained(target: Coded, factors: Sequence[Factor], codes: Mapping[str, np
         urn = np.zeros(len(target.codes), np.int64)
         for parent, group in zip(factor.parents, factor.groups, strict=True):
             urn = urn * (int(group.max()) + 1) + group[known[parent]]
-        urn = factor.urn_of[urn]
+        urn = factor.distribution_of[urn]
         known[factor.name] = factor.codes[factor.offsets[urn]]
     rank = _ranks(np.bincount(target.codes, minlength=target.size))
     balls = np.add.reduceat(factor.counts, factor.offsets[:-1])
@@ -262,7 +262,7 @@ def _chain(
             width = max(high - low, 1e-12) / _LEVELS
             code = np.minimum(((total - low) / width).astype(np.int64), _LEVELS - 1)
             value, label, size = low + (np.arange(_LEVELS) + 0.5) * width, f"{name}, {i}", _LEVELS
-        factors.append(certain(label, size, (before, predictor.name), (group, added), code.reshape(-1)))
+        factors.append(deterministic(label, size, (before, predictor.name), (group, added), code.reshape(-1)))
         before, group = label, np.arange(size)
     return factors
 

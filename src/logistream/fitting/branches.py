@@ -142,15 +142,15 @@ def combine(a: Coded, b: Coded, least: int = 1) -> tuple[Coded, Factor]:
         of_it = own == code
         urns.append(number[of_it] if of_it.any() else number)
         counted.append(counts[of_it] if of_it.any() else counts)
-    urn_of = np.repeat(fallback[:, None], b.size, axis=1)
-    urn_of[own[kept], other[kept]] = number[kept]
+    distribution_of = np.repeat(fallback[:, None], b.size, axis=1)
+    distribution_of[own[kept], other[kept]] = number[kept]
     size = int(number.max()) + 1
     factor = Factor(
         name=name,
         size=size,
         parents=(a.name, b.name),
         groups=(np.arange(a.size), np.arange(b.size)),
-        urn_of=urn_of.reshape(-1),
+        distribution_of=distribution_of.reshape(-1),
         offsets=np.concatenate([[0], np.cumsum([len(urn) for urn in urns])]),
         codes=np.concatenate(urns),
         counts=np.concatenate(counted),

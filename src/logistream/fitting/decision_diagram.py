@@ -19,7 +19,7 @@ from logistream.model.network import Factor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MOST_CELLS", "certain", "tables"]
+__all__ = ["MOST_CELLS", "deterministic", "tables"]
 
 
 MOST_CELLS = 2**18
@@ -28,7 +28,7 @@ MOST_CELLS = 2**18
 _ONE_TABLE = 2**14  # cells that are one table anyway
 
 
-def certain(
+def deterministic(
     name: str, size: int, parents: Sequence[str], groups: Sequence[np.ndarray], code: np.ndarray
 ) -> Factor:
     """Return a factor without chance and without columns.
@@ -46,13 +46,13 @@ def certain(
     code : ndarray of int64 of shape (product of the numbers of groups,)
         Its code for each combination of groups.
     """
-    present, urn_of = np.unique(code, return_inverse=True)
+    present, distribution_of = np.unique(code, return_inverse=True)
     return Factor(
         name=name,
         size=size,
         parents=tuple(parents),
         groups=tuple(groups),
-        urn_of=urn_of.reshape(-1),
+        distribution_of=distribution_of.reshape(-1),
         offsets=np.arange(len(present) + 1),
         codes=present,
         counts=np.ones(len(present), np.int64),

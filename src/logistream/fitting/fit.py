@@ -87,10 +87,11 @@ def fit(
     Notes
     -----
     A range of numbers, a leaf of a tree and a combination of more than two columns stand for five different
-    rows at least (`logistream.fitting.coding.SMALLEST_GROUP`). Kept even of a single row are: the values of columns
-    with few, and texts that recur in the table; which values of two linked columns go together; what a column
-    determines, such as the state and country of a city (`logistream.fitting.branches`). Texts that name the rows are
-    made up anew (`logistream.fitting.identifiers`). Copies of a row count once where most rows are copies.
+    rows at least (`logistream.fitting.coding.SMALLEST_GROUP`). Kept even of a single row are: the values of
+    columns with few, and texts that recur in the table; which values of two linked columns go together; what
+    a column determines, such as the state and country of a city (`logistream.fitting.branches`). Texts that
+    name the rows are made up anew (`logistream.fitting.identifiers`). Copies of a row count once where most
+    rows are copies.
     """
     plain, schema = plain_frame(check_frame(df))
     orders = _are_clean_orders(schema)

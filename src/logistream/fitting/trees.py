@@ -6,8 +6,8 @@ variables stay independent. The leaves hold observed codes of the target, as in 
 The finished tree is compiled into look-up tables over groups of the predictors' codes, which is what makes
 drawing fast (`logistream.fitting.decision_diagram`).
 
-No leaf that a test made holds fewer rows than `SMALLEST_GROUP`. What `logistream.fitting.branches` says before any
-test may hold fewer, and there it is told what for.
+No leaf that a test made holds fewer rows than `SMALLEST_GROUP`. What `logistream.fitting.branches` says
+before any test may hold fewer, and there it is told what for.
 
 Where a tree divides its rows: by which codes of a predictor.
 
@@ -28,7 +28,7 @@ import numpy as np
 
 from logistream.fitting.branches import Node, begin
 from logistream.fitting.coding import SMALLEST_GROUP
-from logistream.fitting.decision_diagram import certain, tables
+from logistream.fitting.decision_diagram import deterministic, tables
 from logistream.fitting.independence import log_p_trends, log_p_values
 from logistream.model.network import Factor
 
@@ -444,7 +444,7 @@ def _compile(
                     size=target.size,
                     parents=tuple(parents),
                     groups=tuple(sorts),
-                    urn_of=table.reshape(-1),
+                    distribution_of=table.reshape(-1),
                     offsets=np.cumsum([0, *map(len, found)]),
                     codes=np.concatenate(found),
                     counts=np.concatenate(counts),
@@ -453,6 +453,6 @@ def _compile(
             )
             break
         name, size = f"where {target.name} is drawn, {len(factors) + 1}", int(table.max()) + 1
-        factors.append(certain(name, size, parents, sorts, table.reshape(-1)))
+        factors.append(deterministic(name, size, parents, sorts, table.reshape(-1)))
         before = [(name, np.arange(size))]
     return factors

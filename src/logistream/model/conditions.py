@@ -282,7 +282,9 @@ class _WeightedUrns:
         cls, factor: Factor, mask: np.ndarray | None, messages: Sequence[_Table], asked: tuple[str, ...]
     ) -> _WeightedUrns:
         sizes = [int(group.max()) + 1 for group in factor.groups]
-        choice = _Table(dict(zip(factor.parents, factor.groups, strict=True)), factor.urn_of.reshape(sizes))
+        choice = _Table(
+            dict(zip(factor.parents, factor.groups, strict=True)), factor.distribution_of.reshape(sizes)
+        )
         names = dict.fromkeys(name for table in (choice, *messages) for name in table.over)
         groupings = {
             name: _refined([table.over[name] for table in (choice, *messages) if name in table.over])
@@ -328,13 +330,13 @@ class _WeightedUrns:
         return _Table(self.scope, (self.upto[-1] / all_balls[self.urn]).reshape(self.shape)).merged()
 
     @property
-    def certain(self) -> bool:
+    def deterministic(self) -> bool:
         """Whether it can do without uniforms; what has no chance is drawn by the plain urns."""
         return False
 
     def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
         """Return the code of each event, shape (n_events,), int32."""
-        assert uniform is not None  # noqa: S101 - it is not certain
+        assert uniform is not None  # noqa: S101 - it is never deterministic
         case = np.zeros(len(uniform), np.int64)
         for (name, groups), size in zip(self.scope.items(), self.shape, strict=True):
             case = case * size + groups[codes[name]]

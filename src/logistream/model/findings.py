@@ -50,7 +50,7 @@ def draw_codes(factors: Sequence[Factor]) -> dict[str, np.ndarray]:
         urn = np.zeros(_DRAWS, np.int64)
         for parent, group in zip(factor.parents, factor.groups, strict=True):
             urn = urn * (int(group.max()) + 1) + group[codes[parent]]
-        urn = factor.urn_of[urn]
+        urn = factor.distribution_of[urn]
         behind = np.cumsum(factor.counts)
         start = np.concatenate([[0], behind])[factor.offsets]
         uniform = (bits.random_raw(_DRAWS) >> np.uint64(11)) * 2.0**-53
@@ -158,9 +158,9 @@ class Dependence:
     def _find_pairs(self, factor: Factor) -> Iterator[tuple[str, Pairs]]:
         many = np.diff(factor.offsets)
         shape = [int(group.max()) + 1 for group in factor.groups]
-        axes = np.unravel_index(np.arange(len(factor.urn_of)), shape) if shape else ()
+        axes = np.unravel_index(np.arange(len(factor.distribution_of)), shape) if shape else ()
         for at, size, parent, group in zip(axes, shape, factor.parents, factor.groups, strict=True):
-            met = np.unique(at * len(many) + factor.urn_of)  # which urns each group leads to
+            met = np.unique(at * len(many) + factor.distribution_of)  # which urns each group leads to
             leads, urn = met // len(many), met % len(many)
             if max(size * factor.size, many[urn].sum()) > _MOST_CELLS:
                 continue

@@ -34,7 +34,7 @@ __all__ = ["Delay", "Emission", "Factor", "Formula", "Network", "missing_name"]
 N = TypeVar("N", bound="Network")
 
 FORMAT = "logistream-model"
-VERSION = 2
+VERSION = 3
 _MAX_BYTES = 64 * 2**20
 _SHIPPED = "dataco.model"
 
@@ -83,7 +83,7 @@ class Factor:
         Names of earlier factors that select the urn.
     groups : tuple of ndarray of shape (n_codes of that parent,)
         For each parent, the group of each of its codes.
-    urn_of : ndarray of shape (product of the numbers of groups,)
+    distribution_of : ndarray of shape (product of the numbers of groups,)
         Urn number for each combination of groups, the last parent's group varying fastest.
     offsets : ndarray of shape (n_urns + 1,)
         Where each urn's entries begin in `codes` and `counts`.
@@ -97,7 +97,7 @@ class Factor:
     size: int
     parents: tuple[str, ...]
     groups: tuple[np.ndarray, ...]
-    urn_of: np.ndarray
+    distribution_of: np.ndarray
     offsets: np.ndarray
     codes: np.ndarray
     counts: np.ndarray
@@ -377,7 +377,7 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
             parents=tuple(item["parents"]),
             groups=tuple(array(group) for group in item["groups"]),
             emissions=tuple(emissions(item["emissions"])),
-            **{key: array(item[key]) for key in ("urn_of", "offsets", "codes", "counts")},
+            **{key: array(item[key]) for key in ("distribution_of", "offsets", "codes", "counts")},
         )
         for item in data["factors"]
     )

@@ -65,19 +65,19 @@ class _Urns:
         return cls(
             factor=factor,
             strides=strides,
-            start=first[factor.urn_of].astype(np.int64),
-            balls=per_urn[factor.urn_of].astype(np.float64),
+            start=first[factor.distribution_of].astype(np.int64),
+            balls=per_urn[factor.distribution_of].astype(np.float64),
             ball=np.repeat(factor.codes, factor.counts).astype(np.int32),
-            even=factor.size >= _MANY and len(factor.urn_of) <= _MOST_URNS,
+            even=factor.size >= _MANY and len(factor.distribution_of) <= _MOST_URNS,
         )
 
     @property
-    def certain(self) -> bool:
+    def deterministic(self) -> bool:
         """Whether every urn holds a single ball: then no chance is needed."""
         return len(self.ball) == len(self.factor.offsets) - 1
 
     def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the code of each event, shape (BLOCK,), int32; `uniform` may be None if they are certain."""
+        """Return the code of each event, shape (BLOCK,), int32; `uniform` may be None if deterministic."""
         if len(self.start) == 1:
             if uniform is None:
                 return np.full(BLOCK, self.ball[0])
@@ -146,7 +146,7 @@ class Draws(Protocol):
         """What is drawn."""
 
     @property
-    def certain(self) -> bool:
+    def deterministic(self) -> bool:
         """Whether it can do without uniforms."""
 
     def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
@@ -273,9 +273,9 @@ class Sampler:
             if factor.name not in self._needed.factors:
                 skip(1 + sum(emission.high is not None for emission in factor.emissions))
                 continue
-            if urns.certain:
+            if urns.deterministic:
                 skip(1)
-            code = codes[factor.name] = urns.draw(None if urns.certain else lane(), codes)
+            code = codes[factor.name] = urns.draw(None if urns.deterministic else lane(), codes)
             for emission in factor.emissions:
                 if emission.column not in self._needed.columns:
                     skip(int(emission.high is not None))

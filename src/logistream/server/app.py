@@ -194,7 +194,7 @@ async def _refresh(stream: Stream) -> None:
 
 def _add_docs(app: FastAPI) -> None:
     """Serve Swagger UI from the copy in this package."""
-    files = str(resources.files("logistream") / "static" / "swagger-ui")
+    files = str(resources.files("logistream.server") / "static" / "swagger-ui")
     app.mount("/docs/static", StaticFiles(directory=files), name="docs-static")
 
     @app.get("/docs", include_in_schema=False)

@@ -29,7 +29,7 @@ __all__ = ["Dashboard"]
 _PERIOD = 0.1  # seconds between pictures at the least: more than ten a second nobody sees
 _GRACE = 300.0  # seconds for the first view to report: its message may wait behind busy cells
 _EXAMPLES = 500  # events looked at to choose columns
-_STATIC = resources.files("logistream") / "static"
+_STATIC = resources.files("logistream.widgets") / "static"
 _WORDS = {"Late_delivery_risk": ("Late-delivery share", "late", "on time")}
 
 
