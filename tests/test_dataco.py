@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from logistream.dataco import ORDERS, read_orders, read_table
+from logistream.dataco import ORDERS, load_orders, read_orders, read_table
 from logistream.errors import DataError
 from logistream.model.model import Model
 
@@ -128,3 +128,12 @@ def test_orders_are_recognised(clean: pd.DataFrame, tmp_path: Path) -> None:
     """A raw CSV of orders is cleaned whichever way it is read."""
     raw(clean).to_csv(tmp_path / "raw.csv", index=False)
     pd.testing.assert_frame_equal(read_table(tmp_path / "raw.csv"), read_orders(tmp_path / "raw.csv"))
+
+
+def test_the_shipped_orders_are_a_clean_table() -> None:
+    """`load_orders` gives 10,000 orders with the columns, in order, and the dtypes of `df_cleaned`."""
+    orders = load_orders()
+    assert tuple(orders.columns) == ORDERS.names
+    assert len(orders) == 10_000
+    assert not orders.isna().any(axis=None)
+    assert {orders[c.name].dtype.name for c in ORDERS if c.kind == "category"} == {"category"}

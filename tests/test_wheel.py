@@ -44,14 +44,14 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_carries_everything(wheel: Path) -> None:
-    """Every file of the package, and the model; nothing else but the metadata."""
+    """Every file of the package, the model and the orders; nothing else but the metadata."""
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = {
         f"logistream/{path.relative_to(PACKAGE).as_posix()}"
         for path in PACKAGE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert names == files | {"logistream/dataco.model"}
+    assert names == files | {"logistream/dataco.model", "logistream/df_cleaned.parquet"}
     assert names >= {
         "logistream/py.typed",
         "logistream/widgets/static/dashboard.js",
@@ -62,11 +62,14 @@ def test_the_wheel_carries_everything(wheel: Path) -> None:
     }
 
 
-def test_the_installed_package_brings_its_model(wheel: Path, tmp_path: Path) -> None:
-    """Unpacked far from any checkout, it draws orders from the model inside it."""
+def test_the_installed_package_brings_its_data(wheel: Path, tmp_path: Path) -> None:
+    """Unpacked far from any checkout, it draws orders from the model and loads the orders inside it."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    code = "import logistream as ls; print(ls.__file__); print(len(ls.load_model().sample(3)))"
+    code = (
+        "import logistream as ls; print(ls.__file__); "
+        "print(len(ls.load_model().sample(3)), len(ls.load_orders()))"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,
@@ -75,7 +78,7 @@ def test_the_installed_package_brings_its_model(wheel: Path, tmp_path: Path) -> 
         text=True,
         check=False,
     )
-    assert done.stdout.split() == [str(tmp_path / "logistream" / "__init__.py"), "3"], done.stderr
+    assert done.stdout.split() == [str(tmp_path / "logistream" / "__init__.py"), "3", "10000"], done.stderr
 
 
 def test_the_source_distribution_can_be_worked_with(sdist: Path) -> None:

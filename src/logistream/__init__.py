@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from logistream.client.client import connect as connect
+    from logistream.dataco import load_orders as load_orders
     from logistream.dataco import read_orders as read_orders
     from logistream.dataco import read_table as read_table
     from logistream.fitting.fit import fit as fit
@@ -31,6 +32,7 @@ _HOME = {
     "connect": "client.client",
     "fit": "fitting.fit",
     "load_model": "model.model",
+    "load_orders": "dataco",
     "read_orders": "dataco",
     "read_table": "dataco",
 }

@@ -10,7 +10,7 @@ import pandas as pd
 
 from logistream.errors import DataError
 from logistream.schema import EVENT_TIME, Column, Schema
-from logistream.tables import open_table
+from logistream.tables import open_table, shipped_file
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +28,7 @@ __all__ = [
     "UNKNOWN_AT_BOOKING",
     "are_orders",
     "known_rules",
+    "load_orders",
     "read_orders",
     "read_table",
 ]
@@ -124,6 +125,17 @@ def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{source} has a header but no orders: expected at least one row that is not canceled"
         )
     return pd.DataFrame({c.name: _clean(frame[c.name].reset_index(drop=True), c, source) for c in ORDERS})
+
+
+def load_orders() -> pd.DataFrame:
+    """Return the orders that come with the package: 10,000 synthetic ones, drawn from the shipped model.
+
+    Returns
+    -------
+    DataFrame of shape (10_000, 24)
+        The columns and dtypes of `read_orders`.
+    """
+    return read_orders(shipped_file("df_cleaned.parquet"))
 
 
 def read_table(path: str | os.PathLike[str], schema: Schema | None = None) -> pd.DataFrame:

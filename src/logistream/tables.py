@@ -1,4 +1,4 @@
-"""Table files: read CSV or Parquet, write Parquet, CSV or NDJSON; a file is written whole or not at all.
+"""Files: read CSV or Parquet, write Parquet, CSV or NDJSON whole or not at all, find what is shipped.
 
 pandas is imported where it is needed: a server that writes a model file or a timeline does without.
 """
@@ -9,6 +9,7 @@ import csv
 import os
 import tempfile
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["FORMATS", "open_table", "replacing", "write_table"]
+__all__ = ["FORMATS", "open_table", "replacing", "shipped_file", "write_table"]
 
 
 FORMATS = (".parquet", ".csv", ".ndjson")
@@ -150,3 +151,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def shipped_file(name: str) -> Path:
+    """Return where a data file of the project is: in the installed package, or in a checkout's `data`."""
+    packaged = Path(str(resources.files("logistream"))) / name
+    return packaged if packaged.exists() else Path(__file__).parents[2] / "data" / name

@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from logistream.errors import ModelError, RequestError
 from logistream.schema import EVENT_TIME, Schema
-from logistream.tables import replacing
+from logistream.tables import replacing, shipped_file
 
 if TYPE_CHECKING:
     import os
@@ -246,7 +245,7 @@ class Network:
     @classmethod
     def read(cls, path: str | os.PathLike[str] | None = None) -> Self:
         """Read what `save` wrote, None for the shipped file; `load_model` documents what is raised."""
-        source = _shipped() if path is None else Path(path)
+        source = shipped_file(_SHIPPED) if path is None else Path(path)
         try:
             with zipfile.ZipFile(source) as archive:
                 members = _read_members(archive, source)
@@ -269,12 +268,6 @@ class Network:
             raise ModelError(
                 f"{source} is a model file with contents that make no sense: make it again"
             ) from exc
-
-
-def _shipped() -> Path:
-    """Return where the shipped model lies: in the installed package, or in a checkout's data folder."""
-    packaged = Path(str(resources.files("logistream"))) / _SHIPPED
-    return packaged if packaged.exists() else Path(__file__).parents[3] / "data" / _SHIPPED
 
 
 def _read_members(archive: zipfile.ZipFile, source: Path) -> dict[str, bytes]:
