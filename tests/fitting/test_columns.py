@@ -39,10 +39,10 @@ SHAPES: list[tuple[str, Any, str]] = [
     ("one row", beside(1)[:1], "the frame has 1 row and 3 columns, expected at least 20 rows"),
     ("no columns", pd.DataFrame(index=range(30)), "the frame has 30 rows and 0 columns"),
     ("twice", pd.DataFrame([[1, 2]] * 30, columns=["a", "a"]), "column 'a' occurs more than once"),
-    ("number", pd.DataFrame({0: DIGITS}), "column names must be texts, and 0 is of type int: rename"),
-    ("no name", pd.DataFrame({None: DIGITS}), "column names must be texts, and"),
+    ("number", pd.DataFrame({0: DIGITS}), "column names must be strings, and 0 is of type int: rename"),
+    ("no name", pd.DataFrame({None: DIGITS}), "column names must be strings, and"),
     ("pair", pd.DataFrame({("a", "b"): DIGITS}), "the column names have 2 levels: expected plain ones"),
-    ("time", beside(1).rename(columns={"c": "event_time"}), "column 'event_time' is what the stream adds"),
+    ("time", beside(1).rename(columns={"c": "event_time"}), "the stream adds a column 'event_time'"),
     ("a series", DAYS, "expected a pandas DataFrame to learn from, got Series"),
     ("a path", "orders.csv", "expected a pandas DataFrame to learn from, got str"),
     ("nothing", None, "expected a pandas DataFrame to learn from, got NoneType"),
@@ -102,7 +102,7 @@ GOOD: dict[str, tuple[Any, str]] = {
         "timestamp",
     ),
     "objects of str": (objects("a", None), "category"),
-    "empty texts": (objects("", " ", "nan", "None"), "category"),
+    "empty strings": (objects("", " ", "nan", "None"), "category"),
     "categories of int": (pd.Categorical(DIGITS), "integer"),
     "categories of float": (pd.Categorical(DIGITS / 2), "number"),
     "categories of bool": (pd.Categorical(DIGITS > 3), "boolean"),
@@ -199,12 +199,12 @@ def test_a_column_named_like_a_helper_is_not_mixed_up_with_it() -> None:
 def test_ten_thousand_categories_are_learned(tmp_path: Path) -> None:
     """Identifiers of nearly every row: quick, and small as a file."""
     rng = np.random.default_rng(0)
-    texts = rng.permutation(np.resize([f"customer {i:05d}" for i in range(10_000)], 20_000))
+    strings = rng.permutation(np.resize([f"customer {i:05d}" for i in range(10_000)], 20_000))
     begun = time.perf_counter()
-    model = fit(pd.DataFrame({"id": texts, "x": rng.normal(size=20_000)}))
+    model = fit(pd.DataFrame({"id": strings, "x": rng.normal(size=20_000)}))
     assert time.perf_counter() - begun < 20
     assert model.save(tmp_path / "m.model").stat().st_size < 2_000_000
-    assert set(model.sample(1000)["id"]) <= set(texts)
+    assert set(model.sample(1000)["id"]) <= set(strings)
     assert len(model.describe()._repr_html_()) < 20_000
 
 
@@ -215,8 +215,8 @@ def test_three_hundred_columns_are_learned() -> None:
     columns = {}
     for i in range(300):
         values = hidden[:, i % 10] + rng.normal(size=1000) * (0.3 + i % 7)
-        texts = np.array(list("abcdef"))[np.clip(2 * values + 3, 0, 5).astype(int)]
-        columns[f"v{i}"] = values if i % 3 == 0 else (3 * values).astype(int) if i % 3 == 1 else texts
+        letters = np.array(list("abcdef"))[np.clip(2 * values + 3, 0, 5).astype(int)]
+        columns[f"v{i}"] = values if i % 3 == 0 else (3 * values).astype(int) if i % 3 == 1 else letters
     frame = pd.DataFrame(columns)
     begun = time.perf_counter()
     model = fit(frame)

@@ -81,7 +81,7 @@ def test_a_large_tree_needs_small_tables() -> None:
 
 
 def test_what_would_be_too_large_is_left_to_the_caller() -> None:
-    """A sum of many predictors, told apart in each case, has as many states as cases."""
+    """A sum of many predictors that differs in each case has as many states as cases."""
     cases = np.stack(np.unravel_index(np.arange(8**4), (8,) * 4), axis=1)
     rng = np.random.default_rng(0)
     reached = [rng.random((len(cases), 400)) < 0.5 for _ in range(6)]
@@ -90,7 +90,7 @@ def test_what_would_be_too_large_is_left_to_the_caller() -> None:
     assert tables(reached, 0) is None
 
 
-def test_a_factor_without_chance_has_one_ball_an_urn() -> None:
+def test_a_deterministic_factor_has_one_count_a_distribution() -> None:
     factor = deterministic(
         "sum", 7, ("a", "b"), (np.arange(4), np.arange(3)), np.add.outer(range(4), range(3)).ravel()
     )

@@ -18,9 +18,9 @@ def test_fitted_orders_keep_every_rule(fitted: Model, orders: pd.DataFrame) -> N
     place = ["Order City", "Order State", "Order Country", "Order Region", "Market"]
     product = ["Product Category Id", "Department Id", "Product Price"]
     service = ["Shipping Mode", "Days for shipment (scheduled)", "Late_delivery_risk"]
-    for block in (place, product, service, ["Type", "Order Status"], ["Customer City", "Customer Country"]):
-        seen = set(map(tuple, orders[block].astype(str).to_numpy()))
-        assert set(map(tuple, s[block].astype(str).to_numpy())) <= seen
+    for group in (place, product, service, ["Type", "Order Status"], ["Customer City", "Customer Country"]):
+        seen = set(map(tuple, orders[group].astype(str).to_numpy()))
+        assert set(map(tuple, s[group].astype(str).to_numpy())) <= seen
     paid = s["Sales per customer"] / s["Sales"]
     assert np.allclose(paid, 1 - s["Order Item Discount Rate"], atol=0.0101)  # 0.055 is published as 0.06
     assert (s["Benefit per order"] <= 0.501 * s["Sales per customer"] + 0.01).all()
@@ -48,7 +48,7 @@ def test_fitted_orders_have_the_dtypes_and_shares_of_the_real_ones(
 
 
 def test_markets_are_served_in_turns(fitted: Model, orders: pd.DataFrame) -> None:
-    """Market and date hang together as in the real orders: a month has the market it had."""
+    """Market and date depend on each other as in the real orders: a month has the market it had."""
 
     def top_share(frame: pd.DataFrame) -> float:
         month = frame["shipping date (DateOrders)"].dt.to_period("M")
@@ -85,7 +85,7 @@ def foreign() -> pd.DataFrame:
 
 
 def test_any_table_can_be_fitted(foreign: pd.DataFrame) -> None:
-    """Columns, dtypes, missing values and dependences of a table that nobody prepared us for."""
+    """Columns, dtypes, missing values and dependences of a table that nobody prepared."""
     s = fit(foreign).sample(3000)
     assert s.dtypes.astype(str).equals(foreign.dtypes.astype(str))
     assert abs(s["size"].isna().mean() - 0.1) < 0.03
@@ -115,7 +115,7 @@ def test_noise_beside_a_dependence_is_left_out() -> None:
         frame["y"] = (frame["a"] * 3 + rng.normal(0, 150, 4_000)).round(1)
         for i in range(6):
             frame[f"noise {i}"] = rng.normal(0, 1, 4_000).round(3)
-            frame[f"noisy text {i}"] = [f"k{i}" for i in rng.zipf(1.6, 4_000) % 60]
+            frame[f"noisy string {i}"] = [f"k{i}" for i in rng.zipf(1.6, 4_000) % 60]
         factors = [factor for factor in fit(frame).factors if factor.emissions]
         assert any({factor.name, *factor.parents} == {"a", "y"} for factor in factors)
         false += sum("nois" in f"{factor.name} {parent}" for factor in factors for parent in factor.parents)
@@ -142,9 +142,9 @@ def test_progress_is_plain_text_outside_a_terminal(
     """Lines on stderr, which last in a saved notebook, and nothing without being asked."""
     monkeypatch.setattr("logistream.fitting.fit._SECONDS_BETWEEN", 0.0)
     model = fit(foreign, progress=True)
-    said = capsys.readouterr()
-    assert said.out == ""
-    lines = said.err.splitlines()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = printed.err.splitlines()
     assert len(lines) == len(model.factors) + 1
     assert lines[-1] == f"learning: {len(model.factors)} of {len(model.factors)} done"
     fit(foreign)

@@ -1,4 +1,4 @@
-"""What a model must not give away: combinations of a few rows, identifiers, copies."""
+"""What a model must not disclose: combinations of a few rows, identifiers, copies."""
 
 from __future__ import annotations
 
@@ -23,15 +23,9 @@ if TYPE_CHECKING:
     from logistream.model.model import Model
 
 
-def balls(model: Model, name: str) -> np.ndarray:
-    """Return the number of balls in each urn of a factor: the rows that it was made of."""
-    (factor,) = (factor for factor in model.factors if factor.name == name)
-    return np.asarray(np.add.reduceat(factor.counts, factor.offsets[:-1]))
-
-
-def test_only_facts_and_pairs_are_kept_of_few_rows(fitted: Model) -> None:
+def test_only_functional_dependencies_and_pairs_are_kept_of_few_rows(fitted: Model) -> None:
     """Of orders: what city lies in what state of what country, and what price a category has."""
-    few = {f.name for f in fitted.factors if f.emissions and (balls(fitted, f.name) < SMALLEST_GROUP).any()}
+    few = {f.name for f in fitted.factors if f.emissions and (f.totals < SMALLEST_GROUP).any()}
     assert few <= {"Order State", "Order City", "Product Price"}
 
 
@@ -41,9 +35,11 @@ def exact_codes(model: Model, frame: pd.DataFrame) -> np.ndarray:
     for factor in model.factors:
         for emission in factor.emissions:
             if emission.high is None and emission.column in frame and emission.quantum is not None:
-                texts = model.categories.get(emission.column)
-                known = emission.low / emission.quantum[1] if texts is None else np.array(texts)[emission.low]
-                column = frame[emission.column].astype("str" if texts else "float64")
+                strings = model.categories.get(emission.column)
+                known = (
+                    emission.low / emission.quantum[1] if strings is None else np.array(strings)[emission.low]
+                )
+                column = frame[emission.column].astype("str" if strings else "float64")
                 codes.append(pd.Index(known).get_indexer(pd.Index(column)))
     return np.stack(codes, axis=1)
 
@@ -89,7 +85,7 @@ def test_the_file_holds_no_fitted_row(fitted: Model, orders: pd.DataFrame, tmp_p
 
 
 def test_a_combination_of_few_rows_is_as_likely_as_one_of_none() -> None:
-    """Of three linked columns nothing is left of it but which two go together."""
+    """Of three associated columns only the pairs that occur are kept."""
     rng = np.random.default_rng(0)
     n, m = 3000, 24
     a, b, c = rng.integers(0, m, (3, 20 * n))
@@ -98,17 +94,18 @@ def test_a_combination_of_few_rows_is_as_likely_as_one_of_none() -> None:
     model = fit(frame)
     factor = next(f for f in model.factors if f.emissions and len(f.parents) == 2)
     seen = Counter(map(tuple, frame[list(factor.parents)].to_numpy()))
-    lists = {name: dict(enumerate(texts)) for name, texts in model.categories.items()}
-    goes_with = {parent: frame.groupby(parent)[factor.name].agg(set).to_dict() for parent in factor.parents}
+    lists = {name: dict(enumerate(strings)) for name, strings in model.categories.items()}
+    partners = {parent: frame.groupby(parent)[factor.name].agg(set).to_dict() for parent in factor.parents}
     rare = 0
-    sizes = [int(group.max()) + 1 for group in factor.groups]
-    for cell, urn in enumerate(factor.distribution_of):
-        codes = np.unravel_index(cell, sizes)
+    for cell, number in enumerate(factor.distribution_of):
+        codes = np.unravel_index(cell, factor.shape)
         values = [lists[parent][int(code)] for parent, code in zip(factor.parents, codes, strict=True)]
-        inside = {lists[factor.name][code] for code in factor.codes[slice(*factor.offsets[urn : urn + 2])]}
+        inside = {
+            lists[factor.name][code] for code in factor.codes[slice(*factor.offsets[number : number + 2])]
+        }
         if seen[tuple(values)] < SMALLEST_GROUP:
             rare += 1
-            one, other = (goes_with[name][value] for name, value in zip(factor.parents, values, strict=True))
+            one, other = (partners[name][value] for name, value in zip(factor.parents, values, strict=True))
             assert inside == one & other or not one & other
     assert rare > 50
 
@@ -136,7 +133,7 @@ def test_a_rare_combination_of_orders_comes_no_more_often_than_one_never_seen(or
         assert ours < 1.25 * theirs + 0.03, (columns, ours, theirs)
 
 
-def test_names_of_rows_are_made_up(tmp_path: Path) -> None:
+def test_names_of_rows_are_invented(tmp_path: Path) -> None:
     """A registration and a name for each row: the model has others of the same form, hardly one twice."""
     rng = np.random.default_rng(1)
     n = 1500
@@ -155,23 +152,23 @@ def test_names_of_rows_are_made_up(tmp_path: Path) -> None:
     assert made["name"].dropna().str.fullmatch("[A-Z][a-z]{6}").all()
     assert abs(made["name"].isna().mean() - 0.02) < 0.02
     assert made["plate"].duplicated().mean() < 0.1
-    assert "plate: made up, such as 'N" in str(model.describe())
-    with pytest.raises(RequestError, match="'plate' is made up anew, since it names the rows"):
+    assert "plate: invented, such as 'N" in str(model.describe())
+    with pytest.raises(RequestError, match="'plate' is invented, since it names the rows"):
         model.sample(3, where={"plate": plates[0]})
 
 
-def test_made_up_texts_are_new_and_all_different() -> None:
-    """Even where there is hardly room for others; where there is none, there is no text."""
-    texts = [f"{i:02d}" for i in range(95)]
-    inventor = Inventor(texts)
-    made = [inventor.like(text) for text in texts]
-    found = [text for text in made if text is not None]
+def test_invented_strings_are_new_and_all_different() -> None:
+    """Even where there is hardly room for others; where there is none, there is no string."""
+    strings = [f"{i:02d}" for i in range(95)]
+    inventor = Inventor(strings)
+    made = [inventor.like(string) for string in strings]
+    found = [string for string in made if string is not None]
     assert 0 < len(found) <= 5
     assert len(set(found)) == len(found)
-    assert not set(found) & set(texts)
+    assert not set(found) & set(strings)
 
 
-def test_copied_rows_bear_no_witness(orders: pd.DataFrame, fitted: Model) -> None:
+def test_copied_rows_are_no_evidence(orders: pd.DataFrame, fitted: Model) -> None:
     """Rows drawn again and again from fewer: the same structure as those, soon found, and no copy."""
     again = orders.sample(40_000, replace=True, random_state=0)
     begun = time.perf_counter()

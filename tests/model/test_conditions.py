@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import logistream.model.conditions as conditioning
+import logistream.model.conditions as conditions
 from logistream.cli import main
 from logistream.errors import RequestError
 from logistream.fitting.fit import fit
@@ -70,8 +70,8 @@ def assert_same_distribution(a: pd.Series, b: pd.Series, about: object) -> None:
 
 CONDITIONS: dict[str, dict[str, Any]] = {
     "two factors that are independent": {"Market": "Europe", "Late_delivery_risk": 1},
-    "two blocks with a common parent": {"Market": "Europe", "Product Category Id": [9, 17, 24]},
-    "two columns of one block": {"Order Region": ["Western Europe", "Caribbean"], "Market": "Europe"},
+    "two groups with a common parent": {"Market": "Europe", "Product Category Id": [9, 17, 24]},
+    "two columns of one group": {"Order Region": ["Western Europe", "Caribbean"], "Market": "Europe"},
     "a city, far down its chain": {"Order City": "New York City"},
     "several values of several columns": {"Market": ["LATAM", "USCA"], "Type": ["CASH", "DEBIT"]},
     "two that keep to each other": {"Product Price": [299.98, 199.99], "Order Item Quantity": 1},
@@ -129,13 +129,15 @@ def chain(seed: int) -> tuple[Model, list[np.ndarray]]:
             for p in parents
         ]
         shape = [int(group.max()) + 1 for group in groups]
-        distribution_of = rng.permutation(math.prod(shape)) // 2  # two combinations share an urn
-        urns = [np.sort(rng.choice(size, int(rng.integers(1, size + 1)), replace=False)) for _ in range(8**2)]
-        urns = urns[: int(distribution_of.max()) + 1]
-        counts = [rng.integers(1, 9, len(urn)) for urn in urns]
-        dense = np.zeros((len(urns), size))
-        for share, urn, count in zip(dense, urns, counts, strict=True):
-            share[urn] = count / count.sum()
+        distribution_of = rng.permutation(math.prod(shape)) // 2  # two combinations share a distribution
+        supports = [
+            np.sort(rng.choice(size, int(rng.integers(1, size + 1)), replace=False)) for _ in range(8**2)
+        ]
+        supports = supports[: int(distribution_of.max()) + 1]
+        counts = [rng.integers(1, 9, len(support)) for support in supports]
+        dense = np.zeros((len(supports), size))
+        for share, support, count in zip(dense, supports, counts, strict=True):
+            share[support] = count / count.sum()
         codes = np.arange(size)
         missing = codes == size - 1
         factors.append(
@@ -145,8 +147,8 @@ def chain(seed: int) -> tuple[Model, list[np.ndarray]]:
                 parents=tuple(f"f{p}" for p in parents),
                 groups=tuple(groups),
                 distribution_of=distribution_of,
-                offsets=np.cumsum([0, *(len(urn) for urn in urns)]),
-                codes=np.concatenate(urns),
+                offsets=np.cumsum([0, *(len(support) for support in supports)]),
+                codes=np.concatenate(supports),
                 counts=np.concatenate(counts),
                 emissions=(Emission(f"c{i}", codes, missing=missing), Emission(f"h{i}", codes // 2)),
             )
@@ -260,7 +262,7 @@ def test_rows_are_a_function_of_their_number(model: Model) -> None:
 
 
 def test_what_the_condition_does_not_concern_is_drawn_as_always(model: Model) -> None:
-    """Factors that tell nothing of the condition keep the very values they have without one."""
+    """Factors that the condition does not depend on keep the values that they have without one."""
     a, b = model.sample(5000, seed=9), model.sample(5000, seed=9, where={"Market": "Europe"})
     for name in ("Type", "Customer Country", "Order Item Discount Rate"):
         assert a[name].equals(b[name])
@@ -287,8 +289,8 @@ def test_no_condition_is_no_condition(model: Model) -> None:
          "'Pacific Asia', 'USCA'"),
         ({"Type": "CASH", "Order Status": "COMPLETE"}, "no row of this model has these values of 'Type' and "
          "'Order Status' together: ask for others"),
-        ({"Benefit per order": 3.5}, "'Benefit per order' is computed from columns that are drawn apart, so "
-         "its values cannot be asked for: "),
+        ({"Benefit per order": 3.5}, "'Benefit per order' is computed from columns that are drawn "
+         "separately, so its values cannot be asked for: "),
         ({"Latitude": 18.25}, "'Latitude' is continuous, so its values cannot be asked for: ask for 'Type', "
          "'Days for shipment (scheduled)', 'Late_delivery_risk', 'Customer City', 'Customer Country', "
          "'Market', 'Order City', 'Order Country', 'Order Region', 'Order State' and 8 more instead, or "
@@ -323,7 +325,7 @@ def test_timestamps_and_truth_values_are_named_as_they_are_written(parcels: Mode
 
 
 def dated(formula: Formula | None = None) -> Model:
-    """Return a model of four days, and of a part of them if asked."""
+    """Return a model of four days, and of a part of them if given."""
     days = np.arange(4) * 31 * 86_400
     emission = Emission("day", days, quantum=(1_000_000, 1))
     factor = Factor(
@@ -350,7 +352,7 @@ def test_instants_and_their_parts_can_be_asked_for() -> None:
 
 def test_a_table_that_would_be_too_large_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the columns and the way out."""
-    monkeypatch.setattr(conditioning, "_MAX_CELLS", 5)
+    monkeypatch.setattr(conditions, "_MAX_CELLS", 5)
     with pytest.raises(
         RequestError, match=r"a condition on 'Market' takes a table of [\d,]+ cells, more than"
     ):

@@ -1,4 +1,4 @@
-"""What a model found is told in words, and drawn."""
+"""The structure of a model in words and as a picture."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def factor(
-    name: str, urns: list[list[int]], *emissions: Emission, parent: str = "", groups: int = 1
+    name: str, rows: list[list[int]], *emissions: Emission, parent: str = "", groups: int = 1
 ) -> Factor:
-    """Return a factor whose urns, one for each code of the parent, hold the given counts of each code."""
-    codes, counts = zip(*((i, n) for urn in urns for i, n in enumerate(urn) if n), strict=True)
-    offsets = np.cumsum([0, *(sum(n > 0 for n in urn) for urn in urns)])
+    """Return a factor with the given counts of each code, a row for each code of the parent."""
+    codes, counts = zip(*((i, n) for row in rows for i, n in enumerate(row) if n), strict=True)
+    offsets = np.cumsum([0, *(sum(n > 0 for n in row) for row in rows)])
     return Factor(
         name,
-        len(urns[0]),
+        len(rows[0]),
         (parent,) if parent else (),
         (np.arange(groups),) if parent else (),
-        np.arange(len(urns)),
+        np.arange(len(rows)),
         offsets,
         np.array(codes),
         np.array(counts),
@@ -40,7 +40,7 @@ def factor(
 
 @pytest.fixture(scope="module")
 def small() -> Model:
-    """Return a model made by hand, of which all is known."""
+    """Return a model made by hand, whose structure is known."""
     whole, cents = np.array, (1, 100)
     return Model(
         name="parcels",
@@ -84,8 +84,8 @@ def small() -> Model:
     )
 
 
-def test_words_tell_all_that_was_found(small: Model) -> None:
-    """Sentences in groups: computed, fixed, dependent and how much, independent, values."""
+def test_words_describe_the_whole_structure(small: Model) -> None:
+    """Sentences by heading: computed, determined, dependent and how much, independent, values."""
     text = re.sub(r"[\d.]+%", "…%", str(small.describe()))
     assert text.splitlines() == [
         "parcels: 6 columns learned from 100 rows",
@@ -93,34 +93,34 @@ def test_words_tell_all_that_was_found(small: Model) -> None:
         "Computed (not drawn)",
         "  price = weight × its rate",
         "",
-        "Fixed by another column (each value of it has only one)",
+        "Functional dependencies (each value of the first column has a single one of the others)",
         "  city → country",
         "",
-        "Dependent (on what, and how much; + 2: with two more columns that go together)",
+        "Dependent (on what, and how much; + 2: with two more columns associated with it)",
         "  weight: much on city",
         "",
         "Independent of all others",
         "  rate of price, colour, unit",
         "",
         "Values",
-        "  weight: from 1 to 9; spikes at 1 (…%); …% missing",
+        "  weight: from 1 to 9; point masses at 1 (…%); …% missing",
         "  unit: always 7",
     ]
     assert repr(small.describe()) == str(small.describe())
 
 
 def test_findings_are_right(small: Model) -> None:
-    """Steps that give no column are looked through; weights and shares are those of the model."""
+    """Factors that give no column are passed through; weights and shares are those of the model."""
     found = small.describe().findings
-    assert [block.short for block in found.blocks] == ["city", "weight", "rate of price", "colour", "unit"]
-    (link,) = found.links
-    assert (link.source.short, link.target.short) == ("city", "weight")
-    assert link.weight == pytest.approx(0.388, abs=0.02)  # by hand
-    (weight,) = (spread for spread in found.spreads if spread.column == "weight")
+    assert [group.short for group in found.groups] == ["city", "weight", "rate of price", "colour", "unit"]
+    (dependence,) = found.dependences
+    assert (dependence.source.short, dependence.target.short) == ("city", "weight")
+    assert dependence.weight == pytest.approx(0.388, abs=0.02)  # by hand
+    (weight,) = (marginal for marginal in found.marginals if marginal.column == "weight")
     assert weight.continuous
     assert weight.missing == pytest.approx(0.3, abs=0.02)
-    ((spike, share),) = weight.spikes
-    assert spike == 1.0
+    ((value, share),) = weight.point_masses
+    assert value == 1.0
     assert share == pytest.approx(0.4, abs=0.02)
 
 
@@ -142,19 +142,19 @@ def test_a_notebook_gets_words_and_picture(small: Model) -> None:
 
 
 def test_the_picture_shows_what_was_found(small: Model) -> None:
-    """A box for each block and formula, dashed if computed; a dot for each dependence, told on hovering."""
+    """A box for each group and formula, dashed if computed; a dot for each dependence, with words on it."""
     root = ET.fromstring(small.describe().svg)
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert {"city", "country", "weight", "rate of price", "price = weight × its rate"} <= set(texts)
-    assert "continuous with spikes, 30% missing" in texts
-    told = [dot.findtext(f"{SVG}title") or "" for dot in root.iter(f"{SVG}circle")]
-    assert any(re.fullmatch(r"weight depends (in part|much) on city \(0\.\d\d\)", text) for text in told)
-    assert [text for text in told if text.startswith("price is")] == ["price is computed from it"] * 2
+    assert "continuous with point masses, 30% missing" in texts
+    titles = [dot.findtext(f"{SVG}title") or "" for dot in root.iter(f"{SVG}circle")]
+    assert any(re.fullmatch(r"weight depends (in part|much) on city \(0\.\d\d\)", text) for text in titles)
+    assert [text for text in titles if text.startswith("price is")] == ["price is computed from it"] * 2
     assert sum("stroke-dasharray" in box.attrib for box in root.iter(f"{SVG}rect")) == 2  # and the legend's
 
 
 def test_orders_are_described(model: Model) -> None:
-    """The shipped model knows the rules of DataCo, and nothing of its inside shows."""
+    """The shipped model knows the rules of DataCo, and none of its helpers shows."""
     text = str(model.describe())
     for sentence in (
         "Sales = Product Price × Order Item Quantity",
@@ -204,8 +204,8 @@ def test_a_wire_may_run_up() -> None:
     assert dots["up"]["cx"] != dots["down"]["cx"]
 
 
-def test_columns_that_go_together_are_one_box() -> None:
-    """City, country and region in one box with what fixes what; an independent column in another."""
+def test_associated_columns_are_one_box() -> None:
+    """City, country and region in one box with what determines what; an independent column in another."""
     rng = np.random.default_rng(0)
     city = rng.integers(0, 30, 3000)
     frame = pd.DataFrame(
@@ -213,14 +213,14 @@ def test_columns_that_go_together_are_one_box() -> None:
     )
     frame = frame.assign(**{name: name + frame[name].astype(str) for name in ("region", "country", "city")})
     found = fit(frame).describe().findings
-    (place,) = (block for block in found.blocks if "city" in block.columns)
+    (place,) = (group for group in found.groups if "city" in group.columns)
     assert place.keys == ("city",)
-    assert place.fixed == {"region": "country", "country": "city"}
-    assert not found.links
+    assert place.determined == {"region": "country", "country": "city"}
+    assert not found.dependences
 
 
 def test_a_table_of_all_kinds_is_described() -> None:
-    """Dates, booleans, missing values, a constant text: whatever can be fitted can be told and drawn."""
+    """Dates, booleans, missing values, a constant string: whatever can be fitted can be described."""
     rng = np.random.default_rng(0)
     n = 500
     frame = pd.DataFrame(

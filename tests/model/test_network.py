@@ -49,7 +49,7 @@ def repack(path: Path, **changed: bytes | None) -> None:
 
 
 def test_other_files_get_a_sentence(model: Model, tmp_path: Path) -> None:
-    """Damaged, cut short, foreign, from the future: told apart, never a traceback from inside."""
+    """Damaged, cut short, foreign, from the future: each its own sentence, never a traceback."""
     good = model.save(tmp_path / "good.model").read_bytes()
     path = tmp_path / "m.model"
     manifest = json.loads(zipfile.ZipFile(tmp_path / "good.model").read("manifest.json"))
@@ -78,4 +78,4 @@ def test_other_files_get_a_sentence(model: Model, tmp_path: Path) -> None:
     refused("has model format 99, this version of logistream reads 3")
     path.write_bytes(good)
     repack(path, manifest__json=json.dumps(manifest | {"sha256": {}}).encode())
-    refused("contents that make no sense")
+    refused("is a damaged model file")

@@ -50,7 +50,7 @@ def test_other_process_gives_the_same_events(model: Model) -> None:
 
 
 def small_model() -> Model:
-    """Return a model made by hand: two texts, a number in cents within a range, and a sum."""
+    """Return a model made by hand: two strings, a number in cents within a range, and a sum."""
     letter = Factor(
         name="letter",
         size=2,
@@ -128,10 +128,10 @@ def test_empty_range(model: Model) -> None:
 def test_rare_values_come_about_as_often_as_they_should(model: Model) -> None:
     """Within a block, no code of a factor of many codes strays by two draws from its share."""
     sampler = Sampler(model, 5)
-    urns = next(u for u in sampler._urns if u.factor.name.endswith(": date"))
+    of_date = next(s for s in sampler._samplers if s.factor.name.endswith(": date"))
     bits = np.random.Philox(5).random_raw(BLOCK) >> np.uint64(11)
-    drawn = np.bincount(urns.draw(bits * 2.0**-53, {}), minlength=urns.factor.size)
-    share = urns.factor.counts * BLOCK / urns.factor.counts.sum()
+    drawn = np.bincount(of_date.draw(bits * 2.0**-53, {}), minlength=of_date.factor.size)
+    share = of_date.factor.counts * BLOCK / of_date.factor.counts.sum()
     assert (abs(drawn - share) <= 2).all()
     assert drawn.sum() == BLOCK
 

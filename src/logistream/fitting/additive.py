@@ -1,17 +1,16 @@
-"""Many weak dependences of one variable in a single number: the score.
+"""Many weak dependences of one variable in a single number: an additive predictor.
 
 A tree divides its rows again and again and soon has too few to see a weak dependence, let alone ten. A
-regression sees them all at once. So the ordered variables, and those of two codes, are foretold from the
+regression sees them all at once. So ordered variables, and those of two codes, are predicted from the
 variables before them by a sum of functions, one of each predictor (Hastie and Tibshirani 1986, "Generalized
-additive models"; here by ridge regression on hinges and steps). The foretold value is one more predictor for
-the tree, which so draws from rows with like foretold values (predictive mean matching: Little 1988; synthpop
-has it as well), and still tests whether it tells anything.
+additive models"; here by ridge regression on hinges and steps). The predicted value is one more predictor of
+the tree, which so draws from rows with similar predictions (predictive mean matching: Little 1988; synthpop
+has it as well), and still tests whether it helps.
 
-For the rows that were fitted it is foretold by a regression that has not seen them (five folds): what fits by
-chance alone tells nothing then.
+Each fitted row is predicted by a regression that has not seen it (five folds), so chance fits are no help.
 
-A score is no new kind of thing in a model. It is a chain of factors without chance, each of which adds one
-function's value, rounded, to the sum before.
+In a model, an additive predictor is a chain of deterministic factors, each of which adds one function's
+value, rounded, to the sum before.
 """
 
 from __future__ import annotations
@@ -25,34 +24,35 @@ import numpy as np
 from logistream.fitting.coding import SMALLEST_GROUP, Coded
 from logistream.fitting.decision_diagram import deterministic
 from logistream.fitting.independence import log_upper_tail
+from logistream.model.random_bits import permutation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from logistream.model.network import Factor
 
-__all__ = ["Basis", "score", "unexplained"]
+__all__ = ["Basis", "additive_predictor", "unexplained"]
 
 
-_ALPHA = 0.001  # chance of taking in a predictor where none tells anything
-_MOST_CHOICE = 30  # predictors that remain in the choice after the first round
-_SETTLED = 1e-12  # of a variance
-_NEARLY_ALL = 0.9  # of the rows: so many are as good as all for judging a predictor
+_ALPHA = 0.001  # chance of choosing a predictor where none helps
+_MOST_CHOICE = 30  # predictors that remain candidates after the first round
+_NO_VARIANCE = 1e-12
+_NEARLY_ALL = 0.9  # of the rows: so many are as good as all for testing a predictor
 _FOLDS = 5
 _HINGES = (-0.5, 0.0, 0.5)  # where the slope of a function may change, on ranks from -1 to 1
 _STEP_ROWS = 25  # rows behind each step of a function
 _MOST_STEPS = 40
-_RIDGE = 3.0  # rows that the pull towards zero weighs as much as
+_RIDGE = 3.0  # the pull towards zero weighs as much as so many rows
 _MOST_ROWS = 20_000  # looked at
 _LEAST_ROWS = 40
 _LEVELS = 256  # of a sum on the way
 _GROUPS = 64  # of a function's values
-_MOST_CODES = 128  # of the score
+_MOST_CODES = 128  # of the prediction
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Functions of one variable's code: what a regression may add up.
+    """Functions of one variable's code, for a regression to add up.
 
     Parameters
     ----------
@@ -95,34 +95,35 @@ def _ranks(counts: np.ndarray) -> np.ndarray:
     return np.asarray((2 * np.cumsum(counts) - counts) / counts.sum() - 1)
 
 
-def score(
-    target: Coded, predictors: Sequence[Coded], bases: Sequence[Basis], most: int, empty: int | None = None
+def additive_predictor(
+    target: Coded, predictors: Sequence[Coded], bases: Sequence[Basis], most: int
 ) -> tuple[Coded, list[Factor]] | None:
-    """Return the score of a variable, and the factors that compute it; None if it would say nothing new.
+    """Return a variable that predicts another one, and its factors; None if fewer than two predictors help.
+
+    Rows in which the target is missing are not learned from.
 
     Parameters
     ----------
     target : Coded
-        The variable to foretell: ordered, or of two codes.
+        The variable to predict: ordered, or of two codes.
     predictors : sequence of Coded
         Variables drawn before it.
     bases : sequence of Basis
         Of each predictor.
     most : int
-        Predictors that are taken in, at most.
-    empty : int, optional
-        The code of the target that stands for a missing value: rows with it are not learned from.
+        Predictors that are chosen, at most.
 
     Returns
     -------
     variable : Coded
-        The score of the fitted rows, each foretold from others.
+        The prediction of each fitted row, learned from others.
     factors : list of Factor
-        Without chance; the last one has the score's name and gives its code.
+        Deterministic; the last one has the variable's name and gives its code.
     """
-    known = np.flatnonzero(target.codes != empty) if empty is not None else np.arange(len(target.codes))
+    missing = target.missing_code
+    known = np.arange(len(target.codes)) if missing is None else np.flatnonzero(target.codes != missing)
     if len(known) > _MOST_ROWS:
-        known = known[np.sort(np.argsort(np.random.Philox(0).random_raw(len(known)))[:_MOST_ROWS])]
+        known = known[np.sort(permutation(len(known))[:_MOST_ROWS])]
     if len(known) < _LEAST_ROWS:
         return None
     y = _ranks(np.bincount(target.codes[known], minlength=target.size))[target.codes[known]]
@@ -130,65 +131,61 @@ def score(
         return None
     chosen = _chosen(y - y.mean(), predictors, bases, known, most)
     if len(chosen) < 2:
-        return None  # the tree sees a single predictor as well
+        return None  # the tree sees a single predictor by itself
     design = np.concatenate([bases[i].functions[predictors[i].codes] for i in chosen], axis=1)
     edges = np.cumsum([0, *(bases[i].functions.shape[1] for i in chosen)])
     fold = np.empty(len(target.codes), np.int64)
-    fold[np.argsort(np.random.Philox(1).random_raw(len(fold)))] = np.arange(len(fold)) % _FOLDS
-    foretold = np.empty(len(target.codes))
+    fold[permutation(len(fold), 1)] = np.arange(len(fold)) % _FOLDS
+    predicted = np.empty(len(target.codes))
     for number in range(_FOLDS):
         seen = fold[known] != number
-        foretold[fold == number] = design[fold == number] @ _ridge(design[known[seen]], y[seen])
+        predicted[fold == number] = design[fold == number] @ _ridge(design[known[seen]], y[seen])
     weights = _ridge(design[known], y)
     parts = np.split(weights, edges[1:-1])
     tables = [bases[i].functions @ part for i, part in zip(chosen, parts, strict=True)]
     codes = min(_MOST_CODES, len(known) // SMALLEST_GROUP)
-    cuts = np.unique(np.quantile(foretold[known], np.arange(1, codes) / codes))
-    name = f"what foretells {target.name}"
+    cuts = np.unique(np.quantile(predicted[known], np.arange(1, codes) / codes))
+    name = f"predictor of {target.name}"
     factors = _chain(name, [predictors[i] for i in chosen], tables, cuts)
     return (
-        Coded(name, np.searchsorted(cuts, foretold, side="right"), len(cuts) + 1, True, ()),
+        Coded(name, np.searchsorted(cuts, predicted, side="right"), len(cuts) + 1, True, ()),
         factors,
     )
 
 
 def unexplained(target: Coded, factors: Sequence[Factor], codes: Mapping[str, np.ndarray]) -> float:
-    """Return how much of a target's variance factors leave open, in squared ranks from -1 to 1.
+    """Return how much of a target's variance is left given the factors, in squared ranks from -1 to 1.
 
     Parameters
     ----------
     target : Coded
         What the last factor draws.
     factors : sequence of Factor
-        Those without chance, then the one that draws.
+        Deterministic ones, then the one that draws.
     codes : mapping of str to ndarray of int64 of shape (n_rows,)
-        Of each variable before. Those of a score are computed as in drawing.
+        Of each variable before. Those of the deterministic factors are computed as in drawing.
 
     Returns
     -------
     float
-        From 0; 1/3 for a variable of many values of which nothing is known.
+        From 0; 1/3 for an independent variable of many values.
     """
     known = dict(codes)
     for factor in factors:
-        urn = np.zeros(len(target.codes), np.int64)
-        for parent, group in zip(factor.parents, factor.groups, strict=True):
-            urn = urn * (int(group.max()) + 1) + group[known[parent]]
-        urn = factor.distribution_of[urn]
-        known[factor.name] = factor.codes[factor.offsets[urn]]
+        distribution = factor.distribution_of[factor.combination(known)]
+        known[factor.name] = factor.codes[factor.offsets[distribution]]
     rank = _ranks(np.bincount(target.codes, minlength=target.size))
-    balls = np.add.reduceat(factor.counts, factor.offsets[:-1])
-    mean = np.add.reduceat(factor.counts * rank[factor.codes], factor.offsets[:-1]) / balls
-    left = (rank[target.codes] - mean[urn]) ** 2
-    return float(left.sum()) / max(len(left) - len(balls), 1)
+    mean = np.add.reduceat(factor.counts * rank[factor.codes], factor.offsets[:-1]) / factor.totals
+    left = (rank[target.codes] - mean[distribution]) ** 2
+    return float(left.sum()) / max(len(left) - len(factor.totals), 1)
 
 
 def _chosen(
     y: np.ndarray, predictors: Sequence[Coded], bases: Sequence[Basis], rows: np.ndarray, most: int
 ) -> list[int]:
-    """Return which predictors tell something beside those that tell more, by forward selection.
+    """Return which predictors to use, by forward selection.
 
-    After the first round those that tell most by themselves remain in the choice (sure screening: Fan and Lv
+    After the first round those that predict best by themselves remain candidates (sure screening: Fan and Lv
     2008).
     """
     chosen: list[int] = []
@@ -202,7 +199,7 @@ def _chosen(
     scale = len(predictors[0].codes) / len(rows) if whole else 1.0
     while len(chosen) < most:
         variance = float(left @ left) / len(left)
-        if variance < _SETTLED:
+        if variance < _NO_VARIANCE:
             break
         log_p = {}
         for i in choice:
@@ -248,7 +245,7 @@ def _ridge(design: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _chain(
     name: str, predictors: Sequence[Coded], tables: Sequence[np.ndarray], cuts: np.ndarray
 ) -> list[Factor]:
-    """Return factors that add up the functions' values; the last one gives the code of the score."""
+    """Return factors that add up the functions' values; the last one gives the code of the prediction."""
     factors: list[Factor] = []
     before, (group, value) = predictors[0].name, _rounded(tables[0], _GROUPS)
     for i, (predictor, table) in enumerate(zip(predictors[1:], tables[1:], strict=True), start=2):

@@ -1,17 +1,17 @@
-"""What a variable must keep to, whatever else it depends on: the branches that its tree begins with.
+"""The branches that a tree begins with: combinations that the variable must keep to.
 
 A variable that occurs with others in certain combinations only (a city with its country, a product with its
-price) is drawn within a branch for each combination of theirs. This is where a model could give single rows
-away, so it is limited to what is a fact of the domain:
+price) is drawn within a branch for each combination of theirs. This is where a model could disclose single
+rows, so it is limited to what is a fact of the domain:
 
-- *Facts*: what the variable determines (a city its state, country and region), or what is determined together
-  with it by another one. All combinations that occur are kept, even once and of any number of columns: that
-  the city lies there is no news of whoever ordered to it.
-- *Pairs*: of any other two columns that are linked, which values occur together, even once.
-- Combinations of more than two columns that are no facts are kept only if they occur in `SMALLEST_GROUP`
-  different rows. Of the others nothing remains but the facts and the pairs: a value is drawn from all that
-  share the facts and go with each other value, one by one, whether or not all occurred together. So a
-  combination that one row had is as likely as one that no row had.
+- *Functional dependencies*: what the variable determines (a city its state, country and region), or what is
+  determined together with it by another one. All combinations that occur are kept, even once and of any
+  number of columns: that the city lies there discloses nothing about whoever ordered to it.
+- *Associations* of two columns: which values occur together, even once.
+- Other combinations of more than two columns are kept only if they occur in `SMALLEST_GROUP` different rows.
+  Where one does not, a value is drawn from all that share the functional dependencies and occur with each
+  other value, one by one, whether or not all occurred together. So a combination that one row had is as
+  likely as one that no row had.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Node:
     allowed : dict of int to ndarray of bool of shape (n_codes,)
         For each predictor asked on the way, by place: which of its codes lead here.
     final : bool
-        Whether the node must not be split: its rows are not, or not only, those that lead here.
+        Whether the node must not be split: its rows are not exactly those that lead here.
     """
 
     rows: np.ndarray
@@ -50,7 +50,7 @@ class Node:
     final: bool = False
 
 
-def begin(target: Coded, within: Mapping[int, Coded], facts: int) -> list[Node]:
+def begin(target: Coded, within: Mapping[int, Coded], functional: int) -> list[Node]:
     """Return a node for each combination of codes of the variables to keep to.
 
     Parameters
@@ -59,18 +59,18 @@ def begin(target: Coded, within: Mapping[int, Coded], facts: int) -> list[Node]:
         The variable to draw.
     within : mapping of int to Coded
         What it must keep to, by place among the predictors.
-    facts : int
-        How many of these, the first ones, are facts.
+    functional : int
+        How many of these, the first ones, are functional dependencies.
     """
     n = len(target.codes)
     if not within:
         return [Node(np.arange(n), {})]
     partners = list(within.values())
     lit = [np.eye(partner.size, dtype=bool) for partner in partners]
-    firm = max(facts, 1)  # of pairs alone the first is the strongest
+    firm = max(functional, 1)  # of associations alone the first is the strongest
     base = _Rows.of(partners[:firm])
     whole = _Rows.of(partners)
-    goes_with = [_Rows.of([partner]) for partner in partners]
+    single = [_Rows.of([partner]) for partner in partners]
     nodes = []
     for cell, codes in enumerate(itertools.product(*(range(partner.size) for partner in partners))):
         rows, final = whole.at(cell), False
@@ -78,8 +78,8 @@ def begin(target: Coded, within: Mapping[int, Coded], facts: int) -> list[Node]:
         if few or len(rows) == 0:
             rows, final, met = base.at(base.cell(codes[:firm])), True, firm
             if len(rows) == 0:
-                rows, met = goes_with[0].at(codes[0]), 1
-            for pairs, code in zip(goes_with[met:], codes[met:], strict=True):
+                rows, met = single[0].at(codes[0]), 1
+            for pairs, code in zip(single[met:], codes[met:], strict=True):
                 fits = rows[np.isin(target.codes[rows], target.codes[pairs.at(code)])]
                 rows = fits if len(fits) else rows
         path = {place: view[code] for place, view, code in zip(within, lit, codes, strict=True)}
@@ -110,9 +110,9 @@ class _Rows:
 
 
 def combine(a: Coded, b: Coded, least: int = 1) -> tuple[Coded, Factor]:
-    """Return the combinations of two variables as one that gives no columns, and the factor that looks it up.
+    """Return the combinations of two variables as one without columns, and the factor that looks it up.
 
-    It keeps the table of what is drawn within both small.
+    So the table of a variable that is drawn within both stays small.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def combine(a: Coded, b: Coded, least: int = 1) -> tuple[Coded, Factor]:
         if there are such; otherwise they count as another combination of the same `a`.
     """
     name = f"{a.name} with {b.name}" + (", where common" if least > 1 else "")
-    both = replace(code_together([a, b]).named(name), ordered=False, instant=False)
+    both = replace(code_together([a, b]), name=name, emissions=(), ordered=False, instant=False)
     _, first, codes, counts = np.unique(
         both.codes, return_index=True, return_inverse=True, return_counts=True
     )
@@ -134,13 +134,13 @@ def combine(a: Coded, b: Coded, least: int = 1) -> tuple[Coded, Factor]:
     some = np.unique(own[~kept])
     rest[some] = kept.sum() + np.arange(len(some))
     number = np.where(kept, number, rest[own])
-    urns = [np.array([code]) for code in range(int(number.max()) + 1)]
-    counted = [np.ones(1, np.int64) for _ in urns]
+    entries = [np.array([code]) for code in range(int(number.max()) + 1)]
+    counted = [np.ones(1, np.int64) for _ in entries]
     fallback = rest.copy()
     for code in np.flatnonzero(rest < 0):
-        fallback[code] = len(urns)
+        fallback[code] = len(entries)
         of_it = own == code
-        urns.append(number[of_it] if of_it.any() else number)
+        entries.append(number[of_it] if of_it.any() else number)
         counted.append(counts[of_it] if of_it.any() else counts)
     distribution_of = np.repeat(fallback[:, None], b.size, axis=1)
     distribution_of[own[kept], other[kept]] = number[kept]
@@ -151,8 +151,8 @@ def combine(a: Coded, b: Coded, least: int = 1) -> tuple[Coded, Factor]:
         parents=(a.name, b.name),
         groups=(np.arange(a.size), np.arange(b.size)),
         distribution_of=distribution_of.reshape(-1),
-        offsets=np.concatenate([[0], np.cumsum([len(urn) for urn in urns])]),
-        codes=np.concatenate(urns),
+        offsets=np.concatenate([[0], np.cumsum([len(part) for part in entries])]),
+        codes=np.concatenate(entries),
         counts=np.concatenate(counted),
         emissions=(),
     )

@@ -1,8 +1,8 @@
 """Columns → codes: every column, or several together, as one discrete variable.
 
-Texts, and numbers with few different values, keep each value as a code of its own. Other numbers are cut
-into bins of `SMALLEST_GROUP` rows, inside which values are drawn evenly; a value that many rows share exactly
-(a spike) stays whole. So no bin stands for fewer rows than that, and no rare value is stored as such.
+Strings, and numbers with few different values, have a code for each value. Other numbers are cut into bins
+of `SMALLEST_GROUP` rows, inside which values are drawn evenly; a value that many rows share exactly (a point
+mass) has a code of its own. So no bin stands for fewer rows than that, and no rare number is stored.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from logistream.model.network import Emission, missing_name
-from logistream.times import micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from logistream.fitting.columns import Values
     from logistream.schema import Column
 
 __all__ = [
@@ -38,8 +37,7 @@ SMALLEST_GROUP = 5
 """Fewest rows that a range of numbers, a leaf or a combination of several columns stands for."""
 
 _MOST_BINS = 1000  # a larger table has larger bins
-
-_SPIKE_SHARE = 0.01  # of all rows: a value at least this common is kept exactly
+_POINT_MASS = 0.01  # of all rows: a value at least this common is kept exactly
 _FEW_SHARE = 0.1  # of all rows: a column with at most so many different numbers keeps each of them,
 _MOST_VALUES = 500  # and no more than these,
 _FEW_VALUES = 20  # but with at most so many in any case
@@ -62,7 +60,7 @@ class Coded:
     emissions : tuple of Emission
         From code to values.
     instant : bool
-        Whether it is an instant or a part of one.
+        Whether it is a timestamp or a part of one.
     """
 
     name: str
@@ -77,39 +75,29 @@ class Coded:
         """Whether every code is a single value."""
         return all(emission.high is None for emission in self.emissions)
 
-    def named(self, name: str) -> Coded:
-        """Return the same variable without columns, under another name."""
-        return replace(self, name=name, emissions=())
-
-    def emitting(self, *more: Emission) -> Coded:
-        """Return the same variable with further columns."""
-        return replace(self, emissions=(*self.emissions, *more))
+    @property
+    def missing_code(self) -> int | None:
+        """The code that stands for a missing value."""
+        flags = [emission.missing for emission in self.emissions if emission.missing is not None]
+        return int(np.flatnonzero(flags[0])[0]) if flags else None
 
 
-def code_column(values: pd.Series, column: Column, categories: Sequence[str] = ()) -> Coded:
-    """Return one column as a discrete variable.
-
-    Parameters
-    ----------
-    values : Series of shape (n_rows,)
-        Values of the column's kind.
-    column : Column
-        What it is.
-    categories : sequence of str
-        The closed set of texts, for a category column.
-    """
-    empty = values.isna().to_numpy()
+def code_column(values: Values) -> Coded:
+    """Return one column as a discrete variable."""
+    column, known = values.column, values.known
     if column.kind == "category":
-        index = pd.Index(categories).get_indexer(pd.Index(values.astype("str").where(~empty, None)))
-        return over_all_rows(_distinct(column.name, index[~empty], (1, 1), ordered=False), empty)
-    numbers, quantum = _multiples(values[~empty], column)
+        return over_all_rows(_distinct(column.name, known, (1, 1), ordered=False), values.missing)
+    numbers, quantum = _multiples(known, column)
     coded = code_multiples(column.name, numbers, quantum, instant=column.kind == "timestamp")
-    if column.kind == "number" and quantum is not None and coded.exact:
-        floats = values[~empty].to_numpy(dtype=np.float64)
-        if (numbers / quantum[1] != floats).any():  # off in the last bits, which is how they are kept
-            as_they_are = code_multiples(column.name, floats, None, instant=False)
-            coded = as_they_are if as_they_are.exact else coded
-    return over_all_rows(coded, empty)
+    if (
+        column.kind == "number"
+        and quantum is not None
+        and coded.exact
+        and (numbers / quantum[1] != known).any()
+    ):
+        exact = code_multiples(column.name, known, None, instant=False)  # off in the last bits: kept so
+        coded = exact if exact.exact else coded
+    return over_all_rows(coded, values.missing)
 
 
 def code_multiples(
@@ -131,7 +119,7 @@ def code_multiples(
     quantum : tuple of (int, int) or None
         Numerator and denominator of the quantum.
     instant : bool
-        Whether they are instants or parts of one.
+        Whether they are timestamps or parts of one.
     apart : callable, optional
         From ascending numbers to the groups that no range should span, such as their hours.
     """
@@ -140,9 +128,9 @@ def code_multiples(
     return _binned(name, numbers, quantum, instant=instant, apart=apart)
 
 
-def code_missing(values: pd.Series, column: Column) -> Coded:
+def code_missing(values: Values) -> Coded:
     """Return whether values are missing as a variable without columns: 1 where they are."""
-    return Coded(missing_name(column.name), values.isna().to_numpy().astype(np.int64), 2, False, ())
+    return Coded(missing_name(values.column.name), values.missing.astype(np.int64), 2, False, ())
 
 
 def in_steps(instants: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
@@ -172,17 +160,42 @@ def code_together(parts: Sequence[Coded]) -> Coded:
     )
 
 
-def _multiples(values: pd.Series, column: Column) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Return values as whole multiples of their quantum, or as floats if they have none."""
+def over_all_rows(coded: Coded, missing: np.ndarray) -> Coded:
+    """Return the variable over all rows, with one more code, the last, for those without a value.
+
+    Parameters
+    ----------
+    coded : Coded
+        The variable over the rows that have a value.
+    missing : ndarray of bool of shape (n_rows,)
+        Which rows have none.
+    """
+    if not missing.any():
+        return coded
+    codes = np.full(len(missing), coded.size, np.int64)
+    codes[~missing] = coded.codes
+    emissions = tuple(
+        replace(
+            e,
+            low=np.append(e.low, e.low[:1]),
+            high=None if e.high is None else np.append(e.high, e.low[:1]),
+            missing=np.arange(coded.size + 1) == coded.size,
+        )
+        for e in coded.emissions
+    )
+    return replace(coded, codes=codes, size=coded.size + 1, emissions=emissions)
+
+
+def _multiples(numbers: np.ndarray, column: Column) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """Return numbers as whole multiples of their quantum, or as they are if they have none."""
     if column.kind == "timestamp":
-        return in_steps(micros(values))
-    if column.kind in ("integer", "boolean"):
-        return values.astype("int64").to_numpy(), (1, 1)
-    floats = values.to_numpy(dtype=np.float64)
+        return in_steps(numbers)
+    if column.kind != "number":
+        return numbers, (1, 1)
     if column.decimals is None:
-        return floats, None
+        return numbers, None
     scale = 10**column.decimals
-    return np.rint(floats * scale).astype(np.int64), (1, scale)
+    return np.rint(numbers * scale).astype(np.int64), (1, scale)
 
 
 def _distinct(
@@ -202,20 +215,18 @@ def _binned(
     instant: bool,
     apart: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Coded:
-    """Return a variable whose codes are bins and spikes, in ascending order."""
+    """Return a variable whose codes are bins and point masses, in ascending order."""
     values, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    spike = counts >= max(2 * SMALLEST_GROUP, _SPIKE_SHARE * len(numbers))
+    mass = counts >= max(2 * SMALLEST_GROUP, _POINT_MASS * len(numbers))
     wanted = max(SMALLEST_GROUP, len(numbers) // _MOST_BINS)
     bins: list[tuple[int, int]] = []  # first and last value of each
     bin_of = np.zeros(len(values), np.int64)
-    edges = np.flatnonzero(np.diff(spike.astype(np.int8), prepend=2, append=2))
+    edges = np.flatnonzero(np.diff(mass.astype(np.int8), prepend=2, append=2))
     if apart is not None:
-        edges = np.union1d(edges, _between(apart(values), np.where(spike, 0, counts), wanted))
+        edges = np.union1d(edges, _group_edges(apart(values), np.where(mass, 0, counts), wanted))
     for start, stop in itertools.pairwise(edges.tolist()):
-        cut = (
-            [(i, i) for i in range(start, stop)] if spike[start] else _cut(counts[start:stop], start, wanted)
-        )
-        # what is too little for a bin of its own joins the spike beside it, and is drawn as that
+        cut = [(i, i) for i in range(start, stop)] if mass[start] else _cut(counts[start:stop], start, wanted)
+        # Values that are too few for a bin join the point mass beside them, and are drawn as that.
         for first, last in cut:
             bin_of[first : last + 1] = len(bins)
             bins.append((first, last))
@@ -226,8 +237,8 @@ def _binned(
     return Coded(name, bin_of[place.reshape(-1)], len(bins), True, (emission,), instant)
 
 
-def _between(groups: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
-    """Return where a new group begins, but for those that are too small: they go with the one before."""
+def _group_edges(groups: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
+    """Return where a new group begins; one that is too small goes with the one before."""
     begins = np.flatnonzero(np.diff(groups, prepend=groups[0]))
     kept = [0]
     for begin, end in itertools.pairwise([*begins.tolist(), len(groups)]):
@@ -241,7 +252,7 @@ def _between(groups: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
 
 
 def _cut(counts: np.ndarray, start: int, wanted: int) -> list[tuple[int, int]]:
-    """Return a run of values in bins of `wanted` rows and of two values: one alone would be given away."""
+    """Return a run of values in bins of `wanted` rows and two values: a single one would be disclosed."""
     cut: list[tuple[int, int]] = []
     first, rows = 0, 0
     for i, count in enumerate(counts):
@@ -252,29 +263,3 @@ def _cut(counts: np.ndarray, start: int, wanted: int) -> list[tuple[int, int]]:
     if cut:
         cut[-1] = (cut[-1][0], start + len(counts) - 1)
     return cut
-
-
-def over_all_rows(coded: Coded, empty: np.ndarray) -> Coded:
-    """Return the variable over all rows, with one more code, the last, for those without a value.
-
-    Parameters
-    ----------
-    coded : Coded
-        The variable over the rows that have a value.
-    empty : ndarray of bool of shape (n_rows,)
-        Which rows have none.
-    """
-    if not empty.any():
-        return coded
-    codes = np.full(len(empty), coded.size, np.int64)
-    codes[~empty] = coded.codes
-    emissions = tuple(
-        replace(
-            e,
-            low=np.append(e.low, e.low[:1]),
-            high=None if e.high is None else np.append(e.high, e.low[:1]),
-            missing=np.arange(coded.size + 1) == coded.size,
-        )
-        for e in coded.emissions
-    )
-    return replace(coded, codes=codes, size=coded.size + 1, emissions=emissions)

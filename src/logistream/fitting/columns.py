@@ -1,12 +1,13 @@
-"""What the columns of any frame are, a sentence for those that cannot be learned, and the way back.
+"""Columns of any frame as plain numbers, and an error for those that cannot be learned.
 
-A model works on five kinds of columns. Pandas has many more dtypes; `plain_frame` leads from those to the
-kinds, and `as_fitted` from values of a kind to the dtype that the fitted frame had.
+A model knows five kinds of columns; pandas has many more dtypes. `read_columns` converts each column once, on
+entry: every later step of a fit works on the numbers that it gives.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,13 @@ import pandas as pd
 import pyarrow as pa
 
 from logistream.errors import DataError
-from logistream.schema import EVENT_TIME, Column, Schema
+from logistream.schema import EVENT_TIME, Column
+from logistream.times import micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MIN_ROWS", "check_frame", "closed_set", "plain_frame"]
+__all__ = ["MIN_ROWS", "Values", "check_frame", "read_columns"]
 
 
 MIN_ROWS = 20
@@ -27,7 +29,6 @@ MIN_ROWS = 20
 
 _MAX_DECIMALS = 8  # more digits than that are taken as full precision
 _ULPS = 4  # that a value may be off by, of a sum or product of rounded ones
-_ARROW_TEXT = pd.ArrowDtype(pa.string())
 _EXPECTED = "expected text, boolean, whole number, real number or timestamp"
 _CURES = {
     "Timedelta": "turn it into a number, as with .dt.total_seconds()",
@@ -38,13 +39,45 @@ _CURES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Values:
+    """One column as plain numbers.
+
+    Parameters
+    ----------
+    column : Column
+        What it is.
+    numbers : ndarray of shape (n_rows,)
+        Float64 for a number. Int64 for all other kinds: whole numbers, 0 or 1, microseconds since 1970 UTC,
+        places in `strings`. 0 where the value is missing.
+    missing : ndarray of bool of shape (n_rows,)
+        Which values are missing.
+    strings : tuple of str
+        The closed set of a category column: in the order of its dtype, or else sorted.
+    """
+
+    column: Column
+    numbers: np.ndarray
+    missing: np.ndarray
+    strings: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> np.ndarray:
+        """The numbers that are not missing, shape (n_known,)."""
+        return np.asarray(self.numbers[~self.missing])
+
+    def at(self, rows: np.ndarray) -> Values:
+        """Return the same column of these rows only."""
+        return replace(self, numbers=self.numbers[rows], missing=self.missing[rows])
+
+
 def check_frame(df: object) -> pd.DataFrame:
-    """Return `df` if it is a table that can be learned from, as far as its shape and names tell.
+    """Return `df` if its shape and names are those of a table that can be learned.
 
     Raises
     ------
     DataError
-        It is no frame, is too small, or has names that are no texts, or one of them twice, or that of the
+        It is no frame, is too small, or has names that are no strings, or one of them twice, or that of the
         event's time.
     """
     if not isinstance(df, pd.DataFrame):
@@ -57,7 +90,7 @@ def check_frame(df: object) -> pd.DataFrame:
     for label in df.columns:
         if not isinstance(label, str):
             raise DataError(
-                f"column names must be texts, and {label!r} is of type {type(label).__name__}: "
+                f"column names must be strings, and {label!r} is of type {type(label).__name__}: "
                 f"rename, as with df.columns = df.columns.astype(str)"
             )
     twice = df.columns[df.columns.duplicated()]
@@ -69,46 +102,54 @@ def check_frame(df: object) -> pd.DataFrame:
             f"{_count(len(df.columns), 'column')}, expected at least {MIN_ROWS} rows and one column"
         )
     if EVENT_TIME.name in df.columns:
-        raise DataError(f"column {EVENT_TIME.name!r} is what the stream adds: leave it out of the frame")
+        raise DataError(f"the stream adds a column {EVENT_TIME.name!r}: leave it out of the frame")
     return df
-
-
-def plain_frame(df: pd.DataFrame) -> tuple[pd.DataFrame, Schema]:
-    """Return the frame with a plain dtype for each column, and what the columns are.
-
-    Objects become what they are: booleans, whole numbers, real numbers, timestamps or texts; so do
-    categories that are no texts. The index is dropped. `df` is not changed.
-
-    Raises
-    ------
-    DataError
-        A column is of no kind that is supported, has no values, or values that cannot be served.
-    """
-    plain = {}
-    columns = []
-    for name in df.columns:
-        values = _plain(df[name].reset_index(drop=True))
-        plain[name] = values
-        columns.append(_column(values))
-    return pd.DataFrame(plain), Schema(tuple(columns))
-
-
-def closed_set(values: pd.Series[Any]) -> tuple[str, ...]:
-    """Return the texts that a category column can hold: in their own order, or else sorted."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return tuple(values.dtype.categories)
-    return tuple(sorted(values.dropna().astype("str").unique()))
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def read_columns(df: pd.DataFrame) -> list[Values]:
+    """Return every column of a frame as plain numbers.
+
+    Objects become what they hold: booleans, whole numbers, real numbers, timestamps or strings; so do
+    categories that are no strings. The index is left out. `df` is not changed.
+
+    Raises
+    ------
+    DataError
+        A column is of no kind that is supported, has no values, or values that cannot be served.
+    """
+    return [_read(df[name]) for name in df.columns]
+
+
+def _read(values: pd.Series[Any]) -> Values:
+    values = _plain(values.reset_index(drop=True))
+    column, missing = _column(values), values.isna().to_numpy()
+    if column.kind == "category":
+        categories = (
+            values.dtype.categories
+            if isinstance(values.dtype, pd.CategoricalDtype)
+            else sorted(values[~missing].astype("str").unique())
+        )
+        strings = pd.Index(categories)
+        numbers = strings.get_indexer(pd.Index(values.astype("str").where(~missing, None)))
+        return Values(column, np.where(missing, 0, numbers), missing, tuple(strings))
+    numbers = np.zeros(len(values), np.float64 if column.kind == "number" else np.int64)
+    known = values[~missing]
+    if column.kind == "timestamp":
+        numbers[~missing] = micros(known)
+    else:
+        numbers[~missing] = known.to_numpy(dtype=numbers.dtype)
+    return Values(column, numbers, missing)
+
+
 def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a column in a dtype that tells what it is."""
+    """Return a column in a dtype that says what it holds."""
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return values if _all_texts(pd.Series(dtype.categories)) else _plain(values.astype(object))
+        return values if _all_strings(dtype.categories) else _plain(values.astype(object))
     if isinstance(dtype, pd.ArrowDtype) and pa.types.is_date(dtype.pyarrow_dtype):
         return values.astype("datetime64[us]")
     if not pd.api.types.is_object_dtype(dtype):
@@ -128,7 +169,7 @@ def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
     return values
 
 
-def _all_texts(values: pd.Series[Any]) -> bool:
+def _all_strings(values: Iterable[object]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
@@ -153,8 +194,8 @@ def _column(values: pd.Series[Any]) -> Column:
         if not np.isfinite(floats).all():
             raise DataError(f"column {name!r} holds infinite numbers: replace or drop them")
         return Column(name, "number", nullable=nullable, decimals=_decimals(floats))
-    if isinstance(known.dtype, pd.CategoricalDtype) or _all_texts(known):
-        _check_texts(name, known.unique())
+    if isinstance(known.dtype, pd.CategoricalDtype) or _all_strings(known):
+        _check_strings(name, known.unique())
         return Column(name, "category", nullable=nullable)
     kinds = sorted({type(value).__name__ for value in known})
     if len(kinds) > 1:
@@ -163,19 +204,19 @@ def _column(values: pd.Series[Any]) -> Column:
     raise DataError(f"column {name!r} holds values of type {kinds[0]}: {_EXPECTED}; {cure}")
 
 
-def _check_texts(name: str, texts: Iterable[str]) -> None:
-    """Raise `DataError` for texts that no message can hold."""
-    for text in texts:
+def _check_strings(name: str, strings: Iterable[str]) -> None:
+    """Raise `DataError` for a string that no message can hold."""
+    for string in strings:
         try:
-            text.encode()
+            string.encode()
         except UnicodeEncodeError:
             raise DataError(
-                f"column {name!r} holds {text!r}, which is no valid Unicode: replace it"
+                f"column {name!r} holds {string!r}, which is no valid Unicode: replace it"
             ) from None
 
 
 def _decimals(floats: np.ndarray) -> int | None:
-    """Return how many digits after the point the values have, None for more than we keep count of.
+    """Return how many digits after the point the values have, None for more than `_MAX_DECIMALS`.
 
     Sums of such values are off in the last bits: 3.2 + 0.1 is 3.3000000000000003, and has one digit.
     """

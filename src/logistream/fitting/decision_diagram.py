@@ -1,10 +1,10 @@
-"""A tree as look-up tables: what makes drawing fast.
+"""A tree as look-up tables, which make drawing fast.
 
-A small tree becomes one table, a cell for each combination of what it tells apart of its predictors. Of a
-large one, which asks ten predictors in different places, such a table would be mostly repetition. It becomes
-a decision diagram (Bryant 1986; Srinivasan and others 1990 for variables of many values): the predictors are
-read one after the other, and a *state* says what is still open, namely which leaves can be reached. Each
-reading is a factor without chance, from state and code to the next state.
+A small tree becomes one table with a cell for each combination of groups of its predictors. For a large one,
+which asks ten predictors in different places, such a table would be mostly repetition. It becomes a decision
+diagram (Bryant 1986; Srinivasan and others 1990 for variables of many values): the predictors are read one
+after the other, and a *state* stands for the leaves that can still be reached. Each step is a deterministic
+factor, from state and code to the next state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ONE_TABLE = 2**14  # cells that are one table anyway
 def deterministic(
     name: str, size: int, parents: Sequence[str], groups: Sequence[np.ndarray], code: np.ndarray
 ) -> Factor:
-    """Return a factor without chance and without columns.
+    """Return a deterministic factor without columns.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def deterministic(
     size : int
         Number of codes.
     parents : sequence of str
-        Earlier factors that it follows from.
+        Earlier factors that determine it.
     groups : sequence of ndarray of shape (n_codes of that parent,)
         For each parent, the group of each of its codes.
     code : ndarray of int64 of shape (product of the numbers of groups,)
@@ -68,13 +68,13 @@ def tables(reached: Sequence[np.ndarray], firm: int) -> list[tuple[int, np.ndarr
     reached : sequence of ndarray of bool of shape (n_leaves, n_groups)
         For each predictor, which of its groups lead to which leaf. Together they lead to exactly one.
     firm : int
-        How many predictors, the first ones, are told apart by every leaf.
+        How many predictors, the first ones, have a single group in every leaf.
 
     Returns
     -------
     list of (int, ndarray of int64)
-        For each table how many more predictors it reads, and the state, in the end the leaf, for each state
-        before and each group of theirs; the axis of the state before has length 1 in the first.
+        For each table how many more predictors it reads, and the next state, in the last one the leaf, for
+        each state and each group of theirs; the axis of the state has length 1 in the first.
     """
     sizes = [lit.shape[1] for lit in reached]
     if math.prod(sizes) <= _ONE_TABLE or len(sizes) <= max(firm, 1):
@@ -88,7 +88,7 @@ def tables(reached: Sequence[np.ndarray], firm: int) -> list[tuple[int, np.ndarr
 
 
 def _steps(reached: Sequence[np.ndarray], firm: int) -> list[np.ndarray] | None:
-    """Return the next state for each state and group: one table for those firm, one for each other."""
+    """Return the next state of each state and group: one table for firm predictors, one for each other."""
     first = reached[:firm]
     shape = [lit.shape[1] for lit in first]
     branch = np.zeros(len(reached[0]), np.int64)
@@ -109,7 +109,7 @@ def _steps(reached: Sequence[np.ndarray], firm: int) -> list[np.ndarray] | None:
             if here.all():
                 table[state] = following.number(leaves)
                 continue
-            for column, groups in _alike(here):
+            for column, groups in _different_columns(here):
                 table[state, groups] = following.number(leaves[column])
         states = following.states
         steps.append(table)
@@ -132,7 +132,7 @@ class _Numbered:
         return number
 
 
-def _alike(lit: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _different_columns(lit: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the different columns of a table of bool, each with its places."""
     packed = np.ascontiguousarray(np.packbits(lit, axis=0).T)
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).reshape(-1)
@@ -141,7 +141,7 @@ def _alike(lit: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _packed(steps: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray]]:
-    """Return the tables with neighbours made one where that stays small."""
+    """Return the tables with neighbours merged where that stays small."""
     packed = [(steps[0].ndim - 1, steps[0])]
     for step in steps[1:]:
         many, before = packed[-1]

@@ -1,4 +1,4 @@
-"""Does one variable depend on another? A test that holds in sparse tables.
+"""Tests of independence of two variables that hold in sparse tables.
 
 The statistic is Pearson's X² of a contingency table. Its mean and variance under all permutations of the
 rows are known exactly for any margins (Haldane 1940; Dawson 1954, "A simplified expression for the variance
@@ -18,7 +18,7 @@ __all__ = ["log_p_trends", "log_p_values", "log_upper_tail"]
 def log_p_values(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the natural logarithm of the p-value of independence, of each of many variables from one.
 
-    All at once, since most of the time of a fit would else go into calls on tables of a few cells.
+    All at once, since otherwise most of the time of a fit would go into calls on tables of a few cells.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def log_p_values(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_variables,)
-        At most 0; 0 where the table says nothing (a single row or column, or fewer than 4 counts).
+        At most 0; 0 where the table is no evidence (a single row or column, or fewer than 4 counts).
     """
     n, many = groups.shape
     columns = np.bincount(labels).astype(float)
@@ -53,10 +53,10 @@ def log_p_values(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
     v2, w2 = _margin(np.array([c]), np.array([(1 / columns).sum()]), n)
     variance = 2 * n / (n - 3) * (v1 - w1) * (v2 - w2) + n * n / (n - 1) * w1 * w2
     result = np.zeros(many)
-    says = (r > 1) & (variance > 1e-12 * mean * mean)  # else the margins leave only one table
-    freedom = 2 * mean[says] ** 2 / variance[says]
-    ratio = np.maximum(statistic[says], 0.0) / mean[says]  # rounding may leave it just below 0
-    result[says] = [log_upper_tail(*pair) for pair in zip(ratio.tolist(), freedom.tolist(), strict=True)]
+    varies = (r > 1) & (variance > 1e-12 * mean * mean)  # else the margins allow only one table
+    freedom = 2 * mean[varies] ** 2 / variance[varies]
+    ratio = np.maximum(statistic[varies], 0.0) / mean[varies]  # rounding may leave it just below 0
+    result[varies] = [log_upper_tail(*pair) for pair in zip(ratio.tolist(), freedom.tolist(), strict=True)]
     return result
 
 

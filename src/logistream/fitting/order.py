@@ -1,9 +1,12 @@
 """The variables in the order of drawing, and which earlier ones each must keep to.
 
-Whatever a variable determines (a city its state), and whatever it only occurs with in certain combinations
-(a product with its price), is drawn before it, and each of those values begins a branch of its tree: no
-combination is drawn that does not occur. So places come from the large to the small, and dependence on
-other variables is seen in few large groups where it is lost in many small ones.
+Whatever a variable determines (a city its state), and whatever it is associated with, that is, occurs with in
+certain combinations only (a product with its price), is drawn before it, and each of those values begins a
+branch of its tree: no combination is drawn that does not occur. So places come from the large to the small,
+and dependence on other variables is seen in few large groups where it is lost in many small ones.
+
+Functional dependencies and associations must hold in far more rows than chance would allow after so many
+tries.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ import numpy as np
 from logistream.errors import DataError
 from logistream.fitting.branches import combine
 from logistream.fitting.coding import SMALLEST_GROUP, code_together
-from logistream.fitting.formulas import ALPHA
 from logistream.model.network import missing_name
+from logistream.model.random_bits import permutation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,15 +30,134 @@ if TYPE_CHECKING:
     from logistream.fitting.coding import Coded
     from logistream.model.network import Factor
 
-__all__ = ["Step", "find_keys", "find_links", "find_steps"]
+__all__ = ["Step", "find_associations", "find_keys", "find_steps"]
 
-_FEW_COMBINATIONS = 0.75  # of those that shuffled columns have: a pair with fewer is a block
+_ALPHA = 1e-3  # chance that one is found in a table that has none
+_FEW_COMBINATIONS = 0.75  # of those that shuffled columns have: a pair with fewer is associated
 _BARRED = 0.02  # of all rows, at least: what independence would put into cells that are empty
-_CLOSED = 0.9  # share of the rows of a block whose combination recurs
+_RECURRING = 0.9  # share of the rows of an associated pair whose combination recurs
+_MOST_BRANCHES = 2**14  # cells of the table of values that a variable must keep to
+_NAMESAKES = (
+    0.05  # of what chance would do: a variable that occurs less often with another value determines it
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One variable, to be drawn.
+
+    Parameters
+    ----------
+    variable : Coded
+        What is drawn.
+    within : tuple of str
+        Earlier variables whose every value begins a branch.
+    functional : int
+        How many of these, the first ones, are functional dependencies: determined by the variable, or by
+        another one together with it.
+    factor : Factor or None
+        For a combination of two earlier variables: what looks it up.
+    """
+
+    variable: Coded
+    within: tuple[str, ...] = ()
+    functional: int = 0
+    factor: Factor | None = None
+
+
+def find_steps(
+    coded: Mapping[str, Coded],
+    together: Sequence[Sequence[str]] = (),
+    keys: Mapping[str, Sequence[str]] | None = None,
+) -> list[Step]:
+    """Return all variables in the order of drawing.
+
+    Parameters
+    ----------
+    coded : mapping of str to Coded
+        The variables by name.
+    together, keys
+        As for `logistream.fit`.
+
+    Raises
+    ------
+    DataError
+        If those cannot be or do not hold.
+    """
+    exact = {name: variable for name, variable in coded.items() if variable.exact}
+    determines = find_keys(exact)
+    for name, others in (keys or {}).items():
+        determines[name] = _checked_key(name, others, exact)
+    strength = _strengths(coded, exact, determines, together)
+    of_one_key = {
+        frozenset(pair) for others in determines.values() for pair in itertools.combinations(others, 2)
+    }
+    composed = {name for name, others in determines.items() if _composed(exact, name, others)}
+    order = sorted(
+        coded,
+        key=lambda name: (
+            not (coded[name].instant or name in composed),
+            not coded[name].exact,
+            coded[name].size if coded[name].exact else 0,
+        ),
+    )
+    steps: list[Step] = []
+    for i, name in enumerate(order):
+        partners = [other for other in order[:i] if frozenset((name, other)) in strength]
+        partners.sort(key=lambda other: -strength[frozenset((name, other))])
+        implied = {other for partner in partners for other in determines.get(partner, ())}
+        partners = [other for other in partners if other not in implied]
+        functional = [
+            other
+            for other in partners
+            if frozenset((name, other)) in of_one_key or _determines(coded[name], coded[other])
+        ]
+        associated = [other for other in partners if other not in functional]
+        within = [coded[other] for other in (*functional, *associated)]
+        count = _combined(within, len(functional), steps)
+        steps.append(Step(coded[name], tuple(variable.name for variable in within), count))
+    return steps
+
+
+def _strengths(
+    coded: Mapping[str, Coded],
+    exact: Mapping[str, Coded],
+    determines: Mapping[str, Sequence[str]],
+    together: Sequence[Sequence[str]],
+) -> dict[frozenset[str], float]:
+    """Return all pairs that must keep to each other, with how strongly they do."""
+    strength = find_associations(exact)
+    for group in together:
+        for name in group:
+            _require(name, exact, "together")
+        strength |= {frozenset((a, b)): 1.0 for a in group for b in group if a != b}
+    for name, others in determines.items():
+        strength |= {frozenset((name, other)): 2.0 for other in others}
+    for name in coded:
+        if missing_name(name) in coded:
+            strength[frozenset((name, missing_name(name)))] = 2.0
+    return strength
+
+
+def _combined(within: list[Coded], functional: int, steps: list[Step]) -> int:
+    """Combine variables until the table of their combinations is small; return how many are functional.
+
+    `within` is changed in place; a step is added for each combination that is not there yet.
+    """
+    while math.prod(variable.size for variable in within) > _MOST_BRANCHES and len(within) > 1:
+        at = functional - 2 if functional > 1 else len(within) - 2
+        other, weakest = within[at : at + 2]
+        both, factor = combine(other, weakest, 1 if functional > 1 else SMALLEST_GROUP)
+        functional = functional - 1 if functional > 1 else min(functional, at)
+        known = next((step.variable for step in steps if step.variable.name == both.name), None)
+        if known is None:
+            steps.append(Step(both, (other.name, weakest.name), factor=factor))
+        within[at : at + 2] = [known or both]
+    return functional
 
 
 def find_keys(coded: Mapping[str, Coded]) -> dict[str, tuple[str, ...]]:
-    """Return for each variable those that it determines: each of its codes goes with one of theirs.
+    """Return for each variable those that it determines: each of its codes occurs with one of theirs.
 
     Two that determine each other are given once, by the one that comes first.
     """
@@ -45,7 +167,7 @@ def find_keys(coded: Mapping[str, Coded]) -> dict[str, tuple[str, ...]]:
     sizes = [coded[name].size for name in names]
     # log chance that another row of the same code agrees, were the two independent
     agree = [2 * np.log(np.linalg.norm(np.bincount(codes[:, j]) / n)) for j in range(len(names))]
-    threshold = math.log(ALPHA / max(len(names) ** 2, 1))
+    threshold = math.log(_ALPHA / max(len(names) ** 2, 1))
     keys: dict[str, tuple[str, ...]] = {}
     for i, name in enumerate(names):
         if sizes[i] < 2:
@@ -67,8 +189,8 @@ def find_keys(coded: Mapping[str, Coded]) -> dict[str, tuple[str, ...]]:
     return {name: others for name, others in keys.items() if others}
 
 
-def find_links(coded: Mapping[str, Coded]) -> dict[frozenset[str], float]:
-    """Return the pairs of variables that occur in certain combinations only, with how much they avoid.
+def find_associations(coded: Mapping[str, Coded]) -> dict[frozenset[str], float]:
+    """Return the pairs of variables that occur in certain combinations only, with how many they avoid.
 
     Parameters
     ----------
@@ -83,14 +205,14 @@ def find_links(coded: Mapping[str, Coded]) -> dict[frozenset[str], float]:
     varied = [name for name, variable in coded.items() if variable.size > 1 and not variable.instant]
     tries = max(len(varied) * (len(varied) - 1) // 2, 1)
     n = len(coded[varied[0]].codes) if varied else 0
-    shuffled = np.argsort(np.random.Philox(0).random_raw(n))
+    shuffled = permutation(n)
     recurs = {name: np.bincount(coded[name].codes)[coded[name].codes] > 1 for name in varied}
-    links = {}
+    found = {}
     for a, b in itertools.combinations(varied, 2):
         strength = _avoided(coded[a], coded[b], tries, recurs[a] & recurs[b], shuffled)
         if strength > 0:
-            links[frozenset((a, b))] = strength
-    return links
+            found[frozenset((a, b))] = strength
+    return found
 
 
 def _avoided(a: Coded, b: Coded, tries: int, again: np.ndarray, shuffled: np.ndarray) -> float:
@@ -103,121 +225,24 @@ def _avoided(a: Coded, b: Coded, tries: int, again: np.ndarray, shuffled: np.nda
         found, times = int(np.count_nonzero(counts)), counts[both]
         if found < cells:
             expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
-            barred = float(expected[(table == 0) & (expected > math.log(cells * tries / ALPHA))].sum() / n)
+            barred = float(expected[(table == 0) & (expected > math.log(cells * tries / _ALPHA))].sum() / n)
             if barred >= _BARRED:
                 return barred
     else:
         _, combination, counts = np.unique(both, return_inverse=True, return_counts=True)
         found, times = len(counts), counts[combination]
-    if not again.any() or (times > 1)[again].mean() < _CLOSED:
+    if not again.any() or (times > 1)[again].mean() < _RECURRING:
         return 0.0
     by_chance = a.codes * b.size + b.codes[shuffled]
     possible = np.count_nonzero(np.bincount(by_chance)) if cells <= 4 * n else len(np.unique(by_chance))
     return float(1 - found / possible) if found < _FEW_COMBINATIONS * possible else 0.0
 
 
-_MOST_BRANCHES = 2**14  # cells of the table of values that a variable must keep to
-_NAMESAKES = 0.05  # of what chance would do: a variable that goes less often with another value determines it
+def _composed(exact: Mapping[str, Coded], name: str, others: Sequence[str]) -> bool:
+    """Return whether a number is composed of others, as a date is of year and month.
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One variable, to be drawn.
-
-    Parameters
-    ----------
-    variable : Coded
-        What is drawn.
-    within : tuple of str
-        Earlier variables whose every value begins a branch.
-    facts : int
-        How many of these, the first ones, the variable determines, or another one besides the variable.
-    factor : Factor or None
-        For a combination of two earlier variables: what looks it up.
-    """
-
-    variable: Coded
-    within: tuple[str, ...] = ()
-    facts: int = 0
-    factor: Factor | None = None
-
-
-def find_steps(
-    coded: Mapping[str, Coded],
-    together: Sequence[Sequence[str]] = (),
-    keys: Mapping[str, Sequence[str]] | None = None,
-) -> list[Step]:
-    """Return all variables in the order of drawing.
-
-    Parameters
-    ----------
-    coded : mapping of str to Coded
-        The variables by name.
-    together, keys
-        What the caller of `fit` says of them.
-
-    Raises
-    ------
-    DataError
-        If that cannot be or does not hold.
-    """
-    exact = {name: variable for name, variable in coded.items() if variable.exact}
-    determines = find_keys(exact)
-    for name, others in (keys or {}).items():
-        determines[name] = _checked_key(name, others, exact)
-    links = find_links(exact)
-    for group in together:
-        for name in group:
-            _require(name, exact, "together")
-        links |= {frozenset((a, b)): 1.0 for a in group for b in group if a != b}
-    for name, others in determines.items():
-        links |= {frozenset((name, other)): 2.0 for other in others}
-    for name in coded:
-        if missing_name(name) in coded:
-            links[frozenset((name, missing_name(name)))] = 2.0
-    of_one_key = {
-        frozenset(pair) for others in determines.values() for pair in itertools.combinations(others, 2)
-    }
-    spelled = {name for name, others in determines.items() if _spelled_out(exact, name, others)}
-    order = sorted(
-        coded,
-        key=lambda name: (
-            not (coded[name].instant or name in spelled),
-            not coded[name].exact,
-            coded[name].size if coded[name].exact else 0,
-        ),
-    )
-    steps: list[Step] = []
-    for i, name in enumerate(order):
-        partners = [other for other in order[:i] if frozenset((name, other)) in links]
-        partners.sort(key=lambda other: -links[frozenset((name, other))])
-        implied = {other for partner in partners for other in determines.get(partner, ())}
-        partners = [other for other in partners if other not in implied]
-        sure = [
-            other
-            for other in partners
-            if frozenset((name, other)) in of_one_key or _determined(coded[name], coded[other])
-        ]
-        within = [coded[other] for other in (*sure, *(other for other in partners if other not in sure))]
-        facts = len(sure)
-        while math.prod(variable.size for variable in within) > _MOST_BRANCHES and len(within) > 1:
-            at = facts - 2 if facts > 1 else len(within) - 2
-            other, weakest = within[at : at + 2]
-            both, factor = combine(other, weakest, 1 if facts > 1 else SMALLEST_GROUP)
-            facts = facts - 1 if facts > 1 else min(facts, at)
-            made = next((step.variable for step in steps if step.variable.name == both.name), None)
-            if made is None:
-                steps.append(Step(both, (other.name, weakest.name), factor=factor))
-            within[at : at + 2] = [made or both]
-        steps.append(Step(coded[name], tuple(variable.name for variable in within), facts))
-    return steps
-
-
-def _spelled_out(exact: Mapping[str, Coded], name: str, others: Sequence[str]) -> bool:
-    """Return whether other numbers are the digits of a number, as year and month are of a date.
-
-    Such a number is drawn first, as instants are: its digits follow from it, while digits that are drawn one
-    by one can make a number that never was.
+    Such a number is drawn first, as timestamps are: its parts follow from it, while parts that are drawn one
+    by one can make a number that never occurs.
     """
     parts = [exact[other] for other in others if exact[other].ordered]
     variable = exact[name]
@@ -228,10 +253,10 @@ def _spelled_out(exact: Mapping[str, Coded], name: str, others: Sequence[str]) -
     return rising and code_together(parts).size == variable.size
 
 
-def _determined(variable: Coded, other: Coded) -> bool:
-    """Return whether each code goes with a single one of another variable, but for namesakes.
+def _determines(variable: Coded, other: Coded) -> bool:
+    """Return whether each code occurs with a single one of another variable, except for namesakes.
 
-    It is seen in the rows whose code recurs: how often it goes with another than the commonest there.
+    It is counted in the rows whose code recurs: how often it occurs with another than the commonest there.
     """
     pairs, counts = np.unique(variable.codes * other.size + other.codes, return_counts=True)
     first = np.flatnonzero(np.diff(pairs // other.size, prepend=-1))
@@ -248,7 +273,7 @@ def _require(name: str, exact: Mapping[str, Coded], option: str) -> None:
 
 
 def _checked_key(name: str, others: Sequence[str], exact: Mapping[str, Coded]) -> tuple[str, ...]:
-    """Return what the caller says a column determines, after checking that it does."""
+    """Return what the caller says that a column determines, after checking that it does."""
     for column in (name, *others):
         _require(column, exact, "keys")
     for other in others:
@@ -256,6 +281,6 @@ def _checked_key(name: str, others: Sequence[str], exact: Mapping[str, Coded]) -
         more = len(pairs) - len(np.unique(pairs[:, 0]))
         if more:
             raise DataError(
-                f"keys: {name!r} does not determine {other!r}: {more:,} values go with several of it"
+                f"keys: {name!r} does not determine {other!r}: {more:,} values occur with several of it"
             )
     return tuple(others)

@@ -1,4 +1,4 @@
-"""What a model found in its table, told in words and shown as a picture."""
+"""The structure of a model in words and as a picture."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from logistream.times import CALENDAR, HOUR
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from logistream.model.findings import Block, Link, Spread
+    from logistream.model.findings import ColumnGroup, Dependence, Marginal
     from logistream.model.network import Formula, Network
 
 __all__ = ["Description"]
 
 
 _SIGNS = {"product": "×", "sum": "+", "local": "+"}
-_SPIKES_NAMED = 3
-_WIDE = 40  # blocks: of more than so many the picture leaves out those that have little to do with others
+_POINT_MASSES_NAMED = 3
+_WIDE = 40  # groups: of more than so many the picture leaves out those that hardly depend on others
 _INSTANTS = {"date of ": "%Y-%m-%d", "time of day of ": "%H:%M"}
 
 
 class Description:
-    """What a model found: print it, or let a notebook show it with its picture.
+    """The structure of a model: print it, or let a notebook show it with its picture.
 
-    Two descriptions are equal if they say the same.
+    Two descriptions are equal if their words are.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ class Description:
 
     @cached_property
     def findings(self) -> Findings:
-        """Blocks, links and spreads, for a program to read."""
+        """Groups, dependences and marginal distributions, for a program to read."""
         return find(self.model)
 
     @property
     def _computed(self) -> list[Formula]:
-        """What is not drawn at all."""
+        """The formulas of columns that are not drawn at all."""
         return [formula for formula in self.model.formulas if not formula.keeps_order]
 
     @property
@@ -98,64 +98,64 @@ class Description:
     @property
     def svg(self) -> str:
         """The picture alone, as the text of an SVG file; of a wide table its main parts."""
-        blocks, links, names = self.findings.blocks, self.findings.links, self.findings.names
-        if len(blocks) > _WIDE:
-            links = tuple(link for link in links if link.weight >= SLIGHT)
-            read = {names[name] for f in self._computed for name in (f.left, f.right) if name}
-            tied = {id(block) for link in links for block in (link.source, link.target)}
-            blocks = tuple(
-                b for b in blocks if id(b) in tied or len(b.columns) > 1 or read & {*b.columns, *b.helpers}
+        groups, dependences, names = self.findings.groups, self.findings.dependences, self.findings.names
+        if len(groups) > _WIDE:
+            dependences = tuple(d for d in dependences if d.weight >= SLIGHT)
+            read = {names[name] for f in self._computed for name in f.inputs}
+            tied = {id(group) for d in dependences for group in (d.source, d.target)}
+            groups = tuple(
+                g for g in groups if id(g) in tied or len(g.columns) > 1 or read & {*g.columns, *g.helpers}
             )
-        place = {id(block): i for i, block in enumerate(blocks)}
+        place = {id(group): i for i, group in enumerate(groups)}
         boxes = [
             Box(
-                tuple((name, name in block.helpers) for name in block.keys),
-                tuple((name, name in block.helpers) for name in block.fixed),
-                note=self._note(block),
+                tuple((name, name in group.helpers) for name in group.keys),
+                tuple((name, name in group.helpers) for name in group.determined),
+                note=self._note(group),
             )
-            for block in blocks
+            for group in groups
         ]
         wires = [
             Wire(
-                place[id(link.source)],
-                place[id(link.target)],
-                link.weight,
-                f"{link.target.short} depends {_strength(link)} on {link.source.short} ({link.weight:.2f})",
+                place[id(d.source)],
+                place[id(d.target)],
+                d.weight,
+                f"{d.target.short} depends {_strength(d)} on {d.source.short} ({d.weight:.2f})",
             )
-            for link in links
+            for d in dependences
         ]
-        home = {name: i for i, block in enumerate(blocks) for name in (*block.columns, *block.helpers)}
+        home = {name: i for i, group in enumerate(groups) for name in (*group.columns, *group.helpers)}
         for formula in self._computed:
             home[formula.column] = len(boxes)
             wires += [
                 Wire(source, len(boxes), 1.0, f"{formula.column} is computed from it")
-                for source in sorted({home[names[name]] for name in (formula.left, formula.right) if name})
+                for source in sorted({home[names[name]] for name in formula.inputs})
             ]
-            boxes.append(Box(text=self._equation(formula)))
+            boxes.append(Box(equation=self._equation(formula)))
         return draw(boxes, wires, f"Structure of {self.title}")
 
-    def _note(self, block: Block) -> str:
-        """Return a few words for the block's box."""
-        if len(block.keys) > 1:
-            return "go together"
+    def _note(self, group: ColumnGroup) -> str:
+        """Return a few words for the group's box."""
+        if len(group.keys) > 1:
+            return "associated"
         return ", ".join(
             words
-            for spread in self.findings.spreads
-            if spread.column in block.keys
-            for words in _brief(spread)
+            for marginal in self.findings.marginals
+            if marginal.column in group.keys
+            for words in _brief(marginal)
         )
 
     def _sections(self) -> Iterator[tuple[str, str, list[str]]]:
-        """Give heading, hint and sentences of all that there is to say."""
-        blocks, links = self.findings.blocks, self.findings.links
-        fixing: dict[str, list[str]] = {}
-        for block in blocks:
-            for column, key in block.fixed.items():
-                fixing.setdefault(key, []).append(column)
-        tied = {id(block) for link in links for block in (link.source, link.target)}
-        loose = [block.short for block in blocks if id(block) not in tied]
+        """Give heading, hint and sentences of each part of the description."""
+        groups, dependences = self.findings.groups, self.findings.dependences
+        determined: dict[str, list[str]] = {}
+        for group in groups:
+            for column, key in group.determined.items():
+                determined.setdefault(key, []).append(column)
+        tied = {id(group) for d in dependences for group in (d.source, d.target)}
+        independent = [group.short for group in groups if id(group) not in tied]
         delays = [f"{d.column} = event_time + the days that {d.service} takes" for d in self.model.delays]
-        told: list[tuple[str, str, list[str]]] = [
+        sections: list[tuple[str, str, list[str]]] = [
             ("Computed", "not drawn", [self._equation(f) for f in self._computed]),
             (
                 "In order",
@@ -167,36 +167,40 @@ class Description:
                 ],
             ),
             (
-                "Fixed by another column",
-                "each value of it has only one",
-                [f"{key} → {', '.join(columns)}" for key, columns in fixing.items()],
+                "Functional dependencies",
+                "each value of the first column has a single one of the others",
+                [f"{key} → {', '.join(columns)}" for key, columns in determined.items()],
             ),
             (
-                "Go together",
+                "Associated",
                 "only certain combinations occur",
-                [", ".join(block.keys) for block in blocks if len(block.keys) > 1],
+                [", ".join(group.keys) for group in groups if len(group.keys) > 1],
             ),
             (
                 "Dependent",
-                "on what, and how much; + 2: with two more columns that go together",
+                "on what, and how much; + 2: with two more columns associated with it",
                 list(self._dependences()),
             ),
-            ("Independent of all others", "", [", ".join(loose)] if loose else []),
-            ("Values", "", [text for spread in self.findings.spreads if (text := self._values(spread))]),
+            ("Independent of all others", "", [", ".join(independent)] if independent else []),
+            (
+                "Values",
+                "",
+                [words for marginal in self.findings.marginals if (words := self._values(marginal))],
+            ),
             ("In a live stream", "", delays),
         ]
-        return ((heading, hint, sentences) for heading, hint, sentences in told if sentences)
+        return ((heading, hint, sentences) for heading, hint, sentences in sections if sentences)
 
     def _dependences(self) -> Iterator[str]:
-        """Give a sentence for each block that depends on others."""
-        for block in self.findings.blocks:
+        """Give a sentence for each group that depends on others."""
+        for group in self.findings.groups:
             by_strength: dict[str, list[str]] = {}
-            for link in self.findings.links:
-                if link.target is block:
-                    by_strength.setdefault(_strength(link), []).append(link.source.short)
+            for dependence in self.findings.dependences:
+                if dependence.target is group:
+                    by_strength.setdefault(_strength(dependence), []).append(dependence.source.short)
             if by_strength:
-                told = "; ".join(f"{how} on {', '.join(names)}" for how, names in by_strength.items())
-                yield f"{block.short}: {told}"
+                words = "; ".join(f"{how} on {', '.join(names)}" for how, names in by_strength.items())
+                yield f"{group.short}: {words}"
 
     def _equation(self, formula: Formula) -> str:
         """Return a formula as one reads it."""
@@ -208,38 +212,42 @@ class Description:
         left, right = (name.removeprefix(f"{formula.column}: ") for name in (formula.left, formula.right))
         if right.startswith((f"{formula.column} / ", f"{formula.column} - ")):
             right = "rate" if formula.operation == "product" else "difference"
-            spread = next(s for s in self.findings.spreads if s.column == f"{right} of {formula.column}")
-            right = f"its {right}" if spread.different > 1 else self._value(spread, spread.low)
+            marginal = next(m for m in self.findings.marginals if m.column == f"{right} of {formula.column}")
+            right = f"its {right}" if marginal.different > 1 else self._value(marginal, marginal.low)
         return f"{formula.column} = {left} {_SIGNS[formula.operation]} {right}{_clock(formula.offsets)}"
 
-    def _values(self, spread: Spread) -> str:
-        """Return what is worth telling of the values of a column; nothing of a plain one."""
-        facts = []
-        if spread.different == 1 and not spread.missing:
-            facts.append(f"always {self._value(spread, spread.low)}")
-        if spread.continuous and spread.column in self.model.categories:
-            facts.append(f"made up, such as {self._value(spread, spread.low)}")
-        elif spread.continuous:
-            facts.append(f"from {self._value(spread, spread.low)} to {self._value(spread, spread.high)}")
-        spikes = [
-            f"{self._value(spread, value)} ({share:.1%})" for value, share in spread.spikes[:_SPIKES_NAMED]
-        ]
-        if spikes:
-            more = len(spread.spikes) - len(spikes)
-            facts.append(f"spikes at {', '.join(spikes)}{f' and {more} more' if more else ''}")
-        if spread.missing:
-            facts.append(f"{spread.missing:.1%} missing")
-        return f"{spread.column}: {'; '.join(facts)}" if facts else ""
+    def _values(self, marginal: Marginal) -> str:
+        """Return what is remarkable about the values of a column; an empty string for a plain one."""
+        parts = []
+        if marginal.different == 1 and not marginal.missing:
+            parts.append(f"always {self._value(marginal, marginal.low)}")
+        if marginal.continuous and marginal.column in self.model.categories:
+            parts.append(f"invented, such as {self._value(marginal, marginal.low)}")
+        elif marginal.continuous:
+            parts.append(
+                f"from {self._value(marginal, marginal.low)} to {self._value(marginal, marginal.high)}"
+            )
+        masses = marginal.point_masses
+        if masses:
+            named = [
+                f"{self._value(marginal, value)} ({share:.1%})"
+                for value, share in masses[:_POINT_MASSES_NAMED]
+            ]
+            more = len(masses) - len(named)
+            parts.append(f"point masses at {', '.join(named)}{f' and {more} more' if more else ''}")
+        if marginal.missing:
+            parts.append(f"{marginal.missing:.1%} missing")
+        return f"{marginal.column}: {'; '.join(parts)}" if parts else ""
 
-    def _value(self, spread: Spread, value: float | None) -> str:
+    def _value(self, marginal: Marginal, value: float | None) -> str:
         """Return a value of a column as one reads it."""
         if value is None:
             return "missing"
         schema = self.model.schema
-        column = next((column for column in schema if column.name == spread.column), None)
+        column = next((column for column in schema if column.name == marginal.column), None)
         if column is None:
             for start, pattern in _INSTANTS.items():
-                if spread.column.startswith(start) and spread.column.removeprefix(start) in schema:
+                if marginal.column.startswith(start) and marginal.column.removeprefix(start) in schema:
                     return f"{pd.Timestamp(int(value), unit='us'):{pattern}}"
         if column is None or column.kind == "number":
             return f"{value:.9g}"
@@ -253,23 +261,24 @@ class Description:
 
 
 def _clock(offsets: Sequence[tuple[int, int]]) -> str:
-    """Return on which clock an instant is told, nothing if that is UTC."""
+    """Return the clock of a timestamp in words, an empty string for UTC."""
     hours = [offset / HOUR for offset in sorted({offset for _, offset in offsets})]
     names = [f"UTC{hour:+g}" if hour else "UTC" for hour in hours]
     return f", on a clock at {' or '.join(names)}" if names else ""
 
 
-def _strength(link: Link) -> str:
-    return "much" if link.weight >= MUCH else "in part" if link.weight >= SLIGHT else "slightly"
+def _strength(dependence: Dependence) -> str:
+    weight = dependence.weight
+    return "much" if weight >= MUCH else "in part" if weight >= SLIGHT else "slightly"
 
 
-def _brief(spread: Spread) -> Iterator[str]:
-    """Give a few words on how values are spread."""
-    if spread.different == 1 and not spread.missing:
+def _brief(marginal: Marginal) -> Iterator[str]:
+    """Give a few words on how values are distributed."""
+    if marginal.different == 1 and not marginal.missing:
         yield "constant"
-    elif spread.continuous:
-        yield "continuous with spikes" if spread.spikes else "continuous"
+    elif marginal.continuous:
+        yield "continuous with point masses" if marginal.point_masses else "continuous"
     else:
-        yield f"{spread.different:,} values"
-    if spread.missing:
-        yield f"{spread.missing:.0%} missing"
+        yield f"{marginal.different:,} values"
+    if marginal.missing:
+        yield f"{marginal.missing:.0%} missing"

@@ -1,11 +1,11 @@
 """A structure as a picture: boxes in the order of drawing, and wires to those that depend on them.
 
-The picture is one SVG without scripts, styles or anything from elsewhere. Its ink is the text colour of the
-page that it stands in, so it suits a light and a dark theme.
+The picture is one SVG without scripts, styles or anything from elsewhere. It is drawn in the text colour
+of the page around it, so it suits a light and a dark theme.
 
-Boxes stand in a column. What others depend on has a wire that runs down beside the boxes; where another box
-depends on it, that box's own line meets the wire at a dot. So any number of dependences can be told apart,
-which arrows straight from box to box could not.
+Boxes stand in a column. A box on which others depend has a wire that runs down beside the boxes; the line of
+a dependent box meets the wire at a dot. So any number of dependences can be read, which arrows straight from
+box to box would not allow.
 """
 
 from __future__ import annotations
@@ -24,14 +24,11 @@ __all__ = ["Box", "Wire", "draw"]
 _WIRE_COLOURS = ("#1e88e5", "#e8590c", "#12a37f", "#a35bd6", "#b58105", "#d6336c")  # on white and on black
 _BOX = 470  # px, width of a box
 _PAD, _GAP = 9, 5  # px, inside a box and between its labels
-_INSET, _ARROW = 9, 17  # px, room beside the text of a label, and for an arrow before it
+_INSET, _ARROW = 9, 17  # px, room beside the words of a label, and for an arrow before it
 _LINE, _LABEL, _ROUND = 24, 20, 7  # px, height of a line of labels, of a label; radius of a box's corners
 _BETWEEN = 10  # px, between boxes
 _LANE, _FIRST_LANE = 17, 30  # px, between two wires, and from the boxes to the first
-_ALL_LANES, _LEAST_LANE = (
-    600,
-    5,
-)  # px, for all wires, which stand closer if they are very many; but not closer than
+_ALL_LANES, _LEAST_LANE = 600, 5  # px, for all wires, and between two of very many
 _FONT, _SMALL = 12, 11  # px
 _SLIGHT = 0.05  # a dependence of less weight is a hollow dot
 _BEND = 7  # px, radius of a wire's corner
@@ -39,29 +36,29 @@ _BEND = 7  # px, radius of a wire's corner
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What is drawn or computed in one step.
+    """Columns that are drawn together, or one that is computed.
 
     Parameters
     ----------
     labels : tuple of (str, bool)
-        What is drawn: a name, and whether it is no column of the table but a helper.
-    fixed : tuple of (str, bool)
-        What those fix.
-    text : str
-        A formula, for a box that is computed.
+        What is drawn: a name, and whether it is a helper and no column of the table.
+    determined : tuple of (str, bool)
+        What those determine.
+    equation : str
+        The formula of a computed column.
     note : str
         A few words more.
     """
 
     labels: tuple[tuple[str, bool], ...] = ()
-    fixed: tuple[tuple[str, bool], ...] = ()
-    text: str = ""
+    determined: tuple[tuple[str, bool], ...] = ()
+    equation: str = ""
     note: str = ""
 
     @property
     def computed(self) -> bool:
         """Whether it is computed and not drawn."""
-        return bool(self.text)
+        return bool(self.equation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class Wire:
     weight : float
         From 0 to 1: how much.
     title : str
-        What a pointer on the dot is told.
+        Shown when the pointer is on the dot.
     """
 
     source: int
@@ -83,7 +80,7 @@ class Wire:
 
 
 def draw(boxes: Sequence[Box], wires: Sequence[Wire], title: str) -> str:
-    """Return the picture as SVG text.
+    """Return the picture as an SVG string.
 
     Parameters
     ----------
@@ -142,24 +139,26 @@ class _Labels:
     box: Box
     items: list[tuple[float, int, float, str, str]] = field(
         default_factory=list
-    )  # x, line, width, text, sort
+    )  # x, line, width, words, style
     lines: int = 1
 
     @classmethod
     def of(cls, box: Box) -> _Labels:
         self = cls(box)
         x, line = float(_PAD), 0
-        for text, sort in _pieces(box):
-            size, inset = (_SMALL, 0) if sort == "note" else (_FONT, 0 if sort == "text" else 2 * _INSET)
-            lead = _ARROW if sort.startswith("first ") else 0
-            shown = _cut(text, _BOX - 2 * _PAD - inset - lead, size)
+        for words, style in _pieces(box):
+            size, inset = (
+                (_SMALL, 0) if style == "note" else (_FONT, 0 if style == "equation" else 2 * _INSET)
+            )
+            lead = _ARROW if style.startswith("first ") else 0
+            shown = _cut(words, _BOX - 2 * _PAD - inset - lead, size)
             wide = _width(shown, size) + inset
             if x > _PAD and x + lead + wide > _BOX - _PAD:
                 x, line = float(_PAD), line + 1
             if lead:
                 self.items.append((x, line, lead, "→", "arrow"))
-            x = _BOX - _PAD - wide if sort == "note" else x + lead
-            self.items.append((x, line, wide, shown, sort.removeprefix("first ")))
+            x = _BOX - _PAD - wide if style == "note" else x + lead
+            self.items.append((x, line, wide, shown, style.removeprefix("first ")))
             x += wide + _GAP
         self.lines = line + 1
         return self
@@ -175,53 +174,53 @@ class _Labels:
             f'<rect x="1" y="{top:g}" width="{_BOX - 1}" height="{self.height:g}" rx="{_ROUND}" '
             f'fill-opacity="{ground}" stroke="currentColor" stroke-opacity="0.4"{dash}/>'
         )
-        for x, line, wide, text, sort in self.items:
+        for x, line, wide, words, style in self.items:
             y = top + _PAD + line * _LINE
-            fill, opacity, style = _LOOKS[sort]
+            fill, opacity, font = _LOOKS[style]
             if fill:
                 yield (
                     f'<rect x="{x:.1f}" y="{y:g}" width="{wide:.1f}" height="{_LABEL}" rx="{_LABEL / 2:g}" '
                     f"{fill}/>"
                 )
-            anchor, at = ("start", x) if sort == "text" else ("end", x + wide)
+            anchor, at = ("start", x) if style == "equation" else ("end", x + wide)
             if fill:
-                anchor, at = "middle", x + wide / 2  # fonts differ: what is too much or too little is shared
+                anchor, at = "middle", x + wide / 2  # fonts differ: centred
             yield (
-                f'<text x="{at:.1f}" y="{y + 14:g}" text-anchor="{anchor}" fill-opacity="{opacity}"{style}>'
-                f"{escape(text)}</text>"
+                f'<text x="{at:.1f}" y="{y + 14:g}" text-anchor="{anchor}" fill-opacity="{opacity}"{font}>'
+                f"{escape(words)}</text>"
             )
 
 
-_LOOKS: Mapping[str, tuple[str, float, str]] = {  # ground, opacity of the text, style of the text
+_LOOKS: Mapping[str, tuple[str, float, str]] = {  # ground, opacity of the words, font
     "label": ('fill="#1e88e5" fill-opacity="0.22"', 1.0, ""),
-    "fixed": ('fill-opacity="0.09"', 0.9, ""),
+    "determined": ('fill-opacity="0.09"', 0.9, ""),
     "helper": ('fill="none" stroke="#1e88e5" stroke-opacity="0.55"', 0.9, ' font-style="italic"'),
-    "fixed helper": (
+    "determined helper": (
         'fill="none" stroke="currentColor" stroke-opacity="0.3"',
         0.9,
         ' font-style="italic"',
     ),
     "arrow": ("", 0.6, ' dx="-4"'),
-    "text": ("", 1.0, ""),
+    "equation": ("", 1.0, ""),
     "note": ("", 0.62, f' font-size="{_SMALL}"'),
 }
 
 
 def _pieces(box: Box) -> Iterator[tuple[str, str]]:
-    """Give the texts of a box and what each is."""
+    """Give the words in a box and the style of each."""
     for name, helper in box.labels:
         yield name, "helper" if helper else "label"
-    for i, (name, helper) in enumerate(box.fixed):
-        yield name, f"{'' if i else 'first '}{'fixed helper' if helper else 'fixed'}"
-    yield from ((line, "text") for line in _folded(box.text))
+    for i, (name, helper) in enumerate(box.determined):
+        yield name, f"{'' if i else 'first '}{'determined helper' if helper else 'determined'}"
+    yield from ((line, "equation") for line in _folded(box.equation))
     if box.note:
         yield box.note, "note"
 
 
-def _folded(text: str) -> Iterator[str]:
-    """Cut a text at its blanks into lines that fit a box."""
+def _folded(equation: str) -> Iterator[str]:
+    """Cut an equation at its blanks into lines that fit a box."""
     line = ""
-    for word in text.split():
+    for word in equation.split():
         longer = f"{line} {word}" if line else word
         if line and _width(longer, _FONT) > _BOX - 2 * _PAD:
             yield line
@@ -238,9 +237,9 @@ def _wires(
     tops: Sequence[float],
     bottoms: Sequence[float],
 ) -> Iterator[str]:
-    """Give the wires, then each box's own line with its arrow and dots."""
+    """Give the wires, then the line of each dependent box with its arrow and dots."""
     into = [top + _PAD + _LABEL / 2 - (4 if i in across else 0) for i, top in enumerate(tops)]
-    out = [bottom - _PAD - _LABEL / 2 + 4 for bottom in bottoms]  # below its own line, if it has one
+    out = [bottom - _PAD - _LABEL / 2 + 4 for bottom in bottoms]  # below the line into the box, if any
     colours = {source: _WIRE_COLOURS[i % len(_WIRE_COLOURS)] for i, source in enumerate(across)}
     for source, x in across.items():
         y = out[source]
@@ -265,28 +264,28 @@ def _wires(
 
 
 def _dot(x: float, y: float, weight: float, colour: str, title: str = "") -> str:
-    """Return a dot whose size tells the weight; hollow if there is next to none."""
-    told = f"<title>{escape(title)}</title>" if title else ""
+    """Return a dot whose size grows with the weight; hollow for a slight dependence."""
+    shown = f"<title>{escape(title)}</title>" if title else ""
     hollow = weight < _SLIGHT
     radius = 3.0 if hollow else 3.2 + 3.0 * min(weight, 1.0)
     ground = "var(--jp-layout-color0, Canvas)" if hollow else colour
     return (
         f'<circle cx="{x:g}" cy="{y:g}" r="{radius:.1f}" stroke="{colour}" stroke-width="1.6" '
-        f'style="fill: {ground}">{told}</circle>'
+        f'style="fill: {ground}">{shown}</circle>'
     )
 
 
 def _legend(boxes: Sequence[Box], wires: Sequence[Wire], y: float) -> Iterator[str]:
-    """Give one line that says how to read the picture."""
+    """Give one line that explains the picture."""
     x, middle = 2.0, y + 10
     entries: list[tuple[str, str]] = []
-    if any(box.fixed for box in boxes):
-        entries.append(("→", "fixes"))
+    if any(box.determined for box in boxes):
+        entries.append(("→", "determines"))
     if any(box.computed for box in boxes):
         entries.append(("dash", "computed"))
     if any(not boxes[wire.target].computed for wire in wires):
         entries += [("0.9", "depends much on where the wire begins"), ("0.3", "in part"), ("0", "slightly")]
-    for mark, text in entries:
+    for mark, words in entries:
         if mark == "→":
             yield f'<text x="{x:g}" y="{middle + 4:g}" fill-opacity="0.6">→</text>'
         elif mark == "dash":
@@ -298,14 +297,14 @@ def _legend(boxes: Sequence[Box], wires: Sequence[Wire], y: float) -> Iterator[s
             yield _dot(x + 7, middle, float(mark), _WIRE_COLOURS[0])
         yield (
             f'<text x="{x + 21:g}" y="{middle + 4:g}" font-size="{_SMALL}" fill-opacity="0.7">'
-            f"{escape(text)}</text>"
+            f"{escape(words)}</text>"
         )
-        x += 21 + _width(text, _SMALL) + 18
+        x += 21 + _width(words, _SMALL) + 18
 
 
-def _width(text: str, size: float) -> float:
-    """Return about how wide a text is in px; no font is at hand, so a little more than most."""
-    return size * sum(_em(letter) for letter in text)
+def _width(words: str, size: float) -> float:
+    """Return about how wide words are in px; the font is unknown, so a little more than in most."""
+    return size * sum(_em(letter) for letter in words)
 
 
 def _em(letter: str) -> float:
@@ -318,10 +317,10 @@ def _em(letter: str) -> float:
     return 0.7 if letter.isupper() else 0.58
 
 
-def _cut(text: str, room: float, size: float) -> str:
-    """Return as much of the text as there is room for."""
-    if _width(text, size) <= room:
-        return text
-    while text and _width(text, size) > room - size:
-        text = text[:-1]
-    return f"{text}…"
+def _cut(words: str, room: float, size: float) -> str:
+    """Return as much of the words as there is room for."""
+    if _width(words, size) <= room:
+        return words
+    while words and _width(words, size) > room - size:
+        words = words[:-1]
+    return f"{words}…"

@@ -1,6 +1,6 @@
-"""The dtypes of the frame that was fitted, and columns of a batch in them.
+"""Columns of a batch in the dtypes of the frame that was fitted.
 
-Apart from `sampling`, because a server that only streams does not need pandas.
+Not in `sampling`, because a server that only streams does not need pandas.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["as_fitted", "dtype_name", "to_frame"]
 
 _ORDERED = "ordered category"
-_ARROW_TEXT = pd.ArrowDtype(pa.string())
+_ARROW_STRING = pd.ArrowDtype(pa.string())
 
 
 def to_frame(model: Network, batch: pa.RecordBatch) -> pd.DataFrame:
@@ -31,7 +31,7 @@ def to_frame(model: Network, batch: pa.RecordBatch) -> pd.DataFrame:
 
 
 def dtype_name(dtype: object) -> str:
-    """Return the text from which `as_fitted` knows the dtype of a fitted column."""
+    """Return the name by which `as_fitted` knows the dtype of a fitted column."""
     return _ORDERED if isinstance(dtype, pd.CategoricalDtype) and dtype.ordered else str(dtype)
 
 
@@ -41,7 +41,7 @@ def as_fitted(values: pd.Series[Any], column: Column, name: str) -> pd.Series[An
     Parameters
     ----------
     values : Series of shape (n_rows,)
-        Texts as a category over the closed set, instants in UTC.
+        Strings as a category over the closed set, timestamps in UTC.
     column : Column
         What they are.
     name : str
@@ -49,8 +49,8 @@ def as_fitted(values: pd.Series[Any], column: Column, name: str) -> pd.Series[An
     """
     if column.kind == "category" and name in ("category", _ORDERED):
         return values.cat.as_ordered() if name == _ORDERED else values
-    if name == str(_ARROW_TEXT):  # of which pandas makes another dtype
-        return values.astype(_ARROW_TEXT)
+    if name == str(_ARROW_STRING):  # by this name pandas makes another dtype
+        return values.astype(_ARROW_STRING)
     dtype = pd.api.types.pandas_dtype("category" if name == _ORDERED else name)
     if column.kind == "timestamp":
         arrow = dtype.pyarrow_dtype if isinstance(dtype, pd.ArrowDtype) else None

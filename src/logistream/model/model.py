@@ -1,10 +1,12 @@
-"""`Model`: a learned network with what one does with it: rows, events, a report, a description."""
+"""`Model`: a learned network with its methods: rows, events, a report, a description."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from logistream.errors import ModelError, RequestError
 from logistream.model.network import Network
+from logistream.model.validation import check
 
 if TYPE_CHECKING:
     import os
@@ -20,7 +22,7 @@ __all__ = ["Model", "load_model"]
 
 
 class Model(Network):
-    """A fitted table; makes synthetic rows and events of it, and describes itself.
+    """A fitted table: makes synthetic rows and events of it, and describes its structure.
 
     `logistream.fit` makes one, `load_model` reads one from a file. Its fields are those of `Network`.
     """
@@ -37,8 +39,8 @@ class Model(Network):
         where : mapping of str to value or list of values, optional
             Only rows in which each of these columns has one of its values, None for a missing one:
             `{"Market": "Europe", "Order Item Quantity": [1, 2]}`. Such rows are drawn directly, with their
-            exact joint distribution; no others are drawn and thrown away. It takes columns of single
-            values, columns computed from one of those or from several that move together, and the hour or
+            exact joint distribution; no others are drawn and thrown away. Allowed are columns of single
+            values, columns computed from one of those or from several associated ones, and the hour or
             the month of a timestamp, where no range that is drawn spans two of them.
 
         Returns
@@ -52,9 +54,7 @@ class Model(Network):
             If `n` or `seed` is not in its range, or the condition names a column or value that the model
             does not have, one that is continuous, or values that never occur together.
         """
-        from logistream.model.conditions import (
-            ConditionedSampler,  # the facade looks ahead; nothing else does
-        )
+        from logistream.model.conditions import ConditionedSampler  # only this class imports later modules
         from logistream.model.dtypes import to_frame
         from logistream.model.sampling import Sampler
 
@@ -69,7 +69,7 @@ class Model(Network):
         Returns
         -------
         pyarrow.RecordBatch
-            The columns of `schema`, texts dictionary-encoded.
+            The columns of `schema`, strings dictionary-encoded.
 
         Raises
         ------
@@ -90,26 +90,26 @@ class Model(Network):
     ) -> Report:
         """Measure how close synthetic rows are to real ones that were kept out of the fit.
 
-        What the parameters mean, and what is raised, is told by `logistream.evaluation.evaluate.report`.
+        The parameters and errors are those of `logistream.evaluation.evaluate.report`.
 
         Returns
         -------
         Report
-            Shows itself as a table; `figures` is a DataFrame.
+            Prints as a table; `figures` is a DataFrame.
         """
         from logistream.evaluation.evaluate import report
 
         return report(self, holdout, train=train, target=target, seed=seed)
 
     def describe(self) -> Description:
-        """Return what was found: words when printed, and a picture besides in a notebook.
+        """Return the structure that was found: words when printed, with a picture in a notebook.
 
         Returns
         -------
         Description
             `str` gives the words; `.svg` the picture; `.findings` the same for a program.
         """
-        from logistream.model.description import Description  # looks ahead, as above
+        from logistream.model.description import Description
 
         return Description(self)
 
@@ -125,6 +125,14 @@ def load_model(path: str | os.PathLike[str] | None = None) -> Model:
     Raises
     ------
     ModelError
-        If the file is missing, damaged, cut short, of another program or of a later version.
+        If the file is missing, damaged, inconsistent, of another program or of another version.
     """
-    return Model.read(path)
+    model = Model.read(path)
+    try:
+        check(model)
+    except (TypeError, ValueError, OverflowError, RequestError) as exc:
+        source = "the shipped model" if path is None else path
+        raise ModelError(
+            f"{source} is a damaged model file: {exc}; get the file again, or fit again"
+        ) from exc
+    return model

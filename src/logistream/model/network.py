@@ -1,9 +1,9 @@
-"""What is learned of a table: factors, how their codes become values, and formulas.
+"""What is learned of a table: factors, the values that their codes stand for, and formulas.
 
-A model is a small program without loops. Its *factors* are discrete variables, drawn one after another,
-each from an urn that the factors before it select. *Emissions* turn a factor's code into the values of
-columns; *formulas* compute further columns from those. All of it is figures: a model file is a zip archive
-of JSON and NumPy arrays and holds no code and no row of the table.
+A model is a Bayesian network over discrete variables. Its *factors* are drawn one after another, each from
+the conditional distribution that the factors before it select. *Emissions* turn a factor's code into the
+values of columns; *formulas* compute further columns from those. A model file is a zip archive of JSON and
+NumPy arrays: it holds no code and no row of the table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -42,15 +42,15 @@ _SHIPPED = "dataco.model"
 class Emission:
     """How the code of a factor becomes the value of one column.
 
-    A category column takes an entry of its categories, any other column a value: number `low[code]`, or,
-    where `high` is given, one drawn evenly from `low[code]` to `high[code]`.
+    A category column takes the string of index `low[code]`, any other column the number `low[code]`; where
+    `high` is given, one that is drawn evenly from `low[code]` to `high[code]`.
 
     Parameters
     ----------
     column : str
         Column of the table, or a helper that only formulas read.
     low : ndarray of shape (n_codes,)
-        Int32 indices into the categories; or int64 multiples of the column's quantum; or float64 values
+        Int64 indices into the categories, or int64 multiples of the column's quantum, or float64 values
         where there is no quantum.
     high : ndarray of shape (n_codes,) or None
         The other end, inclusive; None if every code is a single value.
@@ -67,10 +67,15 @@ class Emission:
     quantum: tuple[int, int] | None = (1, 1)
     missing: np.ndarray | None = None
 
+    @property
+    def last(self) -> np.ndarray:
+        """The greatest value of each code: `high`, or `low` where every code is a single value."""
+        return self.low if self.high is None else self.high
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Factor:
-    """A discrete variable: its urns, and which urn the factors before it select.
+    """A discrete variable: its conditional distributions, and which one the factors before it select.
 
     Parameters
     ----------
@@ -79,15 +84,15 @@ class Factor:
     size : int
         Number of codes.
     parents : tuple of str
-        Names of earlier factors that select the urn.
+        Names of the earlier factors that select the distribution.
     groups : tuple of ndarray of shape (n_codes of that parent,)
         For each parent, the group of each of its codes.
     distribution_of : ndarray of shape (product of the numbers of groups,)
-        Urn number for each combination of groups, the last parent's group varying fastest.
-    offsets : ndarray of shape (n_urns + 1,)
-        Where each urn's entries begin in `codes` and `counts`.
+        Number of the distribution for each combination of groups, the last parent's group varying fastest.
+    offsets : ndarray of shape (n_distributions + 1,)
+        Where the entries of each distribution begin in `codes` and `counts`.
     codes, counts : ndarray of shape (n_entries,)
-        What lies in the urns: how often each code.
+        The distributions: codes, and how often each was counted.
     emissions : tuple of Emission
         The columns this factor gives.
     """
@@ -102,6 +107,43 @@ class Factor:
     counts: np.ndarray
     emissions: tuple[Emission, ...]
 
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Number of groups of each parent."""
+        return tuple(int(group.max()) + 1 for group in self.groups)
+
+    @cached_property
+    def totals(self) -> np.ndarray:
+        """The sum of the counts of each distribution, shape (n_distributions,)."""
+        return np.add.reduceat(self.counts, self.offsets[:-1])
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every distribution has a single count: then nothing is drawn."""
+        return len(self.totals) == int(self.counts.sum())
+
+    def combination(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the combination of the parents' groups in each row, int64: an index of `distribution_of`.
+
+        Parameters
+        ----------
+        codes : mapping of str to ndarray of shape (n_rows,)
+            Codes of each parent.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), or (1,) without parents
+        """
+        combination: np.ndarray | None = None
+        stride = len(self.distribution_of)
+        for parent, group, size in zip(self.parents, self.groups, self.shape, strict=True):
+            stride //= size
+            part = group.take(codes[parent])
+            if stride != 1:
+                part *= stride
+            combination = part if combination is None else np.add(combination, part, out=combination)
+        return np.zeros(1, np.int64) if combination is None else combination
+
 
 @dataclass(frozen=True, slots=True)
 class Formula:
@@ -112,16 +154,16 @@ class Formula:
     column : str
         What is computed.
     operation : str
-        "product" or "sum" of `left` and `right`; "local" for the instant at which a clock showed their sum;
-        the name of a part of the instant `left`, as in `logistream.times.CALENDAR`; "at least" or "at
-        most" for the column itself, `right`, put on that side of `left`.
+        "product" or "sum" of `left` and `right`; "local" for the timestamp at which a clock showed their
+        sum; the name of a part of the timestamp `left`, as in `logistream.times.CALENDAR`; "at least" or
+        "at most" for the column itself, `right`, moved to that side of `left`.
     left, right : str
-        Columns or helpers; `right` is empty for a part of an instant.
+        Columns or helpers; `right` is empty for a part of a timestamp.
     decimals : int or None
         Digits that the result is rounded to.
     offsets : tuple of (int, int)
-        Of a local time, and of a part of an instant on such a clock: from which microsecond since 1970, UTC,
-        the clock is how many microseconds ahead of UTC; empty for UTC.
+        The clock of a local time or of a part of it: from which microsecond since 1970, UTC, the clock is
+        how many microseconds ahead of UTC; empty for UTC.
     """
 
     column: str
@@ -132,8 +174,13 @@ class Formula:
     offsets: tuple[tuple[int, int], ...] = ()
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns and helpers that it reads."""
+        return (self.left, self.right) if self.right else (self.left,)
+
+    @property
     def keeps_order(self) -> bool:
-        """Whether it only puts a column that is there on the right side of another one."""
+        """Whether it only moves a column, which is drawn, to the right side of another one."""
         return self.column == self.right
 
 
@@ -141,13 +188,13 @@ class Formula:
 class Delay:
     """In a live stream: a timestamp column is event time plus whole days.
 
-    The days are drawn evenly from those that the service takes, of which only those above `promised` are
-    possible for a late event and only the others for one in time.
+    The days are drawn evenly from those that the service takes; for a late event from those above
+    `promised`, for another one from the rest.
 
     Parameters
     ----------
     column : str
-        The timestamp column that the clock drives.
+        The timestamp column that follows the clock.
     service : str
         The category column that names the service.
     low, high : ndarray of int64 of shape (n_categories,)
@@ -170,8 +217,8 @@ class Delay:
 class Network:
     """What was learned of a table: everything needed to make synthetic rows and events of it.
 
-    It holds no row of the table, and what it holds of fewer than five rows is limited: single values, pairs
-    of values that go together, and what is a fact of the domain; see the notes of `logistream.fit`.
+    It holds no row of the table, and what it holds of fewer than five rows is limited; see the notes of
+    `logistream.fit`.
 
     Parameters
     ----------
@@ -180,9 +227,9 @@ class Network:
     schema : Schema
         Columns of the table, in order.
     categories : mapping of str to tuple of str
-        Closed set of texts of each category column.
+        Closed set of strings of each category column.
     dtypes : mapping of str to str
-        The pandas dtype each column had in the fitted frame.
+        The pandas dtype that each column had in the fitted frame.
     factors : tuple of Factor
         In the order of drawing.
     formulas : tuple of Formula
@@ -204,7 +251,6 @@ class Network:
     delays: tuple[Delay, ...] = ()
     on_request: tuple[str, ...] = ()
     rows: int = 0
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def event_schema(self) -> Schema:
@@ -244,7 +290,7 @@ class Network:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str] | None = None) -> Self:
-        """Read what `save` wrote, None for the shipped file; `load_model` documents what is raised."""
+        """Read what `save` wrote, None for the shipped file; `load_model` checks it besides."""
         source = shipped_file(_SHIPPED) if path is None else Path(path)
         try:
             with zipfile.ZipFile(source) as archive:
@@ -253,7 +299,7 @@ class Network:
             raise ModelError(
                 f"no model file at {source}: check the path, or leave it out for the shipped model"
             ) from None
-        except (zipfile.BadZipFile, EOFError, OSError) as exc:
+        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as exc:
             raise ModelError(
                 f"{source} is not a model file or is damaged: make it again with Model.save"
             ) from exc
@@ -264,21 +310,21 @@ class Network:
                 if name.endswith(".npy")
             }
             return _load(cls, json.loads(members["model.json"]), arrays)
-        except (KeyError, TypeError, ValueError, IndexError, RequestError) as exc:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, RequestError) as exc:
             raise ModelError(
-                f"{source} is a model file with contents that make no sense: make it again"
+                f"{source} is a damaged model file: {exc}; get the file again, or fit again"
             ) from exc
 
 
 def _read_members(archive: zipfile.ZipFile, source: Path) -> dict[str, bytes]:
-    """Return the checked members of a model archive."""
+    """Return the members of a model archive, after comparing them with their checksums."""
     if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
         raise ModelError(
             f"{source} unpacks to more than {_MAX_BYTES >> 20} MiB: no model of ours is that large"
         )
     try:
         manifest = json.loads(archive.read("manifest.json"))
-        known, version, sums = manifest["format"], manifest["version"], manifest["sha256"]
+        known, version, sums = manifest["format"], manifest["version"], dict(manifest["sha256"])
     except (KeyError, ValueError, TypeError):
         known, version, sums = None, 0, {}
     if known != FORMAT:
@@ -304,9 +350,9 @@ def _read_members(archive: zipfile.ZipFile, source: Path) -> dict[str, bytes]:
 def _members(network: Network) -> dict[str, bytes]:
     """Return what a model file holds, by name."""
     arrays: list[np.ndarray] = []
-    text = json.dumps(_dump(network, arrays), ensure_ascii=False, separators=(",", ":")).encode()
+    plain = json.dumps(_dump(network, arrays), ensure_ascii=False, separators=(",", ":")).encode()
     return {
-        "model.json": text,
+        "model.json": plain,
         **{f"arrays/{i}.npy": _npy(_smallest(array)) for i, array in enumerate(arrays)},
     }
 
@@ -334,7 +380,7 @@ def _smallest(array: np.ndarray) -> np.ndarray:
 
 
 def _dump(value: Any, arrays: list[np.ndarray]) -> Any:  # noqa: ANN401 - walks plain data of any type
-    """Return plain data for JSON; arrays are put aside and leave their number."""
+    """Return plain data for JSON; an array is appended to `arrays` and stands as its number."""
     if isinstance(value, Schema):
         return value.to_list()
     if isinstance(value, np.ndarray):
@@ -359,14 +405,14 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
     def emissions(items: list[dict[str, Any]]) -> Iterator[Emission]:
         for item in items:
             high = None if item["high"] is None else array(item["high"])
-            quantum = None if item["quantum"] is None else (int(item["quantum"][0]), int(item["quantum"][1]))
+            quantum = None if item["quantum"] is None else tuple(item["quantum"])
             missing = None if item["missing"] is None else array(item["missing"]).astype(bool)
             yield Emission(item["column"], array(item["low"]), high, quantum, missing)
 
     factors = tuple(
         Factor(
             name=item["name"],
-            size=int(item["size"]),
+            size=item["size"],
             parents=tuple(item["parents"]),
             groups=tuple(array(group) for group in item["groups"]),
             emissions=tuple(emissions(item["emissions"])),
@@ -377,22 +423,21 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
     return kind(
         name=data["name"],
         schema=Schema.from_list(data["schema"]),
-        categories={name: tuple(texts) for name, texts in data["categories"].items()},
+        categories={name: tuple(strings) for name, strings in data["categories"].items()},
         dtypes=data["dtypes"],
         factors=factors,
         formulas=tuple(
-            Formula(**{**item, "offsets": tuple((int(a), int(b)) for a, b in item["offsets"])})
+            Formula(**{**item, "offsets": tuple((start, ahead) for start, ahead in item["offsets"])})
             for item in data["formulas"]
         ),
         delays=tuple(
             Delay(**{**d, "low": array(d["low"]), "high": array(d["high"])}) for d in data["delays"]
         ),
         on_request=tuple(data["on_request"]),
-        rows=int(data["rows"]),
-        notes=data["notes"],
+        rows=data["rows"],
     )
 
 
 def missing_name(column: str) -> str:
-    """Return the name of the variable that tells whether a column's value is missing."""
+    """Return the name of the variable that is 1 where a column's value is missing."""
     return f"{column}: missing"

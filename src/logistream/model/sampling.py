@@ -1,12 +1,11 @@
-"""Model and seed and number → event: random access into an endless synthetic table.
+"""Model, seed and number → event: random access into an endless synthetic table.
 
 Events come in blocks of `BLOCK`. The uniforms of block `b` are raw bits of a Philox generator whose key is
-the seed and whose counter starts at `b` (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011),
-so any block can be made at any time without those before it. Only raw bits are used, which NumPy keeps
-stable across versions; from there on only comparisons, table look-ups and the four basic operations, which
-are the same on every machine.
+the seed and whose counter starts at `b`, so any block can be made at any time without those before it. From
+the bits on only comparisons, table look-ups and the four basic operations are used, which give the same
+result on every machine.
 
-Events are independent but for one thing: within a block, variables of many values are drawn in strata.
+Events are independent with one exception: within a block, variables of many values are drawn in strata.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from logistream.errors import RequestError
+from logistream.model.random_bits import uniforms
 from logistream.schema import EVENT_TIME
 from logistream.times import CALENDAR, DAY, ahead_of_utc, from_local
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from logistream.model.network import Emission, Factor, Formula, Network
 
-__all__ = ["BLOCK", "Draws", "Sampler", "compute", "scaled"]
+__all__ = ["BLOCK", "OPERATIONS", "CountSampler", "FactorSampler", "Sampler", "compute", "scaled"]
 
 
 BLOCK = 4096
@@ -36,85 +36,94 @@ BLOCK = 4096
 
 _CACHED_BLOCKS = 3
 _PLACES = np.arange(BLOCK)
-_ELEVEN = np.uint64(11)
 _INSTANT = pa.timestamp("us", tz="UTC")
 _NUMPY = {pa.int64(): np.int64, pa.float64(): np.float64, pa.bool_(): np.bool_}
 _RANKS = np.arange(BLOCK, dtype=np.float64)
-_MANY = 64  # codes: a factor of so many is drawn evenly within a block
-_MOST_URNS = 2**18  # that fit beside uniform and place into 63 bits
+_MANY_CODES = 64  # a factor of so many is drawn in strata
+_MOST_COMBINATIONS = 2**18  # that fit beside uniform and place into 63 bits
 _STREAM_KEY = 0x4C4F474953545245  # "LOGISTRE": keeps our draws apart from other users of the same seed
 
 
-@dataclass(frozen=True, slots=True)
-class _Urns:
-    """A factor with its urns filled: drawing is one look-up of each array."""
+class FactorSampler(Protocol):
+    """One factor, ready to draw from."""
 
-    factor: Factor
-    strides: tuple[int, ...]
-    start: np.ndarray  # (n_combinations,) first ball of the urn that the combination selects
-    balls: np.ndarray  # (n_combinations,) number of balls in it
-    ball: np.ndarray  # (all balls,) the code on each
-    even: bool  # whether it is drawn evenly within a block
-
-    @classmethod
-    def of(cls, factor: Factor) -> _Urns:
-        per_urn = np.add.reduceat(factor.counts, factor.offsets[:-1])
-        first = np.concatenate([[0], np.cumsum(per_urn)[:-1]])
-        sizes = [int(group.max()) + 1 for group in factor.groups]
-        strides = tuple(int(np.prod(sizes[i + 1 :], dtype=np.int64)) for i in range(len(sizes)))
-        return cls(
-            factor=factor,
-            strides=strides,
-            start=first[factor.distribution_of].astype(np.int64),
-            balls=per_urn[factor.distribution_of].astype(np.float64),
-            ball=np.repeat(factor.codes, factor.counts).astype(np.int32),
-            even=factor.size >= _MANY and len(factor.distribution_of) <= _MOST_URNS,
-        )
+    @property
+    def factor(self) -> Factor:
+        """What is drawn."""
 
     @property
     def deterministic(self) -> bool:
-        """Whether every urn holds a single ball: then no chance is needed."""
-        return len(self.ball) == len(self.factor.offsets) - 1
+        """Whether it can do without uniforms."""
 
-    def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the code of each event, shape (BLOCK,), int32; `uniform` may be None if deterministic."""
+    def draw(self, uniform: np.ndarray | None, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the code of each event given those of the factors before, int32 of shape (n_events,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountSampler:
+    """A factor whose codes are laid out as often as they were counted: drawing is one look-up."""
+
+    factor: Factor
+    start: np.ndarray  # (n_combinations,) where the distribution that the combination selects begins
+    total: np.ndarray  # (n_combinations,) number of counts in it, float64
+    code: np.ndarray  # (all counts,) int32
+    stratified: bool  # only for events of one block
+    deterministic: bool
+
+    @classmethod
+    def of(cls, factor: Factor, *, stratified: bool = True) -> CountSampler:
+        """Lay out the counts; `stratified` allows strata where the factor has many codes."""
+        first = np.cumsum(factor.totals) - factor.totals
+        return cls(
+            factor=factor,
+            start=first[factor.distribution_of].astype(np.int64),
+            total=factor.totals[factor.distribution_of].astype(np.float64),
+            code=np.repeat(factor.codes, factor.counts).astype(np.int32),
+            stratified=stratified
+            and factor.size >= _MANY_CODES
+            and len(factor.distribution_of) <= _MOST_COMBINATIONS,
+            deterministic=factor.deterministic,
+        )
+
+    def draw(self, uniform: np.ndarray | None, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the code of each event, int32; `uniform` may be None if the factor is deterministic."""
         if len(self.start) == 1:
             if uniform is None:
-                return np.full(BLOCK, self.ball[0])
-            if self.even:
+                return np.full(BLOCK, self.code[0])
+            if self.stratified:
                 uniform = _stratified(uniform, None)
-            return np.asarray(self.ball[(uniform * self.balls[0]).astype(np.int64) + self.start[0]])
-        combination: np.ndarray | None = None
-        for parent, group, stride in zip(self.factor.parents, self.factor.groups, self.strides, strict=True):
-            part = group.take(codes[parent]).astype(np.int64)
-            if stride != 1:
-                part *= stride
-            combination = part if combination is None else np.add(combination, part, out=combination)
-        assert combination is not None  # noqa: S101 - more than one urn
+            return np.asarray(self.code[(uniform * self.total[0]).astype(np.int64) + self.start[0]])
+        combination = self.factor.combination(codes)
         if uniform is None:
-            return np.asarray(self.ball.take(self.start.take(combination)))
-        if self.even:
+            return np.asarray(self.code.take(self.start.take(combination)))
+        if self.stratified:
             uniform = _stratified(uniform, combination)
-        within = (uniform * self.balls.take(combination)).astype(np.int64)
+        within = (uniform * self.total.take(combination)).astype(np.int64)
         within += self.start.take(combination)
-        return np.asarray(self.ball.take(within))
+        return np.asarray(self.code.take(within))
 
 
 def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarray:
-    """Return uniforms that lie evenly among the events of the block that draw from the same urn.
+    """Return uniforms that lie evenly among the events of a block that draw from the same distribution.
 
-    Independent draws from what a small sample has shown repeat its rare values: one that was seen once comes
-    twice as often as in a sample of the population, where others as rare take its place. Stratified draws
-    (McKay, Beckman and Conover 1979) come about once. The events of an urn keep the order of their uniforms,
-    whose low bits tell where in its stratum each lies.
+    Independent draws repeat the rare values of a small sample: a value that was seen once comes twice as
+    often as in a sample of the population, where other rare values take its place. Stratified draws (McKay,
+    Beckman and Conover 1979) come about once. The events of a combination keep the order of their uniforms,
+    whose low bits give the place within the stratum.
+
+    Parameters
+    ----------
+    uniform : ndarray of shape (BLOCK,)
+    combination : ndarray of int64 of shape (BLOCK,) or None
+        Which distribution each event draws from; None if it is the same for all.
     """
     scaled = uniform * 2.0**33
     whole = scaled.astype(np.int64)
     scaled -= whole
-    # Urn, uniform and place in one number: no two are equal, so that every way of sorting gives the same.
+    # Combination, uniform and place in one number: no two are equal, so every way of sorting gives the same.
     whole <<= 12
     whole |= _PLACES
-    if combination is None:  # one urn
+    if combination is None:
         whole.sort()
         whole &= BLOCK - 1
         rank = np.empty(BLOCK)
@@ -124,8 +133,8 @@ def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarr
         return rank
     whole |= combination << 45
     whole.sort()
-    order, urn = whole & (BLOCK - 1), whole >> 45
-    first = np.flatnonzero(urn[1:] != urn[:-1])
+    order, group = whole & (BLOCK - 1), whole >> 45
+    first = np.flatnonzero(group[1:] != group[:-1])
     first += 1
     edges = np.empty(len(first) + 2, np.int64)
     edges[0], edges[1:-1], edges[-1] = 0, first, BLOCK
@@ -136,21 +145,6 @@ def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarr
     rank += scaled
     rank /= among
     return rank
-
-
-class Draws(Protocol):
-    """One factor of a sampler, ready to draw from."""
-
-    @property
-    def factor(self) -> Factor:
-        """What is drawn."""
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether it can do without uniforms."""
-
-    def draw(self, uniform: np.ndarray | None, codes: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the code of each event, given those of the factors before, shape (n_events,), int32."""
 
 
 class Sampler:
@@ -176,9 +170,11 @@ class Sampler:
             raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
         self.model = model
         self.seed = int(seed)
-        self._urns: list[Draws] = [_Urns.of(factor) for factor in model.factors]
-        self._dictionaries = {name: pa.array(texts, pa.string()) for name, texts in model.categories.items()}
-        # A model's codes, in the type that Arrow's dictionaries have.
+        self._samplers: list[FactorSampler] = [CountSampler.of(factor) for factor in model.factors]
+        self._dictionaries = {
+            name: pa.array(strings, pa.string()) for name, strings in model.categories.items()
+        }
+        # Indices of strings, in the type that Arrow's dictionaries have.
         self._indices = {
             emission.column: emission.low.astype(np.int32)
             for factor in model.factors
@@ -228,18 +224,18 @@ class Sampler:
         return self._live(batch, times, [np.concatenate(column) for column in zip(*delays, strict=True)])
 
     def _live(self, batch: pa.RecordBatch, times: np.ndarray, delays: list[np.ndarray]) -> pa.RecordBatch:
-        """Put the columns that follow the clock on the given times."""
-        moments = {EVENT_TIME.name: times}
+        """Compute the columns that follow the clock from these times."""
+        timestamps = {EVENT_TIME.name: times}
         for delay, days in zip(self.model.delays, delays, strict=True):
-            moments[delay.column] = times + days * DAY
+            timestamps[delay.column] = times + days * DAY
         columns = dict(zip(self._fields, batch.columns, strict=True))
-        columns |= {name: pa.array(moment).view(_INSTANT) for name, moment in moments.items()}
+        columns |= {name: pa.array(values).view(_INSTANT) for name, values in timestamps.items()}
         return pa.RecordBatch.from_arrays(
             [columns[name] for name in self._live_schema.names], schema=self._live_schema
         )
 
     def _block(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
-        """Return a block's columns and the days of each delay, from the cache or made anew."""
+        """Return a block's columns and the days of each delay, from the cache or newly drawn."""
         with self._lock:
             if number in self._blocks:
                 self._blocks.move_to_end(number)
@@ -259,7 +255,7 @@ class Sampler:
 
         def lane() -> np.ndarray:
             # One by one: arrays of this size stay in the processor's cache and in the allocator's hands.
-            return np.asarray((bits.random_raw(BLOCK) >> _ELEVEN) * 2.0**-53)
+            return uniforms(bits, BLOCK)
 
         def skip(lanes: int) -> None:
             bits.advance(lanes * BLOCK // 4)  # a step of the counter gives four numbers
@@ -268,14 +264,14 @@ class Sampler:
         columns: dict[str, pa.Array] = {}
         numbers: dict[str, np.ndarray] = {}
         gaps: dict[str, np.ndarray] = {}
-        for urns in self._urns:
-            factor = urns.factor
+        for sampler in self._samplers:
+            factor = sampler.factor
             if factor.name not in self._needed.factors:
                 skip(1 + sum(emission.high is not None for emission in factor.emissions))
                 continue
-            if urns.deterministic:
+            if sampler.deterministic:
                 skip(1)
-            code = codes[factor.name] = urns.draw(None if urns.deterministic else lane(), codes)
+            code = codes[factor.name] = sampler.draw(None if sampler.deterministic else lane(), codes)
             for emission in factor.emissions:
                 if emission.column not in self._needed.columns:
                     skip(int(emission.high is not None))
@@ -288,9 +284,9 @@ class Sampler:
             if formula.column not in self._needed.columns:
                 continue
             value = numbers[formula.column] = compute(formula, numbers)
-            holes = [gaps[name] for name in (formula.left, formula.right) if name in gaps]
-            if holes:
-                gaps[formula.column] = np.logical_or.reduce(holes)
+            missing = [gaps[name] for name in formula.inputs if name in gaps]
+            if missing:
+                gaps[formula.column] = np.logical_or.reduce(missing)
             if formula.column in self._fields:
                 mask = gaps.get(formula.column)
                 columns[formula.column] = _finish(value, self._fields[formula.column], mask)
@@ -337,7 +333,7 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class _Needed:
-    """Names of what must be made for some columns."""
+    """Names of what must be drawn and computed for some columns."""
 
     columns: frozenset[str]  # and helpers
     factors: frozenset[str]
@@ -350,7 +346,7 @@ def _needed(model: Network, names: Iterable[str]) -> _Needed:
         columns |= {delay.service, delay.promised, delay.late}
     for formula in reversed(model.formulas):
         if formula.column in columns:
-            columns |= {formula.left, formula.right} - {""}
+            columns |= {*formula.inputs}
     for factor in reversed(model.factors):
         if factor.name in factors or any(emission.column in columns for emission in factor.emissions):
             factors |= {factor.name, *factor.parents}
@@ -366,17 +362,19 @@ def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:
     return np.asarray(whole if denominator == 1 else whole / denominator)
 
 
-_OPERATIONS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+OPERATIONS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "product": lambda a, b: a * b,
     "sum": lambda a, b: a + b,
     "at least": lambda a, b: np.where(b < a, a + (a - b), b),
     "at most": lambda a, b: np.where(b > a, a - (b - a), b),
 }
+"""From the inputs to the result; "local" and the parts of a timestamp need a clock besides."""
+
 _ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "at least": lambda a: np.ceil(a - _NEXT),  # to the nearest could be to the wrong side
     "at most": lambda a: np.floor(a + _NEXT),
 }
-_NEXT = 1e-6  # of the last digit: a number this near to a rounded one is that
+_NEXT = 1e-6  # of the last digit: a number so near to a rounded one is taken for it
 
 
 def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -387,7 +385,7 @@ def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     right = numbers[formula.right]
     if formula.operation == "local":
         return from_local(left + right, formula.offsets)
-    value = _OPERATIONS[formula.operation](left, right)
+    value = OPERATIONS[formula.operation](left, right)
     if formula.decimals is None or value.dtype.kind == "i":
         return np.asarray(value)
     if formula.keeps_order:

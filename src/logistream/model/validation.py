@@ -1,0 +1,274 @@
+"""Is a model consistent? Checked when it is read, so that sampling cannot fail halfway.
+
+A model file may come from a stranger, be edited by hand or be damaged. Whatever sampling, conditions and
+descriptions rely on is checked here: types, sizes, ranges of codes, names, and the order of dependence.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from logistream.model.sampling import OPERATIONS
+from logistream.schema import Column, Kind
+from logistream.times import CALENDAR, DAY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from logistream.model.network import Delay, Emission, Factor, Formula, Network
+
+__all__ = ["check"]
+
+_MOST_COUNTS = 2**28  # of one factor: a sampler lays them out, 1 GiB
+_MOST_DECIMALS = 15
+_FIRST, _LAST = -62_135_596_800 * 10**6, 253_402_300_800 * 10**6 - 1  # microseconds of the years 1 to 9999
+_INTEGERS = r"u?int(8|16|32|64)|U?Int(8|16|32|64)|u?int(8|16|32|64)\[pyarrow\]"
+_FLOATS = r"float(16|32|64)|Float(32|64)|(halffloat|float|double)\[pyarrow\]"
+_TIMES = (
+    r"datetime64\[(s|ms|us|ns)(, [\w/+:-]+)?\]"
+    r"|(timestamp\[(s|ms|us|ns)(, tz=[\w/+:-]+)?\]|date(32|64)(\[(day|ms)\])?)\[pyarrow\]"
+)
+_DTYPES: dict[Kind, str] = {
+    "category": r"str|string|string\[\w+\]|(string|large_string|dictionary<.*>)\[pyarrow\]",
+    "boolean": r"bool|boolean|bool\[pyarrow\]",
+    "integer": _INTEGERS,
+    "number": f"{_FLOATS}|{_INTEGERS}",
+    "timestamp": _TIMES,
+}
+_ANY_KIND = r"object|category|ordered category|Sparse\[.+\]"
+_WITHOUT_GAPS = r"bool|u?int(8|16|32|64)"
+
+
+def check(network: Network) -> None:
+    """Raise `ValueError` with one clause that names what is wrong, if anything is.
+
+    Parameters
+    ----------
+    network : Network
+        As read from a file: its fields may hold values of any type.
+    """
+    _require(isinstance(network.name, str), "its name is no string")
+    _whole(network.rows, "its number of rows", 0, 2**53)
+    _check_schema(network)
+    codes: dict[str, int] = {}
+    known: dict[str, tuple[float, float]] = {}  # least and greatest number of each column and helper
+    for factor in network.factors:
+        _require(isinstance(factor.name, str) and factor.name not in codes, "two factors share a name")
+        _check_factor(factor, codes)
+        codes[factor.name] = factor.size
+        for emission in factor.emissions:
+            _require(isinstance(emission.column, str), "a column's name is no string")
+            _require(emission.column not in known, f"{emission.column!r} is drawn twice")
+            known[emission.column] = _check_emission(emission, factor.size, network)
+    for formula in network.formulas:
+        known[formula.column] = _check_formula(formula, known, network)
+    for column in network.schema:
+        _require(column.name in known, f"column {column.name!r} is neither drawn nor computed")
+        if column.kind == "timestamp":
+            low, high = known[column.name]
+            _require(
+                low >= _FIRST and high <= _LAST, f"timestamps of {column.name!r} lie beyond the year 9999"
+            )
+        elif column.kind in ("integer", "boolean"):
+            limits = (-(2**63), 2**63 - 1) if column.kind == "integer" else (0, 1)
+            low, high = known[column.name]
+            _require(limits[0] <= low and high <= limits[1], f"values of {column.name!r} are out of range")
+    for delay in network.delays:
+        _check_delay(delay, known, network)
+    _require(
+        len(set(network.on_request)) == len(network.on_request)
+        and all(isinstance(name, str) and name in network.schema for name in network.on_request),
+        "a column on request is no column of the table",
+    )
+
+
+def _require(holds: bool | np.bool_, clause: str) -> None:
+    if not holds:
+        raise ValueError(clause)
+
+
+def _whole(value: Any, what: str, low: int, high: int) -> None:  # noqa: ANN401 - JSON
+    fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    _require(fits, f"{what} is {value!r}, expected a whole number from {low} to {high}")
+
+
+def _integers(array: np.ndarray, size: int | None, low: int, high: int, what: str) -> None:
+    """Check a one-dimensional array of whole numbers: its size and the range of its values."""
+    _require(array.ndim == 1 and array.dtype.kind == "i", f"{what} is no list of whole numbers")
+    _require(size is None or len(array) == size, f"{what} has {len(array)} entries, expected {size}")
+    _require(len(array) > 0, f"{what} is empty")
+    _require(low <= array.min() and array.max() <= high, f"{what} has an entry that is out of range")
+
+
+def _check_schema(network: Network) -> None:
+    names = [column.name for column in network.schema]
+    _require(len(names) > 0, "it has no columns")
+    _require(all(isinstance(name, str) for name in names), "a column's name is no string")
+    _require(len(set(names)) == len(names), "a column occurs twice")
+    for column in network.schema:
+        _check_column(column)
+    for name, strings in network.categories.items():
+        _require(
+            name in network.schema and network.schema[name].kind == "category",
+            f"there are categories for {name!r}, which is no category column",
+        )
+        _require(all(isinstance(string, str) for string in strings), f"a category of {name!r} is no string")
+        _require(0 < len(set(strings)) == len(strings), f"the categories of {name!r} repeat, or are none")
+        for string in strings:
+            string.encode()  # a UnicodeEncodeError is a ValueError
+    for column in network.schema:
+        name = column.name
+        _require(column.kind != "category" or name in network.categories, f"{name!r} has no categories")
+        dtype = network.dtypes.get(name)
+        _require(
+            isinstance(dtype, str) and re.fullmatch(f"{_DTYPES[column.kind]}|{_ANY_KIND}", dtype) is not None,
+            f"{name!r} has the dtype {dtype!r}, which does not go with a {column.kind} column",
+        )
+        gaps = column.nullable and re.fullmatch(_WITHOUT_GAPS, str(dtype)) is not None
+        _require(not gaps, f"{name!r} has the dtype {dtype!r}, which cannot hold missing values")
+
+
+def _check_column(column: Column) -> None:
+    name = column.name
+    _require(column.kind in get_args(Kind), f"{name!r} is of kind {column.kind!r}, which is unknown")
+    _require(
+        isinstance(column.meaning, str)
+        and isinstance(column.unit, str)
+        and isinstance(column.nullable, bool),
+        f"meaning, unit or nullable of {name!r} is of a wrong type",
+    )
+    if column.decimals is not None:
+        _whole(column.decimals, f"decimals of {name!r}", 0, _MOST_DECIMALS)
+    if column.text_format is not None:
+        _require(isinstance(column.text_format, str), f"the format of {name!r} is no string")
+        datetime(2026, 11, 26).strftime(column.text_format)
+
+
+def _check_factor(factor: Factor, before: dict[str, int]) -> None:
+    """Check a factor's own tables, and that its parents come before it."""
+    name = repr(factor.name)
+    _whole(factor.size, f"the size of {name}", 1, 2**31 - 1)
+    _require(len(factor.parents) == len(factor.groups), f"{name} has groups for other parents than its own")
+    cells = 1
+    for parent, group in zip(factor.parents, factor.groups, strict=True):
+        _require(parent in before, f"{name} depends on {parent!r}, which is not drawn before it")
+        _integers(group, before[parent], 0, before[parent] - 1, f"a list of groups of {name}")
+        cells *= int(group.max()) + 1
+    _integers(factor.offsets, None, 0, len(factor.codes), f"offsets of {name}")
+    _require(
+        len(factor.offsets) > 1
+        and factor.offsets[0] == 0
+        and factor.offsets[-1] == len(factor.codes)
+        and bool((np.diff(factor.offsets) > 0).all()),
+        f"offsets of {name} do not ascend from 0 to the number of its codes",
+    )
+    _integers(factor.distribution_of, cells, 0, len(factor.offsets) - 2, f"the table of {name}")
+    _integers(factor.codes, None, 0, factor.size - 1, f"the list of codes of {name}")
+    _integers(factor.counts, len(factor.codes), 1, _MOST_COUNTS, f"the list of counts of {name}")
+    _require(int(factor.counts.sum()) <= _MOST_COUNTS, f"{name} has too many counts")
+
+
+def _check_emission(emission: Emission, size: int, network: Network) -> tuple[float, float]:
+    """Check the values of a factor's codes; return the least and the greatest number they stand for."""
+    name = repr(emission.column)
+    ends = (emission.low, emission.last)
+    if emission.quantum is None:
+        for end in ends:
+            _require(end.shape == (size,) and end.dtype.kind in "if", f"values of {name} have a wrong shape")
+            _require(bool(np.isfinite(end).all()), f"values of {name} are not finite")
+    else:
+        for end in ends:
+            _integers(end, size, -(2**62), 2**62, f"the list of values of {name}")
+        _require(len(emission.quantum) == 2, f"the quantum of {name} is no pair")
+        for part in emission.quantum:
+            _whole(part, f"the quantum of {name}", 1, 10**15)
+    _require(bool((ends[0] <= ends[1]).all()), f"a range of {name} ends before it begins")
+    if emission.missing is not None:
+        _require(emission.missing.shape == (size,), f"missing values of {name} have a wrong shape")
+    gaps = emission.missing is not None and bool(emission.missing.any())
+    column = next((c for c in network.schema if c.name == emission.column), None)
+    _require(not (gaps and column and not column.nullable), f"{name} has missing values and may not have any")
+    if emission.column in network.categories:
+        whole = emission.quantum == (1, 1)
+        _require(whole, f"{name} is a category column and has a quantum")
+        strings = len(network.categories[emission.column])
+        _integers(emission.low, size, 0, strings - 1, f"the list of categories of {name}")
+        _integers(emission.last, size, 0, strings - 1, f"the list of categories of {name}")
+    low, high = ends[0].min().item(), ends[1].max().item()
+    if emission.quantum is not None:
+        numerator, denominator = emission.quantum
+        low, high = low * numerator, high * numerator
+        _require(low >= -(2**62) and high <= 2**62, f"values of {name} are out of range")
+        if denominator != 1:
+            low, high = low / denominator, high / denominator
+    elif isinstance(column, Column) and column.kind != "number":
+        raise ValueError(f"{name} is a {column.kind} column and has no quantum")
+    return low, high
+
+
+def _check_formula(
+    formula: Formula, known: dict[str, tuple[float, float]], network: Network
+) -> tuple[float, float]:
+    """Check a formula's names and kinds; return the least and the greatest number that it can give."""
+    names = (formula.column, formula.operation, formula.left, formula.right)
+    _require(all(isinstance(name, str) for name in names), "a formula names no column")
+    name = repr(formula.column)
+    _require(formula.column in network.schema, f"{name} is computed and is no column of the table")
+    _require(
+        (formula.operation in CALENDAR) == (not formula.right)
+        and (formula.operation in CALENDAR or formula.operation in (*OPERATIONS, "local")),
+        f"{name} is computed by {formula.operation!r}, which is unknown",
+    )
+    _require(
+        formula.operation.startswith("at ") == formula.keeps_order == (formula.column in known),
+        f"{name} is computed twice, or out of itself",
+    )
+    for read in formula.inputs:
+        _require(read in known, f"{name} is computed from {read!r}, which is not known before it")
+        _require(read not in network.categories, f"{name} is computed from strings")
+    _require(formula.column not in network.categories, f"{name} is computed and is a category column")
+    if formula.decimals is not None:
+        _whole(formula.decimals, f"decimals of {name}", 0, _MOST_DECIMALS)
+    before = -(2**63)
+    for start, ahead in formula.offsets:
+        _whole(start, f"a clock of {name}", before, 2**62)
+        _whole(ahead, f"a clock of {name}", -DAY, DAY)
+        before = start + 1
+    if formula.operation in CALENDAR:
+        low, high = known[formula.left]
+        _require(low >= _FIRST and high <= _LAST, f"{name} is a part of timestamps beyond the year 9999")
+        return 0, 9999
+    return _bounds(formula.operation, *(known[read] for read in formula.inputs))
+
+
+def _bounds(operation: str, left: tuple[float, float], right: tuple[float, float]) -> tuple[float, float]:
+    """Return the least and the greatest result of an operation."""
+    if operation == "product":
+        ends: Iterable[float] = [a * b for a in left for b in right]
+    elif operation == "local":
+        ends = (left[0] + right[0] - DAY, left[1] + right[1] + DAY)
+    elif operation == "sum":
+        ends = (left[0] + right[0], left[1] + right[1])
+    else:  # a reflection stays within as far again
+        ends = (*left, *right, 2 * left[1] - right[0], 2 * left[0] - right[1])
+    ends = list(ends)
+    return min(ends), max(ends)
+
+
+def _check_delay(delay: Delay, known: dict[str, tuple[float, float]], network: Network) -> None:
+    kinds = {column.name: column.kind for column in network.schema}
+    _require(
+        kinds.get(delay.column) == "timestamp", f"{delay.column!r} follows the clock and is no timestamp"
+    )
+    _require(kinds.get(delay.service) == "category", f"{delay.service!r} is no category column")
+    for name in (delay.promised, delay.late):
+        _require(name in known and name not in network.categories, f"{name!r} is no column of numbers")
+        _require(max(map(abs, known[name])) < 10**6, f"values of {name!r} are out of range")
+    services = len(network.categories[delay.service])
+    for end in (delay.low, delay.high):
+        _integers(end, services, -(10**5), 10**5, f"the days of {delay.column!r}")
+    _require(bool((delay.low <= delay.high).all()), f"days of {delay.column!r} end before they begin")

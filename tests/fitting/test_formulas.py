@@ -1,0 +1,230 @@
+"""Formulas and orders: found where they hold, nowhere else, and kept in every synthetic row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logistream.errors import DataError
+from logistream.fitting.fit import fit
+from logistream.fitting.formulas import find_formulas
+from logistream.model.model import Model
+from logistream.model.network import Formula
+from logistream.model.sampling import compute
+
+N = 3000
+
+
+@pytest.fixture(scope="module")
+def bills() -> pd.DataFrame:
+    """Return bills: price × quantity, a rate of few values, a tip, a total, and two dates."""
+    rng = np.random.default_rng(0)
+    price, quantity = rng.integers(100, 9999, N) / 100, rng.integers(1, 9, N)
+    rate = rng.choice([0.05, 0.07, 0.19], N)
+    net = np.round(price * quantity, 2)
+    tax = np.round(net * rate, 2)
+    ordered = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365 * 1440, N), "min")
+    return pd.DataFrame(
+        {
+            "price": price,
+            "quantity": quantity,
+            "net": net,
+            "tax": tax,
+            "total": np.round(net + tax, 2),
+            "ordered": ordered,
+            "shipped": ordered + pd.to_timedelta(rng.integers(1, 5, N), "D"),
+            "month": ordered.month,
+        }
+    )
+
+
+def test_sums_products_rates_and_dates_are_found(bills: pd.DataFrame) -> None:
+    """What a clerk would compute is computed, and holds in every synthetic row."""
+    model = fit(bills)
+    found = {f.column: (f.operation, f.left, f.right) for f in model.formulas}
+    assert found["net"] == ("product", "price", "quantity")
+    assert found["tax"] == ("product", "net", "tax / net")
+    assert found["total"] in (("sum", "net", "tax"), ("product", "net", "total / net"))
+    assert found["month"] == ("month", "ordered: date", "")
+    assert found["shipped"] == ("sum", "ordered", "shipped - ordered")
+    s = model.sample(20_000)
+    assert np.allclose(s["net"], s["price"] * s["quantity"], atol=0.006)
+    assert np.allclose(s["total"], s["net"] + s["tax"], atol=0.011)
+    assert (s["month"] == s["ordered"].dt.month).all()
+    assert set((s["shipped"] - s["ordered"]).dt.days) == {1, 2, 3, 4}
+
+
+def test_no_formula_is_found_in_noise() -> None:
+    """Twelve unrelated columns of numbers."""
+    rng = np.random.default_rng(1)
+    columns = {f"x{i}": np.round(rng.normal(0, 10, N), 2) for i in range(8)}
+    columns |= {f"n{i}": rng.integers(0, 50, N).astype(float) for i in range(4)}
+    assert find_formulas(columns, {f"x{i}": 2 for i in range(8)}) == []
+
+
+def test_what_holds_by_rounding_only_is_no_formula() -> None:
+    """Hours are about a hundredth of a time like 1930, not exactly; a price in cents may be off by one."""
+    rng = np.random.default_rng(8)
+    hour, minute = rng.integers(5, 24, N), rng.integers(0, 60, N)
+    time = (100 * hour + minute).astype(float)
+    found = find_formulas({"hour": hour.astype(float), "time": time}, {})
+    assert "hour" not in {relation.formula.column for relation in found}
+    price = rng.integers(10_000, 99_999, N) / 100
+    found = find_formulas(
+        {"price": price, "paid": np.round(np.round(price * 0.8, 3), 2)}, {"price": 2, "paid": 2}
+    )
+    assert len(found) == 1  # either from the other
+
+
+def test_formulas_hold_between_gaps() -> None:
+    """A total is missing exactly where its parts are, and a tax where the net amount is; else they add up."""
+    rng = np.random.default_rng(10)
+    fare, tip = rng.integers(300, 9000, N) / 100, rng.integers(0, 900, N) / 100
+    gap = rng.random(N) < 0.1
+    frame = pd.DataFrame({"fare": fare, "tip": tip, "total": np.round(fare + tip, 2)})
+    frame["share"] = np.round(fare * rng.choice([0.05, 0.1, 0.25], N), 2)
+    frame.loc[gap, ["fare", "total", "share"]] = np.nan
+    frame["own"] = np.where(rng.random(N) < 0.1, np.nan, fare + 2 * tip)  # its gaps are its own
+    model = fit(frame)
+    found = {f.column: f.operation for f in model.formulas}
+    assert found == {"total": "sum", "share": "product"}
+    made = model.sample(20_000)
+    known = made.dropna(subset=["fare"])
+    assert np.allclose(known["total"], known["fare"] + known["tip"], atol=0.006)
+    assert set((known["share"] / known["fare"] * 20).round().astype(int)) == {1, 2, 5}
+    for name in ("total", "share"):
+        assert (made[name].isna() == made["fare"].isna()).all()
+    assert abs(made["fare"].isna().mean() - 0.1) < 0.02
+    assert abs(made["own"].isna().mean() - 0.1) < 0.02
+    assert "total = " in str(model.describe())
+
+
+def test_the_caller_overrules_formulas(bills: pd.DataFrame) -> None:
+    """A formula can be given or forbidden."""
+    model = fit(bills, derive={"month": None, "total": ("tax", "+", "net")})
+    found = {f.column: (f.operation, f.left, f.right) for f in model.formulas}
+    assert "month" not in found
+    assert found["total"] == ("sum", "tax", "net")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"derive": {"net": ("price", "+", "quantity")}},
+            r"'net' is not 'price' \+ 'quantity' in 3,000 of 3,000",
+        ),
+        ({"derive": {"net": ("price", "/", "quantity")}}, r"can be computed with \* or \+, not '/'"),
+        ({"derive": {"net": ("price", "*", "colour")}}, "'colour' is not a numeric column"),
+        ({"together": [("price", "quantity")]}, "together: 'price' is no column of few values"),
+        ({"keys": {"quantity": ["tax / net"]}}, "'quantity' does not determine 'tax / net'"),
+    ],
+)
+def test_what_the_caller_says_is_checked(
+    bills: pd.DataFrame, options: dict[str, object], sentence: str
+) -> None:
+    """A claim that does not hold gets a sentence with how often it fails."""
+    with pytest.raises(DataError, match=sentence):
+        fit(bills, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def parcels() -> pd.DataFrame:
+    """Return parcels: three weights in ascending order, and when they were booked and delivered."""
+    rng = np.random.default_rng(0)
+    net = rng.gamma(2, 3, N)
+    packed = net + rng.gamma(1, 0.2, N)
+    booked = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 90 * 86_400, N), "s")
+    return pd.DataFrame(
+        {
+            "charged": packed + rng.gamma(1, 0.3, N),
+            "net": net,
+            "packed": np.round(packed, 4),
+            "other": rng.gamma(2, 3, N),
+            "delivered": booked + pd.to_timedelta(rng.integers(60, 40 * 3600, N), "s"),
+            "booked": booked,
+        }
+    ).assign(charged=lambda f: f["charged"].clip(lower=f["packed"]))
+
+
+@pytest.fixture(scope="module")
+def model(parcels: pd.DataFrame) -> Model:
+    """Return a model of the parcels."""
+    return fit(parcels.assign(packed=parcels["packed"].clip(lower=parcels["net"])))
+
+
+def test_no_row_breaks_the_order(model: Model) -> None:
+    """Of a chain each column is above the one below, and so above all; what only nearly keeps one is free."""
+    made = model.sample(50_000, seed=3)
+    assert (made["net"] <= made["packed"]).all()
+    assert (made["packed"] <= made["charged"]).all()
+    assert (made["booked"] <= made["delivered"]).all()
+    kept = {(f.operation, f.left, f.column) for f in model.formulas if f.keeps_order}
+    assert kept == {
+        ("at least", "net", "packed"),
+        ("at least", "packed", "charged"),
+        ("at least", "booked", "delivered"),
+    }
+
+
+def test_the_order_is_needed_and_changes_little(model: Model, parcels: pd.DataFrame) -> None:
+    """Without it some rows would break it; with it the gaps are as they were."""
+    free = Model(
+        **{
+            name: getattr(model, name)
+            for name in ("name", "schema", "categories", "dtypes", "factors", "rows")
+        },
+        formulas=tuple(f for f in model.formulas if not f.keeps_order),
+    ).sample(50_000, seed=3)
+    broken = (free["packed"] > free["charged"]).mean()
+    assert 0 < broken < 0.3
+    made = model.sample(50_000, seed=3)
+    for name in ("packed", "charged"):
+        assert abs(made[name].mean() - parcels[name].mean()) < 0.1 * parcels[name].std()
+
+
+def test_the_description_lists_orders(model: Model) -> None:
+    """In words; the columns are drawn all the same, and not called computed."""
+    text = str(model.describe())
+    assert "In order (never above)\n  net ≤ packed\n  packed ≤ charged\n  booked ≤ delivered\n" in text
+    assert "charged =" not in text
+    with pytest.raises(ValueError, match="'charged' is continuous"):
+        model.sample(1, where={"charged": 3.0})
+
+
+def test_an_order_by_chance_is_none() -> None:
+    """Columns far apart, columns of few rows and columns of few values are left alone."""
+    rng = np.random.default_rng(1)
+    low, high = rng.random(N), rng.random(N) + 2
+    assert not any(f.keeps_order for f in fit(pd.DataFrame({"low": low, "high": high})).formulas)
+    few = pd.DataFrame({"low": low[:60], "high": low[:60] + rng.random(60)})
+    assert not any(f.keeps_order for f in fit(few).formulas)
+    whole = rng.integers(1, 30, N)
+    assert not any(
+        f.keeps_order
+        for f in fit(pd.DataFrame({"low": whole, "high": whole + rng.integers(0, 9, N)})).formulas
+    )
+
+
+def test_a_fixed_one_above_moves_the_one_below() -> None:
+    """Where the upper one takes few values, which can be asked for, the lower one gives way."""
+    rng = np.random.default_rng(2)
+    limit = rng.integers(1, 12, N) * 10
+    frame = pd.DataFrame({"load": np.round(limit * rng.beta(6, 1, N), 3), "limit": limit})
+    model = fit(frame)
+    assert Formula("load", "at most", "limit", "load", 3) in model.formulas
+    made = model.sample(20_000, where={"limit": [20, 50]})
+    assert (made["load"] <= made["limit"]).all()
+    assert set(made["limit"]) == {20, 50}
+
+
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=1), st.integers(-(10**6), 10**6))
+def test_reflected_values_lie_as_far_away(values: list[int], other: int) -> None:
+    """On the side asked for, as far from the other column as before."""
+    numbers = {"y": np.array(values), "x": np.full(len(values), other)}
+    for sign, name in ((1, "at least"), (-1, "at most")):
+        found = compute(Formula("y", name, "x", "y"), numbers)
+        assert (sign * (found - other) == np.abs(numbers["y"] - other)).all()
