@@ -264,6 +264,24 @@ def _tail(options: argparse.Namespace) -> int:
     )
 
 
+def _add_timeline(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "timeline",
+        help="show a timeline file",
+        description="Show which rates and pauses a timeline file holds, and from when on.",
+        epilog="example: logistream timeline orders.timeline",
+    )
+    parser.add_argument("file", metavar="FILE", help="as given to serve --timeline")
+    parser.set_defaults(run=_timeline)
+
+
+def _timeline(options: argparse.Namespace) -> int:
+    from logistream.stream.journal import timeline_table
+
+    print(timeline_table(options.file))
+    return 0
+
+
 def _add_fit(commands: Commands) -> None:
     parser = commands.add_parser(
         "fit",
@@ -354,6 +372,7 @@ def _report(options: argparse.Namespace) -> int:
 _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     _add_serve,
     _add_tail,
+    _add_timeline,
     _add_fit,
     _add_sample,
     _add_report,

@@ -21,8 +21,8 @@ from logistream.server.feed import Feed, Feeds, Part
 from logistream.server.routes import body, selection_for
 from logistream.stream.encoding import decode
 from logistream.stream.query import parse_reading
-from logistream.stream.stream import Stream, begin
-from logistream.stream.timeline import Timeline
+from logistream.stream.stream import Stream
+from logistream.stream.timeline import Timeline, first_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def selection(*query: tuple[str, str]) -> Selection:
 def stream_of(events: int, clock: Clock, rate: float = 1000) -> Stream:
     """Return a stream in which so many events have happened."""
     clock.now = NOW + int((events - 1) * SECOND / rate)
-    return Stream(MODEL, Timeline([begin(NOW, rate=rate)]), clock=clock)
+    return Stream(MODEL, Timeline([first_entry(NOW, rate=rate)]), clock=clock)
 
 
 @pytest.fixture

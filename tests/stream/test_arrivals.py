@@ -11,28 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logistream.errors import RequestError
-from logistream.stream.arrivals import BLOCK, BURST, EVEN, SPREAD, STEPS, Arrivals, Kind
+from logistream.stream.arrivals import BURST, EVEN, SECTION, SPREAD, STEPS, ArrivalKind, Arrivals
 
-LENGTH = BLOCK * STEPS
+LENGTH = SECTION * STEPS
 SOME = [EVEN, Arrivals("poisson", 3), Arrivals("bursts", 3)]
 
 
-def line(arrivals: Arrivals, blocks: int) -> np.ndarray:
-    """Return the positions of some blocks on one line."""
-    return np.concatenate([block * LENGTH + arrivals.positions(block) for block in range(blocks)])
+def line(arrivals: Arrivals, sections: int) -> np.ndarray:
+    """Return the positions of some sections on one line."""
+    return np.concatenate([section * LENGTH + arrivals.positions(section) for section in range(sections)])
 
 
-def dispersion(places: np.ndarray, blocks: int, window: int) -> float:
+def dispersion(places: np.ndarray, sections: int, window: int) -> float:
     """Return variance over mean of the counts in windows of so many steps; 1 for a Poisson process."""
-    counts = np.histogram(places, np.arange(0, blocks * LENGTH + 1, window))[0]
+    counts = np.histogram(places, np.arange(0, sections * LENGTH + 1, window))[0]
     return float(counts.var() / counts.mean())
 
 
-@given(st.sampled_from(SOME), st.integers(0, 2**53 // BLOCK))
-def test_a_block_is_sorted_and_keeps_within_itself(arrivals: Arrivals, block: int) -> None:
-    """Whole steps in order, from the block's beginning to its end."""
-    places = arrivals.positions(block)
-    assert places.shape == (BLOCK,)
+@given(st.sampled_from(SOME), st.integers(0, 2**53 // SECTION))
+def test_a_section_is_sorted_and_keeps_within_itself(arrivals: Arrivals, section: int) -> None:
+    """Whole steps in order, from the section's beginning to its end."""
+    places = arrivals.positions(section)
+    assert places.shape == (SECTION,)
     assert places.dtype == np.int64
     assert (np.diff(places) >= 0).all()
     assert places[0] >= 0
@@ -41,15 +41,15 @@ def test_a_block_is_sorted_and_keeps_within_itself(arrivals: Arrivals, block: in
 
 
 @given(st.sampled_from(SOME), st.integers(0, 2**53))
-def test_a_position_is_that_in_its_block(arrivals: Arrivals, number: int) -> None:
-    """One event's place is found in its block."""
-    block, place = divmod(number, BLOCK)
-    assert arrivals.position(number) == block * LENGTH + int(arrivals.positions(block)[place])
+def test_a_position_is_that_in_its_section(arrivals: Arrivals, number: int) -> None:
+    """One event's place is found in its section."""
+    section, place = divmod(number, SECTION)
+    assert arrivals.position(number) == section * LENGTH + int(arrivals.positions(section)[place])
 
 
 def test_even_arrivals_are_evenly_spaced() -> None:
-    """Event after event at the same distance, through the ends of blocks too."""
-    np.testing.assert_array_equal(line(EVEN, 3), np.arange(3 * BLOCK) * STEPS)
+    """Event after event at the same distance, through the ends of sections too."""
+    np.testing.assert_array_equal(line(EVEN, 3), np.arange(3 * SECTION) * STEPS)
 
 
 def test_poisson_gaps_are_exponential() -> None:
@@ -68,9 +68,9 @@ def test_poisson_gaps_do_not_depend_on_each_other() -> None:
 
 
 def test_poisson_counts_are_as_dispersed_as_a_poisson_process() -> None:
-    """The variance of the counts is their mean, less what the fixed number in a block takes."""
+    """The variance of the counts is their mean, less what the fixed number in a section takes."""
     places = line(Arrivals("poisson", 5), 50)
-    assert dispersion(places, 50, 64 * STEPS) == pytest.approx(1 - 64 / BLOCK, abs=0.1)
+    assert dispersion(places, 50, 64 * STEPS) == pytest.approx(1 - 64 / SECTION, abs=0.1)
 
 
 def test_bursts_are_bursts() -> None:
@@ -95,20 +95,20 @@ def test_bursts_have_the_documented_spread() -> None:
 
 
 @pytest.mark.parametrize("kind", ["poisson", "bursts"])
-def test_no_part_of_a_block_is_denser_than_another(kind: Kind) -> None:
-    """Folding at the ends of a block leaves as many events there as in its middle."""
+def test_no_part_of_a_section_is_denser_than_another(kind: ArrivalKind) -> None:
+    """Folding at the ends of a section leaves as many events there as in its middle."""
     arrivals = Arrivals(kind, 8)
-    blocks, parts = 400, 64
+    sections, parts = 400, 64
     counts = np.zeros(parts)
-    for block in range(blocks):
-        counts += np.histogram(arrivals.positions(block), parts, (0, LENGTH))[0]
-    mean = blocks * BLOCK / parts
+    for section in range(sections):
+        counts += np.histogram(arrivals.positions(section), parts, (0, LENGTH))[0]
+    mean = sections * SECTION / parts
     dispersed = 1 + BURST if kind == "bursts" else 1
     assert ((counts - mean) ** 2 / (mean * dispersed)).sum() < 112  # chi-squared, 63 degrees, 0.9999
 
 
 @pytest.mark.parametrize(
-    ("kind", "block", "first", "digest"),
+    ("kind", "section", "first", "digest"),
     [
         ("poisson", 0, [319, 714, 1946, 2151], "20db0870e89821acbd2d8170db7bf88b"),
         ("poisson", 2**40, [3114, 3448, 3463, 5119], "ea253b1ba35b3dc444b60d304e6267ce"),
@@ -117,28 +117,28 @@ def test_no_part_of_a_block_is_denser_than_another(kind: Kind) -> None:
         ("bursts", 2**40, [13220, 13909, 14047, 14240], "fb2569c1c584b2914074a110ba6f892a"),
     ],
 )
-def test_positions_are_for_ever(kind: Kind, block: int, first: list[int], digest: str) -> None:
+def test_positions_are_for_ever(kind: ArrivalKind, section: int, first: list[int], digest: str) -> None:
     """What a seed means never changes, on no machine and in no version."""
-    places = Arrivals(kind, 2**64 - 1).positions(block)
+    places = Arrivals(kind, 2**64 - 1).positions(section)
     assert places[:4].tolist() == first
     assert hashlib.sha256(places.astype("<i8").tobytes()).hexdigest()[:32] == digest
 
 
-def test_seeds_and_blocks_differ() -> None:
-    """Another seed or block is another draw."""
-    drawn = [Arrivals("poisson", seed).positions(block) for seed in (0, 1) for block in (0, 1)]
+def test_seeds_and_sections_differ() -> None:
+    """Another seed or section is another draw."""
+    drawn = [Arrivals("poisson", seed).positions(section) for seed in (0, 1) for section in (0, 1)]
     assert len({places.tobytes() for places in drawn}) == 4
 
 
-def test_blocks_are_the_same_in_any_order_and_from_any_thread() -> None:
-    """What is kept of blocks made before is not visible."""
+def test_sections_are_the_same_in_any_order_and_from_any_thread() -> None:
+    """What is kept of sections made before is not visible."""
     arrivals = Arrivals("bursts", 9)
-    once = {block: arrivals.positions(block).tobytes() for block in range(64)}
+    once = {section: arrivals.positions(section).tobytes() for section in range(64)}
     wrong: list[int] = []
 
     def read(seed: int) -> None:
-        blocks = np.random.default_rng(seed).integers(0, 64, 500).tolist()
-        wrong.extend(b for b in blocks if Arrivals("bursts", 9).positions(b).tobytes() != once[b])
+        sections = np.random.default_rng(seed).integers(0, 64, 500).tolist()
+        wrong.extend(b for b in sections if Arrivals("bursts", 9).positions(b).tobytes() != once[b])
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -158,7 +158,7 @@ def test_blocks_are_the_same_in_any_order_and_from_any_thread() -> None:
         ("poisson", True, "seed must be a whole number from 0 to 2**64 - 1, not True"),
     ],
 )
-def test_what_does_not_exist_is_refused(kind: Kind, seed: int, sentence: str) -> None:
+def test_what_does_not_exist_is_refused(kind: ArrivalKind, seed: int, sentence: str) -> None:
     """The sentence says what there is."""
     with pytest.raises(RequestError) as caught:
         Arrivals(kind, seed)

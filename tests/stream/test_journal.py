@@ -1,30 +1,33 @@
-"""A timeline file: shared by processes, killed, torn, damaged, and never contradicted."""
+"""A timeline file: shared by processes, killed, damaged, and never contradicted."""
 
 from __future__ import annotations
 
 import json
-import logging
+import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from helpers.clocks import NOW, SECOND, Clock
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.stream import journal
-from logistream.stream.journal import LEAD_MICROS, JournalTimeline, open_journal
-from logistream.stream.timeline import Entry, Timeline
+from logistream.stream.journal import LEAD_MICROS, JournalTimeline, open_journal, timeline_table
+from logistream.stream.timeline import Entry, Timeline, first_entry
 from logistream.times import wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SECOND = 1_000_000
-NOW = 1_795_000_000 * SECOND
 HEADER: dict[str, str | int] = {"model": "a1b2c3", "model_name": "orders", "seed": 5, "arrivals": "poisson"}
+
+_opened: list[JournalTimeline] = []
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, limits or POSIX names")
 
@@ -36,11 +39,22 @@ def opened(
     rate: float = 100.0,
 ) -> JournalTimeline:
     """Open a timeline file, or make one that begins a second ago."""
+    timeline = open_journal(
+        path,
+        header=header,
+        first_entry=lambda now: first_entry(now, rate=rate, history=SECOND),
+        clock=clock,
+    )
+    _opened.append(timeline)
+    return timeline
 
-    def begin(now: int) -> Entry:
-        return Entry(0, now - SECOND, now - SECOND, rate)
 
-    return open_journal(path, header=header, begin=begin, clock=clock)
+@pytest.fixture(autouse=True)
+def _all_closed() -> Iterator[None]:
+    """Close what a test has opened."""
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 @pytest.fixture
@@ -49,24 +63,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "timeline"
 
 
-class Clock:
-    """A clock that stands where it is put."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> int:
-        """Return microseconds since the Unix epoch."""
-        return self.now
-
-
 class Worker:
     """Another process, which runs a script with `path`, `timeline` and `tell` at hand."""
 
     BEGIN = """
 import json, os, random, sys
 from pathlib import Path
-sys.path.insert(0, os.path.dirname(sys.argv[1]))
+sys.path[:0] = [os.path.dirname(sys.argv[1]), os.path.dirname(os.path.dirname(sys.argv[1]))]
 from logistream.errors import LogistreamError
 from logistream.times import wall_clock
 from test_journal import LEAD_MICROS, opened
@@ -141,16 +144,39 @@ def test_a_file_keeps_what_a_timeline_in_memory_would_hold(path: Path) -> None:
     assert again.shared
 
 
-def test_the_first_lines_of_a_file(path: Path) -> None:
-    """A header and an entry, readable by eye."""
-    opened(path, clock=Clock())
-    assert path.read_text() == (
-        '{"logistream_timeline": 1, "model": "a1b2c3", "model_name": "orders", "seed": 5, '
-        '"arrivals": "poisson"} af02ecbb\n'
-        '{"first": 0, "since": "2026-11-18T11:06:39.000000Z", "start": "2026-11-18T11:06:39.000000Z", '
-        '"rate": 100.0, "paused": false, "scenario": null} 6ae8fe21\n'
-    )
+def test_what_is_in_a_file(path: Path) -> None:
+    """The header and the entries as JSON, which any SQLite program shows; and no other file beside it."""
+    opened(path, clock=Clock()).close()
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT number, json FROM timeline ORDER BY number").fetchall()
+    assert [number for number, _ in rows] == [0, 1]
+    assert [json.loads(text) for _, text in rows] == [
+        HEADER,
+        first_entry(NOW, rate=100, history=SECOND).to_json(),
+    ]
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_as_a_table(path: Path) -> None:
+    """What people are shown: the header, and a line for each entry."""
+    clock = Clock()
+    timeline = opened(path, clock=clock)
+    timeline.change(clock.now, rate=1234.5)
+    timeline.change(clock.now, paused=True)
+    assert timeline_table(path).splitlines() == [
+        "model: a1b2c3",
+        "model name: orders",
+        "seed: 5",
+        "arrivals: poisson",
+        "",
+        "      from event  since (UTC)                        events/s",
+        "               0  2026-11-18T11:06:39.000000Z             100",
+        "             105  2026-11-18T11:06:40.050000Z         1,234.5",
+        "             105  2026-11-18T11:06:40.050000Z         1,234.5  paused",
+    ]
+    path.with_name("other").write_text("hello")
+    with pytest.raises(DataError, match="other is not a timeline file"):
+        timeline_table(path.with_name("other"))
 
 
 def test_a_change_takes_effect_a_lead_later(path: Path) -> None:
@@ -214,7 +240,7 @@ def test_a_value_that_is_not_allowed_writes_nothing(path: Path) -> None:
     """The file is as before, and the lock is free."""
     timeline = opened(path)
     before = path.read_bytes()
-    with pytest.raises(StreamError, match="a timeline holds rates"):
+    with pytest.raises(RequestError, match="rate must be from"):
         timeline.change(wall_clock(), rate=0)
     assert path.read_bytes() == before
     assert opened(path).change(wall_clock(), rate=9).rate == 9
@@ -247,8 +273,8 @@ def test_a_file_that_another_holds(path: Path, monkeypatch: pytest.MonkeyPatch) 
     timeline, other = opened(path, clock=clock), opened(path)
     known = timeline.known_until(NOW + SECOND)
     clock.now += SECOND
-    with other._file.locked(exclusive=True, within=1) as held:
-        assert held
+    assert other._database
+    with journal._exclusively(other._database):
         assert timeline.refresh() is False
         assert timeline.known_until(NOW + SECOND) == known
         sentence = "was held by another process for 0.05 s: is that stopped"
@@ -287,149 +313,155 @@ def test_a_timeline_of_another_stream_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"", "is empty, which no timeline file is: name another file, or one that does not exist yet"),
-        (b"hello\n", "is not a timeline file: name another file, or one that does not exist yet"),
-        (b"\x00" * 5000, "is not a timeline file: name another file, or one that does not exist yet"),
-        (b'{"logistream_timeline": 2, "zones": []} 0\n',
-         "was written by a later version of Logistream: update this one"),
-        (b'{"logistream_timeline": 1, "seed": 5} 00000000\n', "is damaged in line 1: "
-         "restore it from a copy, or begin another under a new name"),
-        (b'{"logistream_timeline": 1, "seed', "is damaged in line 1: "
-         "restore it from a copy, or begin another under a new name"),
-    ],
+    ("content", "what"),
+    [(b"", "is empty, which no timeline file is"), (b"hello\n", "is not a timeline file"),
+     (b"\x00" * 5000, "is not a timeline file")],
 )  # fmt: skip
-def test_what_is_no_timeline_is_refused(path: Path, content: bytes, sentence: str) -> None:
-    """The sentence tells what is wrong; the file is left alone."""
+def test_what_is_no_timeline_is_refused(path: Path, content: bytes, what: str) -> None:
+    """The sentence describes what is wrong; the file is left alone."""
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         opened(path)
-    assert str(caught.value).removeprefix("timeline ") == f"{path} {sentence}"
+    assert str(caught.value) == f"{path} {what}: name another file, or one that does not exist yet"
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("statements", "sentence"),
+    [
+        ("PRAGMA application_id = 7", "{path} is not a timeline file: "
+         "name another file, or one that does not exist yet"),
+        ("PRAGMA user_version = 2", "timeline {path} was written by a later version of Logistream: "
+         "update this one"),
+        ("DROP TABLE timeline", "timeline {path} is damaged (no such table: timeline): "
+         "restore it from a copy, or name another file"),
+        ("DELETE FROM timeline", "timeline {path} is damaged (it has no entry): "
+         "restore it from a copy, or name another file"),
+    ],
+)  # fmt: skip
+def test_other_databases_are_refused(path: Path, statements: str, sentence: str) -> None:
+    """Of another program, of a later version, or without what a timeline needs."""
+    opened(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(statements)
+    with pytest.raises(DataError) as caught:
+        opened(path)
+    assert str(caught.value) == sentence.format(path=path)
+
+
+def test_a_write_ahead_log_is_switched_off(path: Path) -> None:
+    """With one, others could read while an entry is written; a program that uses one is not disturbed."""
+    opened(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA journal_mode = WAL").fetchall() == [("wal",)]
+        database.execute("BEGIN")
+        database.execute("SELECT * FROM timeline").fetchall()
+        with pytest.raises(StreamError, match="was held by another process"):
+            opened(path)
+    timeline = opened(path)
+    assert timeline._database
+    assert timeline._database.execute("PRAGMA journal_mode").fetchall() == [(b"delete",)]
 
 
 def test_where_no_file_can_be(tmp_path: Path) -> None:
     """A folder that is missing, or a folder in the file's place."""
-    with pytest.raises(StreamError, match=r"^timeline .*file cannot be made: No such file or directory$"):
+    with pytest.raises(StreamError, match=r"^timeline .*file cannot be made: there is no folder .*none$"):
         opened(tmp_path / "none" / "file")
-    with pytest.raises(StreamError, match=r"^timeline .* cannot be opened: "):
+    with pytest.raises(StreamError, match=r"^timeline .* cannot be opened: unable to open database file$"):
         opened(tmp_path)
 
 
-def filled(path: Path) -> tuple[bytes, tuple[Entry, ...], int]:
-    """Make a file of four entries; return its bytes, its entries and the length of its last line."""
+def filled(path: Path) -> tuple[bytes, tuple[Entry, ...]]:
+    """Make a file of four entries; return its bytes and its entries."""
     clock = Clock()
     timeline = opened(path, clock=clock)
     for rate in (5, 7, 9):
         clock.now += SECOND
         timeline.change(clock.now, rate=rate)
     timeline.close()
-    data = path.read_bytes()
-    return data, timeline.entries, len(data.splitlines(keepends=True)[-1])
+    return path.read_bytes(), timeline.entries
 
 
-def test_a_torn_last_line_is_left_out_and_cut_away(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Wherever it was cut: told in one sentence, once, and the next change takes its place."""
-    data, entries, last = filled(path)
-    for length in range(len(data) - last, len(data)):
-        path.write_bytes(data[:length])
-        caplog.clear()
-        timeline = opened(path)
-        assert timeline.entries == entries[:-1]
-        timeline.refresh()
-        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-        assert len(warnings) == (length > len(data) - last)
-        if warnings:
-            assert warnings[0].getMessage() == (
-                f"timeline {path}: line 5, the last, is not whole and is left out; "
-                "what was being written when a process or the machine stopped has not happened"
-            )
-        assert path.read_bytes() == data[:length]  # only who writes cuts it away
-        other = opened(path)
-        entry = timeline.change(wall_clock(), scenario="x" * (length % 50))
-        assert other.refresh() == (entry is timeline.last and len(timeline.entries) == 4)
-        assert other.entries == opened(path).entries == timeline.entries
-        for view in (timeline, other):
-            view.close()
+def add_row(path: Path, value: Any) -> None:
+    """Write a row with a true checksum, as a program would that does not know what an entry must be."""
+    with closing(sqlite3.connect(path)) as database:
+        ((number, checksum),) = database.execute("SELECT max(number), crc32 FROM timeline")
+        text = json.dumps(value)
+        row = number + 1, text, zlib.crc32(text.encode(), checksum)
+        database.execute("INSERT INTO timeline VALUES (?, ?, ?)", row)
+        database.commit()
 
 
-def test_a_long_rest_is_cut_away_too(path: Path) -> None:
-    """Nothing stays behind a new line that is shorter than what was left out."""
-    data, entries, _ = filled(path)
-    path.write_bytes(data + b"\x00" * 5000)
-    timeline = opened(path)
-    assert timeline.entries == entries
-    timeline.change(wall_clock(), rate=3)
-    assert len(path.read_bytes()) < len(data) + 500
-    assert opened(path).entries == timeline.entries
-
-
-def test_a_damaged_file_is_refused_or_loses_its_last_line(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Any bit of any byte flipped: never another timeline."""
-    data, entries, last = filled(path)
-    caplog.set_level(logging.CRITICAL, "logistream")
-    refused = 0
+def test_a_flipped_bit_never_makes_another_timeline(path: Path) -> None:
+    """In whichever byte: the file is refused in a sentence, or is the same timeline as before."""
+    data, entries = filled(path)
+    refused: list[str] = []
     with path.open("r+b", buffering=0) as file:
         for place, byte in enumerate(data):
-            for bit in range(8):
-                file.seek(place)
-                file.write(bytes([byte ^ 1 << bit]))
-                try:
-                    timeline = opened(path)
-                except DataError:
-                    refused += 1
-                else:
-                    assert place >= len(data) - last
-                    assert timeline.entries == entries[:-1]
-                    timeline.close()
+            file.seek(place)
+            file.write(bytes([byte ^ 1 << place % 8]))
+            try:
+                timeline = opened(path)
+            except DataError as error:
+                refused.append(str(error))
+            else:
+                assert timeline.entries == entries
+                timeline.close()
+                _opened.clear()
             file.seek(place)
             file.write(bytes([byte]))
-    assert refused >= 8 * (len(data) - last)
+    assert not [sentence for sentence in refused if "\n" in sentence]
+    assert len(refused) > sum(len(json.dumps(entry.to_json())) for entry in entries)
     assert opened(path).entries == entries
 
 
-@pytest.mark.parametrize("change", ["left out", "twice", "swapped", "joined"])
-def test_lines_that_are_not_where_they_were_are_noticed(path: Path, change: str) -> None:
-    """Lines that are whole, but missing, repeated, in another order, or without an end between them."""
-    header, *lines = filled(path)[0].splitlines(keepends=True)
-    path.write_bytes(
-        header
-        + {
-            "left out": lines[0] + lines[2] + lines[3],
-            "twice": lines[0] + lines[1] + lines[1] + lines[2],
-            "swapped": lines[0] + lines[2] + lines[1] + lines[3],
-            "joined": lines[0] + lines[1] + lines[2].rstrip(b"\n") + b" " + lines[3],
-        }[change]
-    )
-    with pytest.raises(DataError, match=r"is damaged in line [345]: restore it from a copy"):
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.8, 0.999])
+def test_a_file_cut_short_is_refused(path: Path, share: float) -> None:
+    """Wherever it was cut."""
+    data, _ = filled(path)
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(DataError, match=r"is damaged|is not a timeline file"):
+        opened(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM timeline WHERE number = 2",
+        "DELETE FROM timeline WHERE number = 0",
+        "UPDATE timeline SET number = 9 - number",
+        "UPDATE timeline SET json = replace(json, '7.0', '8.0')",
+        "UPDATE timeline SET json = CAST(json AS BLOB) || ' '",
+        "UPDATE timeline SET crc32 = 5 WHERE number = 4",
+        "INSERT INTO timeline SELECT 5, json, crc32 FROM timeline WHERE number = 4",
+    ],
+)
+def test_rows_that_are_not_as_they_were_written_are_noticed(path: Path, change: str) -> None:
+    """Rows that are missing, repeated, in another order, or changed, in a database that is whole."""
+    filled(path)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(change)
+        database.commit()
+    with pytest.raises(DataError, match=r"is damaged \(row \d is not what was written\): restore it"):
         opened(path)
 
 
 def test_an_entry_that_does_not_follow_is_refused(path: Path) -> None:
-    """A file with true checksums whose entries cannot be; in use too, and then for good."""
-    clock = Clock()
-    timeline = opened(path, clock=clock)
-    clock.now += SECOND
-    with timeline._file.locked(exclusive=True, within=1):
-        timeline._file.append(Entry(3, NOW + SECOND, NOW + 2 * SECOND, 5.0).to_json())
-    used = timeline._file  # as another process would have written it
-    with pytest.raises(DataError, match=r"is damaged: timeline entry .* does not follow"):
+    """A file with true checksums whose entries cannot be."""
+    opened(path, clock=Clock())
+    add_row(path, Entry(3, NOW + SECOND, NOW + 2 * SECOND, 5.0).to_json())
+    with pytest.raises(DataError, match=r"is damaged \(timeline entry .* does not follow .*\): restore it"):
         opened(path)
-    used.close()
 
 
 def test_a_file_that_is_damaged_in_use_stops_what_reads_it(path: Path) -> None:
     """What was known stays certain, nothing more becomes so, and every look says why."""
     clock = Clock()
-    timeline, writer = opened(path, clock=clock), opened(path, clock=clock)
+    timeline = opened(path, clock=clock)
     known = timeline.known_until(NOW + 9 * SECOND)
     clock.now += SECOND
-    with writer._file.locked(exclusive=True, within=1):
-        writer._file.append(Entry(3, NOW + SECOND, NOW + 2 * SECOND, 5.0).to_json())
-        writer._file.append(Entry(4, NOW + 3 * SECOND, NOW + 4 * SECOND, 5.0).to_json())
+    add_row(path, Entry(3, NOW + SECOND, NOW + 2 * SECOND, 5.0).to_json())
+    add_row(path, Entry(4, NOW + 3 * SECOND, NOW + 4 * SECOND, 5.0).to_json())
     for _ in range(2):
         with pytest.raises(DataError, match="does not follow"):
             timeline.refresh()
@@ -439,22 +471,45 @@ def test_a_file_that_is_damaged_in_use_stops_what_reads_it(path: Path) -> None:
     assert len(timeline.entries) == 1
 
 
-def test_a_file_cut_short_in_use_is_noticed(path: Path) -> None:
-    """Someone emptied it: neither a look nor a change takes that for a timeline."""
+def test_rows_removed_in_use_are_noticed(path: Path) -> None:
+    """Neither a look nor a change takes a shorter list for the timeline."""
     timeline = opened(path)
-    path.write_bytes(b"")
-    for act in (timeline.refresh, lambda: timeline.change(wall_clock(), rate=3)):
-        with pytest.raises(DataError, match="lost its end while in use: restore it from a copy"):
+    timeline.change(wall_clock(), rate=3)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM timeline WHERE number = 2")
+        database.commit()
+    for act in (timeline.refresh, lambda: timeline.change(wall_clock(), rate=4)):
+        with pytest.raises(DataError, match="rows have been removed from it while it was in use"):
             act()
+
+
+@pytest.mark.parametrize("length", [0, 10])
+def test_a_file_cut_short_in_use_is_noticed(path: Path, length: int) -> None:
+    """Neither a look nor a change takes what is left for a timeline."""
+    timeline = opened(path)
+    path.write_bytes(path.read_bytes()[:length])
+    for act in (timeline.refresh, lambda: timeline.change(wall_clock(), rate=3)):
+        with pytest.raises(DataError, match="is damaged"):
+            act()
+
+
+def test_a_file_that_lost_its_end_takes_no_changes(path: Path) -> None:
+    """Although SQLite, which remembers pages that it has read, would not notice."""
+    timeline = opened(path)
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(StreamError, match="was deleted, replaced or cut short while in use: start again"):
+        timeline.change(wall_clock(), rate=3)
 
 
 @posix
 def test_a_file_deleted_in_use_takes_no_changes(path: Path) -> None:
     """A change that nobody could ever read is refused."""
     timeline = opened(path)
-    path.unlink()
-    with pytest.raises(StreamError, match="was deleted or replaced while in use: start again"):
-        timeline.change(wall_clock(), rate=3)
+    path.rename(path.with_name("moved"))
+    for _ in range(2):
+        with pytest.raises(StreamError, match="was deleted, replaced or cut short while in use"):
+            timeline.change(wall_clock(), rate=3)
+        opened(path).close()  # another one in its place
     assert len(timeline.entries) == 1
 
 
@@ -605,23 +660,32 @@ for _ in range(10):
 
 @posix
 def test_a_full_disk_leaves_the_file_as_it_was(path: Path, start: Callable[[str], Worker]) -> None:
-    """Wherever in the line the room ends, nothing of it stays; where there is room, the next is written."""
-    opened(path).close()
+    """Wherever the room ends, in the rollback journal or in the file, nothing of the entry stays."""
+    timeline = opened(path)
+    while path.stat().st_size < 4096:
+        timeline.change(wall_clock(), rate=len(timeline.entries))
+    timeline.close()
     worker = start("""
 import resource
-timeline = opened(path)
-before = path.read_bytes()
-for room in (0, 1, 50, 100):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, resource.RLIM_INFINITY))
+def change(room, rate):
+    before, known = path.read_bytes(), timeline.entries
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
     try:
-        timeline.change(wall_clock(), rate=9)
+        timeline.change(wall_clock(), rate=rate)
     except LogistreamError as error:
-        tell([type(error).__name__, str(error), path.read_bytes() == before, len(timeline.entries)])
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-tell([timeline.change(wall_clock(), rate=9).to_json()])
+        tell([type(error).__name__, str(error), path.read_bytes() == before, timeline.entries == known])
+        return False
+    return True
+timeline = opened(path)
+for room in (0, 100, 600, 1500, 2000):  # too little for the rollback journal
+    change(room, 1000)
+rate = 2000
+while change(path.stat().st_size, rate):  # until an entry needs another page
+    rate += 1
+tell([timeline.change(wall_clock(), rate=99).to_json()] if change(2**62, 99) else None)
 """)
     *failed, (entry,) = worker.rest()
-    assert failed == [["StreamError", f"timeline {path} cannot be written: File too large", True, 1]] * 4
+    assert failed == [["StreamError", f"timeline {path} cannot be written: disk I/O error", True, True]] * 6
     assert opened(path).last == Entry.from_json(entry)
 
 
@@ -636,4 +700,4 @@ try:
 except LogistreamError as error:
     tell([str(error), os.listdir(path.parent)])
 """)
-    assert worker.rest() == [[f"timeline {path} cannot be made: File too large", []]]
+    assert worker.rest() == [[f"timeline {path} cannot be made: disk I/O error", []]]

@@ -12,8 +12,8 @@ from helpers.clocks import NOW, SECOND, Clock
 from logistream.errors import NotYetError, RequestError, StreamError
 from logistream.stream.arrivals import Arrivals
 from logistream.stream.query import Moment
-from logistream.stream.stream import Stream, begin
-from logistream.stream.timeline import Timeline
+from logistream.stream.stream import Stream
+from logistream.stream.timeline import Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_a_change_alters_only_what_comes_after(stream: Stream, clock: Clock) -> 
 
 def test_events_differ_only_in_time_when_the_rate_differs(model: Model) -> None:
     """What event n holds depends on model, seed and n; the clock moves only what follows the clock."""
-    streams = [Stream(model, Timeline([begin(NOW, rate=rate)]), clock=Clock()) for rate in (1, 500)]
+    streams = [Stream(model, Timeline([first_entry(NOW, rate=rate)]), clock=Clock()) for rate in (1, 500)]
     one, other = (columns(stream, 9, 10)[0] for stream in streams)
     moved = {key for key in one if one[key] != other[key]}
     assert moved <= {"event_time", "shipping date (DateOrders)"}
@@ -75,15 +75,15 @@ def test_seeds_give_different_streams(model: Model) -> None:
 
 def test_the_identity_tells_streams_apart(model: Model) -> None:
     """By model, seed, arrivals and beginning, and not by what changes later."""
-    timeline = Timeline([begin(NOW)])
+    timeline = Timeline([first_entry(NOW)])
     stream = Stream(model, timeline, clock=Clock())
     known = stream.id
     stream.change(rate=9)
     assert stream.id == known
     assert len(known) == 16
     other = [
-        Stream(model, Timeline([begin(NOW + 1)]), clock=Clock()),
-        Stream(model, Timeline([begin(NOW)], Arrivals("poisson")), clock=Clock()),
+        Stream(model, Timeline([first_entry(NOW + 1)]), clock=Clock()),
+        Stream(model, Timeline([first_entry(NOW)], Arrivals("poisson")), clock=Clock()),
     ]
     assert len({known, *(stream.id for stream in other)}) == 3
 
@@ -104,11 +104,11 @@ def test_where_reading_begins(stream: Stream, clock: Clock) -> None:
 
 def test_a_history_lies_before_the_start(model: Model) -> None:
     """Event 0 happened so long ago, at the same rate."""
-    stream = Stream(model, Timeline([begin(NOW, rate=10, history=60 * SECOND)]), clock=Clock())
+    stream = Stream(model, Timeline([first_entry(NOW, rate=10, history=60 * SECOND)]), clock=Clock())
     assert stream.next_number() == 601
     assert stream.state["started"] == rfc3339(NOW - 60 * SECOND)
     with pytest.raises(RequestError, match=r"^history must be from 0 to 366 days, not -1 seconds$"):
-        begin(NOW, history=-SECOND)
+        first_entry(NOW, history=-SECOND)
 
 
 def test_a_pause_holds_events_back(stream: Stream, clock: Clock) -> None:
@@ -193,7 +193,7 @@ def test_a_change_wakes_subscribers_until_they_leave(stream: Stream) -> None:
 
 def test_readers_and_changes_from_many_threads(model: Model) -> None:
     """Whatever is read while the rate is dragged has strictly increasing times."""
-    stream = Stream(model, Timeline([begin(wall_clock(), rate=50_000)]))
+    stream = Stream(model, Timeline([first_entry(wall_clock(), rate=50_000)]))
     done = threading.Event()
 
     def drag() -> None:
@@ -225,7 +225,7 @@ def test_nobody_looks_at_the_clock_while_a_change_is_made(model: Model) -> None:
             release.wait(10)
         return moment
 
-    stream = Stream(model, Timeline([begin(NOW, rate=1000)]), clock=told)
+    stream = Stream(model, Timeline([first_entry(NOW, rate=1000)]), clock=told)
     firsts: list[int] = []
     seen: list[int] = []
     changer = threading.Thread(target=lambda: firsts.append(stream.change(rate=0.001).first))

@@ -31,8 +31,8 @@ from logistream.server.protocol import FrameProtocol, RequestProtocol
 from logistream.server.schemas import Limits
 from logistream.stream.arrivals import Arrivals
 from logistream.stream.journal import open_journal
-from logistream.stream.stream import Stream, begin
-from logistream.stream.timeline import Timeline
+from logistream.stream.stream import Stream
+from logistream.stream.timeline import Timeline, first_entry
 from logistream.times import wall_clock
 from logistream.urls import is_loopback
 
@@ -223,8 +223,8 @@ class StreamServer:
         if access_log:
             log_to_stderr()
         self._gauges = Gauges()
-        first = begin(wall_clock(), rate=rate, history=self._history)
-        self._stream = Stream(model or load_model(), Timeline([first], self._arrivals), seed=seed)
+        entry = first_entry(wall_clock(), rate=rate, history=self._history)
+        self._stream = Stream(model or load_model(), Timeline([entry], self._arrivals), seed=seed)
         self._new_app()  # complains of what it cannot use
         self._lock = threading.RLock()  # start and stop come from any thread
         self._port: int | None = None
@@ -250,7 +250,7 @@ class StreamServer:
             shared = self._shared is not None
             listener = listen(self.host, self._asked_port, shared=shared)
             try:
-                self._stream = self._begun()
+                self._stream = self._new_stream()
             except BaseException:
                 listener.close()
                 raise
@@ -292,16 +292,16 @@ class StreamServer:
             gauges=self._gauges,
         )
 
-    def _begun(self) -> Stream:
+    def _new_stream(self) -> Stream:
         """Return a stream that begins now, or goes on with the timeline file."""
         before = self._stream
 
-        def first(now: int) -> Entry:
-            return begin(now, rate=before.rate, paused=before.paused, history=self._history)
+        def entry(now: int) -> Entry:
+            return first_entry(now, rate=before.rate, paused=before.paused, history=self._history)
 
         timeline: Timeline
         if self._file is None:
-            timeline = Timeline([first(wall_clock())], self._arrivals)
+            timeline = Timeline([entry(wall_clock())], self._arrivals)
         else:
             header: dict[str, str | int] = {
                 "model": self.model.checksum,
@@ -309,7 +309,7 @@ class StreamServer:
                 "seed": before.seed,
                 "arrivals": self._arrivals.kind,
             }
-            timeline = open_journal(self._file, header=header, begin=first)
+            timeline = open_journal(self._file, header=header, first_entry=entry)
         return Stream(self.model, timeline, seed=before.seed)
 
     def sharing(self, gauges: Gauges) -> Self:

@@ -1,7 +1,6 @@
-"""One live stream: a model, a seed and a timeline.
+"""One live stream: a model, a seed and a timeline, without sockets or encodings.
 
-No sockets and no texts here. The stream is a function of the event number; the clock only decides how far it
-has run.
+The stream is a function of the event number; the clock only decides how far it has run.
 """
 
 from __future__ import annotations
@@ -9,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import threading
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from logistream.errors import NotYetError, RequestError
 from logistream.model.sampling import Sampler
 from logistream.stream.query import Moment
-from logistream.stream.timeline import Entry, Timeline
+from logistream.stream.timeline import Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
 
 if TYPE_CHECKING:
@@ -28,45 +25,14 @@ if TYPE_CHECKING:
     from logistream.model.model import Model
     from logistream.stream.arrivals import Arrivals
     from logistream.stream.query import Start
+    from logistream.stream.timeline import Entry
 
-__all__ = ["MAX_RATE", "MIN_RATE", "Stream", "begin"]
+__all__ = ["Stream"]
 
-
-MIN_RATE = 0.001
-"""Slowest rate that can be asked for, in events per second."""
-
-MAX_RATE = 1_000_000
-"""Fastest rate that can be asked for, in events per second."""
 
 _TOLERANCE = 5_000_000
 """Microseconds: an event that is to come within this time can be asked for and is waited for. Clocks and
 knowledge of servers that share a timeline differ by less."""
-
-_LONGEST_HISTORY = 366 * 86_400_000_000  # microseconds
-
-
-def begin(now: int, *, rate: object = 2.0, paused: object = False, history: int = 0) -> Entry:
-    """Return the first entry of a timeline.
-
-    Parameters
-    ----------
-    now : int
-        The moment, in microseconds since the Unix epoch.
-    rate : float
-        Events per second, from 0.001 to 1,000,000.
-    paused : bool
-        Whether it begins with a pause.
-    history : int
-        Microseconds before `now` at which event 0 happened; up to 366 days.
-
-    Raises
-    ------
-    RequestError
-        For a value that is not allowed.
-    """
-    if not 0 <= history <= _LONGEST_HISTORY:
-        raise RequestError(f"history must be from 0 to 366 days, not {history / 1e6:g} seconds")
-    return Entry(0, now - history, now - history, _checked_rate(rate), _checked_paused(paused))
 
 
 class Stream:
@@ -105,7 +71,7 @@ class Stream:
         self._clock_lock = threading.RLock()
         self._listeners_lock = threading.Lock()
         self._listeners: set[Callable[[], object]] = set()
-        self.timeline = Timeline([begin(self.now())]) if timeline is None else timeline
+        self.timeline = Timeline([first_entry(self.now())]) if timeline is None else timeline
         self.id = identity(model, seed, self.timeline.arrivals, self.timeline.entries[0])
 
     def __repr__(self) -> str:
@@ -206,25 +172,21 @@ class Stream:
         StreamError
             If the timeline is kept in a file that cannot be written.
         """
-        if rate is not None:
-            rate = _checked_rate(rate)
-        if paused is not None:
-            paused = _checked_paused(paused)
         if scenario is not None:
             raise RequestError(f"no scenario {scenario!r}: this model has none, leave it null")
         # Who looks at the clock while the change is made must see it: else an event would be made known that
         # the change then moves. A shared timeline sees to that by itself, and may have to wait for others.
         with contextlib.nullcontext() if self.timeline.shared else self._clock_lock:
             entry = self.timeline.change(self.now(), rate=rate, paused=paused)
-        self._tell()
+        self._notify()
         return entry
 
     def refresh(self) -> None:
         """Take in what other processes have added to a shared timeline."""
         if self.timeline.refresh():
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._listeners_lock:
             for listener in self._listeners:
                 listener()
@@ -259,22 +221,5 @@ class Stream:
 
 def identity(model: Model, seed: int, arrivals: Arrivals, entry: Entry) -> str:
     """Return 16 hexadecimal digits that tell streams apart: equal only if all their events can be equal."""
-    told = json.dumps([model.checksum, seed, arrivals.kind, entry.to_json()], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def _checked_rate(rate: object) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, Real) or not math.isfinite(rate):
-        raise RequestError(f"rate must be a number of events per second, not {rate!r}")
-    if not MIN_RATE <= float(rate) <= MAX_RATE:
-        raise RequestError(
-            f"rate must be from {MIN_RATE} to {MAX_RATE:,} events per second, not {rate!r}; "
-            f"to stop the stream for a while, pause it"
-        )
-    return float(rate)
-
-
-def _checked_paused(paused: object) -> bool:
-    if not isinstance(paused, bool):
-        raise RequestError(f"paused must be true or false, not {paused!r}")
-    return paused
+    described = json.dumps([model.checksum, seed, arrivals.kind, entry.to_json()], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:16]

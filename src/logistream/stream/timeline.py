@@ -1,11 +1,9 @@
-"""When each event happens: the append-only list that joins event numbers and time.
+"""When each event happens: the append-only list of entries that joins event numbers and times.
 
 A stream needs no log of its events, only this short list. Between two entries the times follow from the rate
-and from where the events lie in operational time; a rate change, a pause or a scenario appends one entry.
+and from where the events lie in operational time; a change of rate, a pause or a scenario appends one entry.
 Everything is computed with whole numbers, so that number and time determine each other exactly, on any
-machine, for ever.
-
-One entry of a timeline, and its JSON form.
+machine.
 """
 
 from __future__ import annotations
@@ -13,12 +11,13 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from logistream.errors import DataError, StreamError
-from logistream.stream.arrivals import BLOCK, EVEN, STEPS, Arrivals
+from logistream.errors import DataError, RequestError, StreamError
+from logistream.stream.arrivals import EVEN, SECTION, STEPS, Arrivals
 from logistream.times import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
@@ -26,19 +25,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MAX_RATE", "MIN_RATE", "Entry", "Timeline"]
+__all__ = ["MAX_RATE", "MIN_RATE", "Entry", "Timeline", "first_entry"]
 
 
-MIN_RATE = 1e-6
-"""Lowest rate that an entry can hold, in events per second: one millionth."""
+MIN_RATE = 0.001
+"""Lowest rate of a stream, in events per second."""
 
-MAX_RATE = 1e6
-"""Highest rate that an entry can hold, in events per second: one event a microsecond."""
+MAX_RATE = 1_000_000
+"""Highest rate of a stream, in events per second: one event a microsecond."""
+
+_LONGEST_HISTORY = 366 * 86_400_000_000  # microseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One stretch of the timeline.
+    """One stretch of the timeline; the one place where rate and pause are checked.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ class Entry:
         The time of event `first`, in microseconds since the Unix epoch. If the entry is paused, the time it
         would have had without the pause: `start - since` is what was left to wait.
     rate : float
-        Events per second.
+        Events per second, from `MIN_RATE` to `MAX_RATE`.
     paused : bool
         Whether no event happens while this entry is the last one.
     scenario : str or None
@@ -59,8 +60,10 @@ class Entry:
 
     Raises
     ------
+    RequestError
+        For a rate or a pause that is not allowed.
     StreamError
-        For a rate outside `MIN_RATE` to `MAX_RATE`, a negative `first`, or `start` before `since`.
+        For a negative `first`, or `start` before `since`.
     """
 
     first: int
@@ -71,12 +74,19 @@ class Entry:
     scenario: str | None = None
 
     def __post_init__(self) -> None:
-        if not MIN_RATE <= self.rate <= MAX_RATE:  # also catches NaN
-            raise StreamError(
-                f"a timeline holds rates from {MIN_RATE} to {MAX_RATE:.0f} events/s, not {self.rate}"
+        rate: object = self.rate
+        if isinstance(rate, bool) or not isinstance(rate, Real) or rate != rate:  # not NaN
+            raise RequestError(f"rate must be a number of events per second, not {rate!r}")
+        if not MIN_RATE <= self.rate <= MAX_RATE:
+            raise RequestError(
+                f"rate must be from {MIN_RATE} to {MAX_RATE:,} events per second, not {rate!r}; "
+                f"to stop the stream for a while, pause it"
             )
+        if not isinstance(self.paused, bool):
+            raise RequestError(f"paused must be true or false, not {self.paused!r}")
         if self.first < 0 or self.start < self.since:
             raise StreamError(f"a timeline entry cannot have first={self.first} or start before since")
+        object.__setattr__(self, "rate", float(self.rate))
 
     @property
     def millionths(self) -> int:
@@ -120,9 +130,37 @@ class Entry:
                 raise DataError(f"{key} of a timeline entry must be {expected}, not {obj[key]!r:.60}")
         try:
             since, start = parse_rfc3339(obj["since"]), parse_rfc3339(obj["start"])
-            return cls(obj["first"], since, start, float(obj["rate"]), obj["paused"], obj["scenario"])
+            return cls(obj["first"], since, start, obj["rate"], obj["paused"], obj["scenario"])
         except (ValueError, OverflowError, StreamError) as error:
             raise DataError(f"a timeline entry has a value that is not allowed: {error}") from None
+
+
+def first_entry(
+    now: int, *, rate: float = 2.0, first: int = 0, paused: bool = False, history: int = 0
+) -> Entry:
+    """Return the first entry of a timeline.
+
+    Parameters
+    ----------
+    now : int
+        The moment, in microseconds since the Unix epoch.
+    rate : float
+        Events per second.
+    first : int
+        The number of the first event.
+    paused : bool
+        Whether the stream begins paused.
+    history : int
+        Microseconds before `now` at which the first event happened; up to 366 days.
+
+    Raises
+    ------
+    RequestError
+        For a value that is not allowed.
+    """
+    if not 0 <= history <= _LONGEST_HISTORY:
+        raise RequestError(f"history must be from 0 to 366 days, not {history / 1e6:g} seconds")
+    return Entry(first, now - history, now - history, rate, paused)
 
 
 _TYPES: tuple[tuple[str, Any, str], ...] = (
@@ -131,7 +169,7 @@ _TYPES: tuple[tuple[str, Any, str], ...] = (
     ("start", str, "an RFC 3339 time"),
     ("rate", (int, float), "a number"),
     ("paused", bool, "true or false"),
-    ("scenario", (str, type(None)), "a text or null"),
+    ("scenario", (str, type(None)), "a string or null"),
 )
 
 # A rate is held as whole millionths of an event per second and a time as whole microseconds, so the k-th of
@@ -141,7 +179,9 @@ _SCALE = 10**12
 # j * _SCALE + remainder must fit a signed 64-bit integer: j below 9.2 million.
 _PIECE = 1 << 22
 
-_LENGTH = BLOCK * STEPS  # of a block in operational time; times _SCALE it fits a signed 64-bit integer too
+_LENGTH = (
+    SECTION * STEPS
+)  # of a section in operational time; times _SCALE it fits a signed 64-bit integer too
 
 
 class Timeline:
@@ -171,7 +211,7 @@ class Timeline:
 
     Examples
     --------
-    >>> timeline = Timeline.begin(1_000_000, rate=4)
+    >>> timeline = Timeline([first_entry(1_000_000, rate=4)])
     >>> timeline.times(0, 4).tolist()
     [1000000, 1250000, 1500000, 1750000]
     >>> timeline.count(1_600_000)
@@ -193,13 +233,6 @@ class Timeline:
         self._extend(entries)
         if not self._entries:
             raise StreamError("a timeline needs at least one entry")
-
-    @staticmethod
-    def begin(
-        now: int, *, rate: float = 2.0, first: int = 0, paused: bool = False, arrivals: Arrivals = EVEN
-    ) -> Timeline:
-        """Return a timeline whose event `first` happens at `now` (microseconds)."""
-        return Timeline([Entry(first, now, now, rate, paused)], arrivals)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self._entries)} entries, last {self.last}>"
@@ -293,7 +326,7 @@ class Timeline:
             place += 1
             end = min(stop, entries[place].first) if place < len(entries) else stop
             while number < end:
-                left = _PIECE if self._arrivals.kind == "even" else BLOCK - number % BLOCK
+                left = _PIECE if self._arrivals.kind == "even" else SECTION - number % SECTION
                 piece = min(end - number, left)
                 self._fill(entry, number, times[number - start : number - start + piece])
                 number += piece
@@ -310,8 +343,8 @@ class Timeline:
 
         Raises
         ------
-        StreamError
-            For a rate outside `MIN_RATE` to `MAX_RATE`.
+        RequestError
+            For a value that is not allowed.
         """
         with self._lock:
             entry = self._changed(now, rate, paused, scenario)
@@ -324,7 +357,7 @@ class Timeline:
         last = self.last
         wanted = replace(
             last,
-            rate=last.rate if rate is None else float(rate),
+            rate=last.rate if rate is None else rate,
             paused=last.paused if paused is None else paused,
             scenario=last.scenario if scenario is None else scenario,
         )
@@ -370,19 +403,19 @@ class Timeline:
         rate, passed = entry.millionths, now - entry.start
         if self._arrivals.kind == "even":
             return entry.first + ((passed + 1) * rate - 1) // _SCALE + 1
-        # Blocks begin at equal distances in time: the last that has begun, and then the place in it.
+        # Sections begin at equal distances in time: the last that has begun, and then the place in it.
         origin, slack, unit = self._origin(entry), _SCALE - rate, STEPS * rate
-        block = ((passed + entry.first + 1) * unit + origin * slack - 1) // (_LENGTH * _SCALE)
-        positions = self._arrivals.positions(block)
-        ahead, begun = block * BLOCK - entry.first, block * _LENGTH - origin
+        section = ((passed + entry.first + 1) * unit + origin * slack - 1) // (_LENGTH * _SCALE)
+        positions = self._arrivals.positions(section)
+        ahead, begun = section * SECTION - entry.first, section * _LENGTH - origin
 
         def delay(place: int) -> int:
             return ahead + place + (begun + int(positions[place])) * slack // unit
 
-        return block * BLOCK + bisect_right(range(BLOCK), passed, key=delay)
+        return section * SECTION + bisect_right(range(SECTION), passed, key=delay)
 
     def _fill(self, entry: Entry, number: int, times: NDArray[np.int64]) -> None:
-        """Fill in the times of events of one entry from `number` on, up to `_PIECE` or the end of a block."""
+        """Fill in the times of one entry's events from `number` on, at most `_PIECE`, within one section."""
         rate, ahead = entry.millionths, number - entry.first
         if self._arrivals.kind == "even":
             whole, rest = divmod(ahead * _SCALE, rate)
@@ -390,10 +423,10 @@ class Timeline:
             times += rest
             times //= rate
         else:
-            block, place = divmod(number, BLOCK)
+            section, place = divmod(number, SECTION)
             slack, unit = _SCALE - rate, STEPS * rate
-            whole, rest = divmod((block * _LENGTH - self._origin(entry)) * slack, unit)
-            np.multiply(self._arrivals.positions(block)[place : place + len(times)], slack, out=times)
+            whole, rest = divmod((section * _LENGTH - self._origin(entry)) * slack, unit)
+            np.multiply(self._arrivals.positions(section)[place : place + len(times)], slack, out=times)
             times += rest
             times //= unit
             times += np.arange(ahead, ahead + len(times))
