@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOSE_1000",
-    "INVALID_DATA",
-    "PROTOCOL_ERROR",
-    "TOO_BIG",
     "WORD",
     "complaints",
     "outcome",
@@ -27,9 +24,6 @@ __all__ = [
     "unharmed",
     "watched",
 ]
-
-PROTOCOL_ERROR, INVALID_DATA, TOO_BIG = 1002, 1007, 1009
-"""Close codes."""
 
 CLOSE_1000 = struct.pack("!H", 1000)
 """What a close frame holds that says all is well."""

@@ -17,15 +17,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
+from websockets.frames import CloseCode
 from websockets.sync.client import connect
 
 from helpers.waiting import until
-from logistream.server.access_log import AccessLogMiddleware, _without_secrets, log_to_stderr
-from logistream.server.protocol import GOING_AWAY
+from logistream.server.access_log import _without_secrets, log_to_stderr, with_access_log
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from starlette.types import ASGIApp
 
     from logistream.model.model import Model
 
@@ -130,9 +132,9 @@ def test_a_server_that_stops_says_so(model: Model, log: Lines) -> None:
         server.stop()
         for _ in reader:
             pass
-        assert reader.close_code == GOING_AWAY
+        assert reader.close_code == CloseCode.GOING_AWAY
         until(lambda: len(log.lines) == 2)
-    assert [record.get("code") for record in log.records()] == [None, GOING_AWAY]
+    assert [record.get("code") for record in log.records()] == [None, CloseCode.GOING_AWAY]
 
 
 def test_a_reader_that_vanishes_is_logged(server: StreamServer, log: Lines) -> None:
@@ -242,6 +244,15 @@ def test_silent_unless_asked(server: StreamServer, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
 
 
+def run(app: ASGIApp, *given: Any) -> None:
+    """Have an ASGI application answer."""
+
+    async def answer() -> None:
+        await app(*given)
+
+    asyncio.run(answer())
+
+
 def test_it_costs_nothing_when_it_is_off(log: Lines) -> None:
     """The application gets the very functions that the server gave; and others if it is on."""
     got: list[tuple[object, ...]] = []
@@ -256,14 +267,14 @@ def test_it_costs_nothing_when_it_is_off(log: Lines) -> None:
         pass
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "client": None}
-    middleware = AccessLogMiddleware(app)
+    middleware = with_access_log(app)
     LOGGER.setLevel(logging.WARNING)
-    asyncio.run(middleware(scope, receive, send))
-    asyncio.run(middleware({"type": "lifespan"}, receive, send))
+    run(middleware, scope, receive, send)
+    run(middleware, {"type": "lifespan"}, receive, send)
     assert got == [(scope, receive, send), ({"type": "lifespan"}, receive, send)]
     assert log.lines == []
     LOGGER.setLevel(logging.INFO)
-    asyncio.run(middleware(scope, receive, send))
+    run(middleware, scope, receive, send)
     assert got[2][1:] != (receive, send)
     assert len(log.lines) == 1
 
@@ -291,7 +302,7 @@ def test_an_application_that_fails_is_logged(
 
     whole = {"path": "/", "query_string": b"", "client": ("::1", 5), **scope}
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(AccessLogMiddleware(app)(whole, None, send))  # type: ignore[arg-type]
+        run(with_access_log(app), whole, None, send)
     (record,) = log.records()
     assert record["client"] == "[::1]:5"
     assert told.items() <= record.items()

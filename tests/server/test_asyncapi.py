@@ -30,8 +30,9 @@ from logistream.fitting.fit import fit
 from logistream.model.model import Model, load_model
 from logistream.server.asyncapi import asyncapi_document
 from logistream.server.routes import MEDIA_TYPES
+from logistream.server.schemas import LiveQuery
 from logistream.server.server import StreamServer
-from logistream.stream.query import PARAMETERS, Format, Lag, parse_reading
+from logistream.stream.query import PARAMETERS, Format, Lag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,12 +204,12 @@ def test_each_documented_parameter_is_taken(odd: Model) -> None:
     """With each value that is listed or given as an example, and those are values by their own schema."""
     for model in (MODEL, odd):
         query = query_of(document(model))
-        assert tuple(query["properties"]) == PARAMETERS
+        assert sorted(query["properties"]) == sorted(PARAMETERS)
         for name, schema in query["properties"].items():
             assert schema["description"]
             for value in documented(name, schema):
                 jsonschema.Draft7Validator(query).validate({name: value})
-                parse_reading([(name, text) for text in written(value)], model, PARAMETERS)
+                LiveQuery.parse((name, text) for text in written(value)).selection(model)
     assert query_of(document())["properties"]["format"]["enum"] == list(get_args(Format))
     assert query_of(document())["properties"]["lag"]["enum"] == list(get_args(Lag))
     assert query_of(document())["properties"]["start"]["default"] == "latest"
@@ -235,14 +236,14 @@ def test_what_is_not_documented_is_refused(name: str, value: str) -> None:
     if (name, value) != ("start", "first"):  # needs a package that knows RFC 3339
         assert name == "start" or not checked.is_valid({name: given})
     with pytest.raises(RequestError):
-        parse_reading([(name, value)], MODEL, PARAMETERS)
+        LiveQuery.parse([(name, value)]).selection(MODEL)
 
 
 def test_a_table_with_numbers_of_its_own_is_not_numbered(odd: Model) -> None:
     """The document does not offer what the server refuses."""
     assert query_of(document(odd))["properties"]["numbered"]["enum"] == [False]
     with pytest.raises(RequestError, match="cannot be numbered"):
-        parse_reading([("numbered", "true")], odd, PARAMETERS)
+        LiveQuery.parse([("numbered", "true")]).selection(odd)
 
 
 @pytest.fixture(scope="module")

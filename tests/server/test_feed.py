@@ -19,8 +19,8 @@ from helpers.waiting import until
 from logistream.model.model import load_model
 from logistream.server.feed import Feed, Feeds, Part
 from logistream.server.routes import body, selection_for
+from logistream.server.schemas import EventsQuery
 from logistream.stream.encoding import decode
-from logistream.stream.query import parse_reading
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
 
@@ -30,12 +30,11 @@ if TYPE_CHECKING:
     from logistream.stream.query import Selection
 
 MODEL = load_model()
-ALL = ("format", "numbered", "columns", "where")
 
 
 def selection(*query: tuple[str, str]) -> Selection:
     """Return the selection that a query asks for."""
-    return parse_reading(query, MODEL, ALL).selection
+    return EventsQuery.parse(query).selection(MODEL)
 
 
 def stream_of(events: int, clock: Clock, rate: float = 1000) -> Stream:

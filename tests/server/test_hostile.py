@@ -14,12 +14,10 @@ import socket
 import struct
 
 import pytest
+from websockets.frames import CloseCode
 
 from helpers.hostile import (
     CLOSE_1000,
-    INVALID_DATA,
-    PROTOCOL_ERROR,
-    TOO_BIG,
     WORD,
     outcome,
     stays_open,
@@ -97,19 +95,19 @@ def test_pong_that_nobody_asked_for(server: ServerProcess, payload: bytes) -> No
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, PING, PONG, CLOSE])
 def test_reserved_bits(server: ServerProcess, opcode: int, reserved: int) -> None:
     """No extension was negotiated that would give them a meaning."""
-    assert outcome(server, frame(opcode, b"", reserved=reserved)) == PROTOCOL_ERROR
+    assert outcome(server, frame(opcode, b"", reserved=reserved)) == CloseCode.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("opcode", [*range(3, 8), *range(11, 16)])
 def test_reserved_opcodes(server: ServerProcess, opcode: int) -> None:
     """They have no meaning."""
-    assert outcome(server, frame(opcode, b"what is this?")) == PROTOCOL_ERROR
+    assert outcome(server, frame(opcode, b"what is this?")) == CloseCode.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, PING, CLOSE])
 def test_frame_without_a_mask(server: ServerProcess, opcode: int) -> None:
     """A client must mask what it sends."""
-    assert outcome(server, frame(opcode, CLOSE_1000, masked=False)) == PROTOCOL_ERROR
+    assert outcome(server, frame(opcode, CLOSE_1000, masked=False)) == CloseCode.PROTOCOL_ERROR
 
 
 def test_compression_is_not_negotiated(server: ServerProcess) -> None:
@@ -129,7 +127,7 @@ def test_compression_is_not_negotiated(server: ServerProcess) -> None:
 def test_control_frames_are_short_and_whole(server: ServerProcess, opcode: int, fin: bool) -> None:
     """Neither a fragment nor more than 125 octets; a close frame needs room for no more either."""
     octets = frame(opcode, CLOSE_1000 + b"*" * 124 if fin else CLOSE_1000, fin=fin)
-    assert outcome(server, octets) == PROTOCOL_ERROR
+    assert outcome(server, octets) == CloseCode.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 400])
@@ -179,7 +177,7 @@ def test_empty_fragments(server: ServerProcess) -> None:
 )
 def test_fragments_in_disorder(server: ServerProcess, octets: bytes) -> None:
     """A continuation needs a beginning, and a new message the end of the last one."""
-    assert outcome(server, octets) == PROTOCOL_ERROR
+    assert outcome(server, octets) == CloseCode.PROTOCOL_ERROR
 
 
 # 6: UTF-8
@@ -206,7 +204,7 @@ def test_text_that_is_not_utf_8(server: ServerProcess, text: bytes, pieces: int)
         frame(TEXT if place == 0 else CONT, part, fin=place == len(parts) - 1)
         for place, part in enumerate(parts)
     ]
-    assert outcome(server, *frames) == INVALID_DATA
+    assert outcome(server, *frames) == CloseCode.INVALID_DATA
 
 
 @pytest.mark.parametrize(
@@ -242,24 +240,24 @@ def test_close_without_a_code(server: ServerProcess) -> None:
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535])
 def test_close_code_that_must_not_be_sent(server: ServerProcess, code: int) -> None:
     """Some codes are not for the wire, others have no meaning."""
-    assert outcome(server, frame(CLOSE, struct.pack("!H", code))) == PROTOCOL_ERROR
+    assert outcome(server, frame(CLOSE, struct.pack("!H", code))) == CloseCode.PROTOCOL_ERROR
 
 
 def test_close_with_half_a_code(server: ServerProcess) -> None:
     """A code has two octets."""
-    assert outcome(server, frame(CLOSE, b"\x03")) == PROTOCOL_ERROR
+    assert outcome(server, frame(CLOSE, b"\x03")) == CloseCode.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("reason", INVALID_TEXTS.values(), ids=INVALID_TEXTS)
 def test_close_reason_that_is_not_utf_8(server: ServerProcess, reason: bytes) -> None:
     """A reason is text."""
-    assert outcome(server, frame(CLOSE, CLOSE_1000 + reason)) == INVALID_DATA
+    assert outcome(server, frame(CLOSE, CLOSE_1000 + reason)) == CloseCode.INVALID_DATA
 
 
 def test_close_right_after_a_text_that_is_not_utf_8(server: ServerProcess) -> None:
     """Either of them ends the connection."""
     octets = frame(TEXT, b"\xff") + frame(CLOSE, CLOSE_1000)
-    assert outcome(server, octets) in (1000, INVALID_DATA)
+    assert outcome(server, octets) in (1000, CloseCode.INVALID_DATA)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +273,7 @@ def test_nothing_counts_after_the_close(server: ServerProcess, after: bytes) -> 
 def test_close_amid_a_fragmented_message(server: ServerProcess) -> None:
     """A message that is never finished hinders no close; it may count as an error."""
     code = outcome(server, frame(TEXT, b"to be continued", fin=False), frame(CLOSE, CLOSE_1000))
-    assert code in (1000, PROTOCOL_ERROR)
+    assert code in (1000, CloseCode.PROTOCOL_ERROR)
 
 
 # 9: limits
@@ -284,22 +282,23 @@ def test_close_amid_a_fragmented_message(server: ServerProcess) -> None:
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_message_above_the_limit(server: ServerProcess, opcode: int) -> None:
     """One octet too many is too many."""
-    assert outcome(server, frame(opcode, b"*" * (LIMIT + 1))) == TOO_BIG
+    assert outcome(server, frame(opcode, b"*" * (LIMIT + 1))) == CloseCode.MESSAGE_TOO_BIG
 
 
 def test_fragments_above_the_limit(server: ServerProcess) -> None:
     """The parts count together."""
     pieces = [frame(CONT, b"*" * 4096, fin=False) for _ in range(LIMIT // 4096)]
-    assert outcome(server, frame(TEXT, b"*", fin=False), *pieces) == TOO_BIG
+    assert outcome(server, frame(TEXT, b"*", fin=False), *pieces) == CloseCode.MESSAGE_TOO_BIG
 
 
 @pytest.mark.parametrize("announced", [LIMIT + 1, 2**31, 2**32, 2**62, 2**63 - 1])
 def test_length_that_is_only_announced(server: ServerProcess, announced: int) -> None:
     """It is refused before anything of it has come."""
-    assert outcome(server, frame(BINARY, b"...", announced=announced)) == TOO_BIG
+    assert outcome(server, frame(BINARY, b"...", announced=announced)) == CloseCode.MESSAGE_TOO_BIG
 
 
 @pytest.mark.parametrize("announced", [2**63, 2**64 - 1])
 def test_length_that_cannot_be(server: ServerProcess, announced: int) -> None:
     """The highest bit of a length must be 0."""
-    assert outcome(server, frame(BINARY, b"...", announced=announced)) in (PROTOCOL_ERROR, TOO_BIG)
+    code = outcome(server, frame(BINARY, b"...", announced=announced))
+    assert code in (CloseCode.PROTOCOL_ERROR, CloseCode.MESSAGE_TOO_BIG)

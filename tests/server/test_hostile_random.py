@@ -7,12 +7,10 @@ import socket
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.frames import CloseCode
 
 from helpers.hostile import (
     CLOSE_1000,
-    INVALID_DATA,
-    PROTOCOL_ERROR,
-    TOO_BIG,
     WORD,
     outcome,
     unharmed,  # noqa: F401 - a fixture: pytest finds it by its being here
@@ -36,7 +34,13 @@ def test_random_octets(server: ServerProcess, octets: bytes) -> None:
                 assert not codes, "a frame after the close frame"
                 if made.opcode == CLOSE:
                     codes.append(made.code)
-        assert set(codes) <= {PROTOCOL_ERROR, INVALID_DATA, TOO_BIG, *range(1000, 5000), None}
+        assert set(codes) <= {
+            CloseCode.PROTOCOL_ERROR,
+            CloseCode.INVALID_DATA,
+            CloseCode.MESSAGE_TOO_BIG,
+            *range(1000, 5000),
+            None,
+        }
 
 
 frames: st.SearchStrategy[dict[str, object]] = st.builds(
@@ -69,26 +73,30 @@ def judged(sent: list[dict[str, object]]) -> set[int | None] | None:
         kind, fin, payload = fields["opcode"], fields["fin"], fields["payload"]
         assert isinstance(payload, bytes)
         if fields["reserved"] or not fields["masked"] or kind not in (CONT, TEXT, BINARY, CLOSE, PING, PONG):
-            return {PROTOCOL_ERROR}
+            return {CloseCode.PROTOCOL_ERROR}
         if kind in (CLOSE, PING, PONG):
             if not fin or len(payload) > 125:
-                return {PROTOCOL_ERROR}
+                return {CloseCode.PROTOCOL_ERROR}
             if kind != CLOSE:
                 continue
             code = int.from_bytes(payload[:2], "big")
             known = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
             if payload and (len(payload) == 1 or code not in known):
-                return {PROTOCOL_ERROR} if is_text(payload[2:]) else {PROTOCOL_ERROR, INVALID_DATA}
+                return (
+                    {CloseCode.PROTOCOL_ERROR}
+                    if is_text(payload[2:])
+                    else {CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA}
+                )
             if not is_text(payload[2:]):
-                return {INVALID_DATA}
+                return {CloseCode.INVALID_DATA}
             echo = code if payload else None
-            return {echo} if opcode is None else {echo, PROTOCOL_ERROR}
+            return {echo} if opcode is None else {echo, CloseCode.PROTOCOL_ERROR}
         if (kind == CONT) == (opcode is None):
-            return {PROTOCOL_ERROR}
+            return {CloseCode.PROTOCOL_ERROR}
         opcode, message = (kind, payload) if kind != CONT else (opcode, message + payload)
         if fin:
             if opcode == TEXT and not is_text(message):
-                return {INVALID_DATA} | (judged(sent[place + 1 :]) or set())
+                return {CloseCode.INVALID_DATA} | (judged(sent[place + 1 :]) or set())
             opcode = None
     return None
 
@@ -106,6 +114,6 @@ def test_random_frames(server: ServerProcess, sent: list[dict[str, object]]) -> 
             while peer.until(PONG).payload != b"still there?":
                 pass
             peer.send(frame(CLOSE, CLOSE_1000))
-            assert peer.closed_with() in ((1000, PROTOCOL_ERROR) if stays_open_amid else (1000,))
+            assert peer.closed_with() in ((1000, CloseCode.PROTOCOL_ERROR) if stays_open_amid else (1000,))
     else:
         assert outcome(server, *octets) in codes

@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
+from websockets.frames import CloseCode
 
 from logistream.errors import RequestError, bounded
 from logistream.urls import is_address, is_loopback
@@ -32,7 +33,6 @@ __all__ = ["AccessMiddleware", "AccessRules", "AllowedPagesMiddleware", "BodyLim
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
 _REASON_BYTES = 123  # what a WebSocket close frame has room for
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
@@ -175,7 +175,7 @@ async def refuse(
         await websocket.send_denial_response(_answer(status, sentence, headers))
         return
     await websocket.accept()
-    code = _TRY_AGAIN_LATER if status == 503 else _POLICY_VIOLATION
+    code = CloseCode.TRY_AGAIN_LATER if status == 503 else CloseCode.POLICY_VIOLATION
     await websocket.close(code, sentence.encode()[:_REASON_BYTES].decode(errors="ignore"))
 
 

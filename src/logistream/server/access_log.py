@@ -17,23 +17,22 @@ from urllib.parse import unquote_plus
 from logistream.times import rfc3339, wall_clock
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-__all__ = ["AccessLogMiddleware", "log_to_stderr"]
+__all__ = ["log_to_stderr", "with_access_log"]
 
 
 logger = logging.getLogger("logistream.access")
-if logger.level == logging.NOTSET:  # a program that wants to see its own INFO does not ask for ours
+if logger.level == logging.NOTSET:  # a program that shows its own INFO did not ask for ours
     logger.setLevel(logging.WARNING)
 
 _SECRET = "***"  # noqa: S105 - what stands in its place
-_SWITCHING_PROTOCOLS, _FORBIDDEN, _FAILED = 101, 403, 500
+_ANSWERS = {"websocket.accept": 101, "websocket.close": 403, "websocket.http.response.start": 0}
+"""HTTP status of each message that answers a handshake; the last names its own."""
 
 
 class _StderrHandler(logging.StreamHandler[Any]):
-    """Ours, so that it can be told from those of others."""
+    """A type of our own, to recognise it among the handlers of others."""
 
 
 def log_to_stderr() -> None:
@@ -48,132 +47,69 @@ def log_to_stderr() -> None:
     logger.propagate = False
 
 
-class AccessLogMiddleware:
-    """Log what is asked of an ASGI application and how it was answered; to be the outermost middleware.
+def with_access_log(app: ASGIApp) -> ASGIApp:
+    """Return an ASGI application that logs what is asked of another; to be the outermost middleware.
 
     A record of a request has these keys: `time` (RFC 3339, when it was answered in full), `client` (address
-    and port), `method`, `path`, `query` (as it was sent, without secrets), `status`, `seconds` (from the
-    request on) and `bytes` (of the body). A WebSocket, with method `WEBSOCKET`, has a record with `status`
+    and port), `method`, `path`, `query` (as it was sent, without secrets), `status`, `bytes` (of the body)
+    and `seconds` (from the request on). A WebSocket, with method `WEBSOCKET`, has a record with `status`
     when it is accepted (101) or refused, and after an acceptance another with the close `code` when it ends.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a connection on, and note what becomes of it if anybody wants to know."""
-        if logger.isEnabledFor(logging.INFO) and scope["type"] in ("http", "websocket"):
-            record = _Request(scope) if scope["type"] == "http" else _Connection(scope)
-            await record.run(self.app, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-
-class _Exchange:
-    """One request or connection, while it lasts."""
-
-    def __init__(self, scope: Scope, method: str) -> None:
-        self._began = time.monotonic()
-        self._scope = scope
-        self._asked = {
+    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
+        if not logger.isEnabledFor(logging.INFO) or scope["type"] not in ("http", "websocket"):
+            await app(scope, receive, send)
+            return
+        began = time.monotonic()
+        asked = {
             "client": _address(scope.get("client")),
-            "method": method,
+            "method": scope.get("method", "WEBSOCKET"),
             "path": scope["path"],
             "query": _without_secrets(scope.get("query_string", b"")),
         }
+        status: int | None = None
+        code: int | None = None
+        size = 0
 
-    async def run(self, app: ASGIApp, receive: Receive, send: Send) -> None:
-        """Have the application answer."""
+        def log(**found: int | None) -> None:
+            seconds = round(time.monotonic() - began, 6)
+            logger.info(json.dumps({"time": rfc3339(wall_clock()), **asked, **found, "seconds": seconds}))
 
-        async def heard() -> MutableMapping[str, Any]:
+        async def receive_and_note() -> Message:
+            nonlocal code
             message = await receive()
-            self.received(message)
+            if message["type"] == "websocket.disconnect" and code is None:
+                code = message.get("code")
             return message
 
-        async def said(message: MutableMapping[str, Any]) -> None:
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, code, size
             await send(message)
-            self.sent(message)
+            kind = message["type"]
+            if kind == "http.response.body":
+                size += len(message.get("body", b""))
+            elif kind == "http.response.start":
+                status = message["status"]
+            elif kind == "websocket.close" and status is not None:
+                code = message.get("code", 1000)
+            elif kind in _ANSWERS:
+                status = message.get("status", _ANSWERS[kind])
+                log(status=status)
 
         failed = True
         try:
-            await app(self._scope, heard, said)
+            await app(scope, receive_and_note, send_and_note)
             failed = False
         finally:
-            self.ended(failed)
+            if scope["type"] == "http":
+                # What fails before it has answered is answered further out.
+                log(status=500 if failed and status is None else status, bytes=size)
+            elif status == 101:
+                log(code=code)
+            elif failed and status is None:
+                log(status=500)
 
-    def received(self, message: MutableMapping[str, Any]) -> None:
-        """Take note of what the client says."""
-
-    def sent(self, message: MutableMapping[str, Any]) -> None:
-        """Take note of what the application says."""
-
-    def ended(self, failed: bool) -> None:
-        """Take note that the application is done, or has failed."""
-
-    def log(self, **told: int | None) -> None:
-        """Write a record."""
-        record = {
-            "time": rfc3339(wall_clock()),
-            **self._asked,
-            **told,
-            "seconds": round(time.monotonic() - self._began, 6),
-        }
-        logger.info(json.dumps(record))
-
-
-class _Request(_Exchange):
-    """An HTTP request."""
-
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(scope, scope["method"])
-        self._status: int | None = None
-        self._bytes = 0
-
-    def sent(self, message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-        elif message["type"] == "http.response.body":
-            self._bytes += len(message.get("body", b""))
-
-    def ended(self, failed: bool) -> None:
-        # What fails before it has answered is answered further out.
-        self.log(status=_FAILED if failed and self._status is None else self._status, bytes=self._bytes)
-
-
-class _Connection(_Exchange):
-    """A WebSocket connection."""
-
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(scope, "WEBSOCKET")
-        self._accepted = self._answered = False
-        self._code: int | None = None
-
-    def received(self, message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "websocket.disconnect" and self._code is None:
-            self._code = message.get("code")
-
-    def sent(self, message: MutableMapping[str, Any]) -> None:
-        kind = message["type"]
-        if kind == "websocket.accept":
-            self._accepted = True
-            self._answer(_SWITCHING_PROTOCOLS)
-        elif kind == "websocket.http.response.start":
-            self._answer(message["status"])
-        elif kind == "websocket.close":
-            if self._answered:
-                self._code = message.get("code", 1000)
-            else:
-                self._answer(_FORBIDDEN)  # what a server makes of it, by the ASGI specification
-
-    def ended(self, failed: bool) -> None:
-        if self._accepted:
-            self.log(code=self._code)
-        elif failed and not self._answered:
-            self._answer(_FAILED)
-
-    def _answer(self, status: int) -> None:
-        self._answered = True
-        self.log(status=status)
+    return logged
 
 
 def _address(client: tuple[str, int] | None) -> str | None:

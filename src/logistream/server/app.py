@@ -24,19 +24,19 @@ from logistream.server.access import (
     BodyLimitMiddleware,
     refuse,
 )
-from logistream.server.access_log import AccessLogMiddleware
+from logistream.server.access_log import with_access_log
 from logistream.server.asyncapi import asyncapi_document
 from logistream.server.metrics import Gauges
 from logistream.server.protocol import outlet_for
 from logistream.server.pump import Pump, Reader
 from logistream.server.routes import failed, http_routes, invalid, not_yet, refused
-from logistream.server.schemas import Limits, Refusal
-from logistream.stream.query import EVENT_NUMBER_HEADER, PARAMETERS, STREAM_HEADER, parse_reading
+from logistream.server.schemas import Limits, LiveQuery, NoQuery, Refusal
+from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from logistream.stream.query import Reading
+    from logistream.stream.query import Lag, Selection
     from logistream.stream.stream import Stream
 
 __all__ = ["create_app"]
@@ -118,7 +118,7 @@ def create_app(
     app.add_middleware(BodyLimitMiddleware, limit=limits.message)
     app.add_middleware(AccessMiddleware, rules=rules, on_refusal=lambda: gauges.add("refused"))
     app.add_middleware(AllowedPagesMiddleware, rules=rules)
-    app.add_middleware(AccessLogMiddleware)  # the last is the outermost: it sees what the others refuse
+    app.add_middleware(with_access_log)  # the last is the outermost: it sees what the others refuse
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(NotYetError, not_yet)
     app.add_exception_handler(StreamError, failed)
@@ -131,10 +131,13 @@ def create_app(
     )
     _add_docs(app)
 
-    @app.get("/asyncapi.json", summary="AsyncAPI of the WebSocket", dependencies=secured)
+    @app.get(
+        "/asyncapi.json",
+        summary="AsyncAPI of the WebSocket",
+        dependencies=[Depends(NoQuery.of), *secured],
+    )
     async def asyncapi(request: Request) -> dict[str, Any]:
         """Describe `/ws`: its parameters, what it sends, and how it ends."""
-        parse_reading(request.query_params.multi_items(), stream.model, ())
         url, version = str(request.base_url), logistream.__version__
         return asyncapi_document(stream.model, url=url, version=version, token=token is not None)
 
@@ -142,8 +145,9 @@ def create_app(
     async def events(websocket: WebSocket) -> None:
         headers = {STREAM_HEADER: stream.id}
         try:
-            reading = parse_reading(websocket.query_params.multi_items(), stream.model, PARAMETERS)
-            cursor = stream.resolve(reading.start)
+            query = await LiveQuery.of(websocket)
+            selection = query.selection(stream.model)
+            cursor = stream.resolve(query.start)
         except RequestError as error:
             gauges.add("refused")
             status = 416 if isinstance(error, NotYetError) else 422
@@ -157,15 +161,15 @@ def create_app(
         headers[EVENT_NUMBER_HEADER] = str(cursor)
         await websocket.accept(headers=[(name.encode(), value.encode()) for name, value in headers.items()])
         gauges.add("connected")
-        await _serve(websocket, pump, reading, cursor)
+        await _serve(websocket, pump, selection, cursor, query.lag)
 
     return app
 
 
-async def _serve(websocket: WebSocket, pump: Pump, reading: Reading, cursor: int) -> None:
+async def _serve(websocket: WebSocket, pump: Pump, selection: Selection, cursor: int, lag: Lag) -> None:
     """Have a reader served until it goes away."""
     outlet = outlet_for(websocket, pump.wake)
-    reader = Reader(pump.feeds.open(reading.selection), outlet, cursor, reading.lag)
+    reader = Reader(pump.feeds.open(selection), outlet, cursor, lag)
     pump.add(reader)
     try:
         async with asyncio.TaskGroup() as group:

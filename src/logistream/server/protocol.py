@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import WebSocketDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
 from websockets.protocol import State
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from logistream.server.feed import Feed, Part
 
 __all__ = [
-    "GOING_AWAY",
     "LINGER",
     "REQUEST_WITHIN",
     "FrameOutlet",
@@ -40,22 +40,17 @@ __all__ = [
 
 
 _EXTENSION = "logistream.frames"
-GOING_AWAY = 1001
-"""Close code of a server that stops."""
-
 LINGER = 10.0
 """Seconds that a connection which is done for has to take what was still sent."""
 
 REQUEST_WITHIN = 10.0
 """Seconds from the connection to the end of its first request."""
 
-_INVALID_DATA = 1007
 _NO_HANDSHAKE = b"the WebSocket handshake is no valid request"
 _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
     b'Content-Length: %d\r\n\r\n{"detail":"%s"}' % (len(_NO_HANDSHAKE) + 13, _NO_HANDSHAKE)
 )
-_INTERNAL_ERROR = 1011
 _HIGH_WATER, _LOW_WATER = 1 << 18, 1 << 17  # bytes that wait in this process for a slow reader
 
 
@@ -109,7 +104,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             try:
                 message.decode()
             except UnicodeDecodeError:  # uvicorn would log it, and fail if a close frame came with it
-                self.conn.fail(_INVALID_DATA, "a text message must be UTF-8")
+                self.conn.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
                 self.handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
@@ -164,9 +159,9 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         """Say goodbye with the code for a server that goes away, instead of uvicorn's for a restart."""
         if self.handshake_complete and not self.close_sent:
             self.stop_keepalive()
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": GOING_AWAY})
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.GOING_AWAY})
             if self.conn.state is State.OPEN:  # else the peer has said goodbye first
-                self.conn.send_close(GOING_AWAY, "the server stops")
+                self.conn.send_close(CloseCode.GOING_AWAY, "the server stops")
                 self.transport.write(b"".join(self.conn.data_to_send()))
                 self.close_sent = True
             self.transport.close()
@@ -201,7 +196,7 @@ class FrameOutlet:
 
     def fail(self) -> None:
         """Close the connection because of an internal error."""
-        self._protocol.fail(_INTERNAL_ERROR)
+        self._protocol.fail(CloseCode.INTERNAL_ERROR)
 
     async def run(self) -> None:
         """Do nothing: what is put is written at once."""
@@ -245,7 +240,7 @@ class MessageOutlet:
                         await self._websocket.send_bytes(message)
                 self._waiting = []
                 if self._failed:
-                    await self._websocket.close(_INTERNAL_ERROR)
+                    await self._websocket.close(CloseCode.INTERNAL_ERROR)
                     return
                 self._on_ready()
 

@@ -1,40 +1,37 @@
-"""The HTTP calls of a stream.
-
-A finished range of events as one body, made piece by piece while it is sent.
-"""
+"""The HTTP calls of a stream; a finished range of events is made piece by piece while it is sent."""
 
 from __future__ import annotations
 
 import io
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from logistream.errors import NotYetError, RequestError, bounded
 from logistream.server.metrics import metrics_text
 from logistream.server.schemas import (
     ChangedState,
+    ColumnsQuery,
     Limits,
+    NoQuery,
+    RangeQuery,
     Refusal,
     Status,
     StreamChange,
     StreamState,
     TimelineEntry,
     TimelineState,
+    explain,
 )
-from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Selection, parse_reading
+from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastapi.exceptions import RequestValidationError
-
     from logistream.server.feed import Feed, Feeds, Part
     from logistream.server.metrics import Gauges
-    from logistream.stream.query import Reading
     from logistream.stream.stream import Stream
 
 __all__ = [
@@ -60,7 +57,7 @@ MEDIA_TYPES = {
 _STEP = 4096  # events made at once
 
 
-def finished_range(stream: Stream, reading: Reading, most: int) -> tuple[int, int]:
+def finished_range(stream: Stream, query: RangeQuery, most: int) -> tuple[int, int]:
     """Return first event number and stop of what is asked for.
 
     Raises
@@ -70,13 +67,13 @@ def finished_range(stream: Stream, reading: Reading, most: int) -> tuple[int, in
     NotYetError
         It has not happened yet.
     """
-    start = stream.resolve(reading.start)
+    start = stream.resolve(query.start)
     newest = stream.next_number()
-    stop = newest if reading.stop is None else reading.stop
+    stop = newest if query.stop is None else query.stop
     if stop > newest:
         raise NotYetError(f"event {stop - 1}", newest - 1)
     if start > stop:
-        if reading.stop is None:
+        if query.stop is None:
             raise NotYetError(f"event {start}", newest - 1)
         raise RequestError(f"start must not be after stop: {start} is after {stop}")
     if stop - start > most:
@@ -87,7 +84,7 @@ def finished_range(stream: Stream, reading: Reading, most: int) -> tuple[int, in
 
 
 def selection_for(selection: Selection) -> Selection:
-    """Return what has to be encoded for a body: an array of JSON texts is made of lines."""
+    """Return what has to be encoded for a body: a JSON array is made of lines."""
     form = "ndjson" if selection.format == "json" else selection.format
     return Selection(form, selection.columns, selection.where)
 
@@ -119,7 +116,7 @@ def _array(parts: Iterator[Part]) -> Iterator[bytes]:
     before = b""
     for part in parts:
         if len(part.data):
-            # a JSON text of ours has no line break
+            # no JSON of ours has a line break in it
             yield before + bytes(part.data[:-1]).replace(b"\n", b",\n")
             before = b",\n"
     yield b"]"
@@ -154,23 +151,16 @@ _CHANGES: dict[int | str, dict[str, Any]] = {
     503: {"model": Refusal, "description": "a timeline that cannot be written"},
 }
 
-Start = Annotated[str, Query(description="an event number, earliest, latest, or a time (RFC 3339)")]
-Stop = Annotated[str, Query(description="the event number before which to end; the newest is the default")]
-Format = Annotated[str, Query(description="json, ndjson or arrow")]
-Numbered = Annotated[str, Query(description="true adds event_number")]
-Columns = Annotated[str, Query(description="all, or names with commas between")]
-Where = Annotated[list[str], Query(description="only events in which COLUMN:VALUE; can be given again")]
-
 
 def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) -> APIRouter:
     """Return the calls that need what others need too: the stream, its counts and its feeds."""
     router = APIRouter()
+    plain = APIRouter(dependencies=[Depends(NoQuery.of)])  # calls without parameters
     model = stream.model
 
-    @router.get("/", summary="Is it running?")
+    @plain.get("/", summary="Is it running?")
     async def status(request: Request) -> Status:
-        """Tell whether the stream runs, how many read it, and where."""
-        parse_reading(request.query_params.multi_items(), model, ())
+        """Return whether the stream runs, how many read it, and where."""
         scheme = "wss" if request.url.scheme == "https" else "ws"
         return Status(
             status="paused" if stream.paused else "running",
@@ -178,29 +168,20 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
             websocket_url=f"{scheme}://{request.url.netloc}/ws",
         )
 
-    @router.get("/stream", summary="What is in force")
-    async def state(request: Request) -> StreamState:
-        """Tell rate, pause, seed, model, and the number of the next event."""
-        parse_reading(request.query_params.multi_items(), model, ())
+    @plain.get("/stream", summary="What is in force")
+    async def state() -> StreamState:
+        """Return rate, pause, seed, model, and the number of the next event."""
         return StreamState(**stream.state)
 
-    @router.patch("/stream", summary="Set rate or pause", responses=_CHANGES)
-    def change(request: Request, wanted: Annotated[StreamChange, Body()]) -> ChangedState:
-        """Set what is given, from now on, for all readers."""
-        parse_reading(request.query_params.multi_items(), model, ())
+    @plain.patch("/stream", summary="Set rate or pause", responses=_CHANGES)
+    def change(wanted: Annotated[StreamChange, Body()]) -> ChangedState:
+        """Set what is given for all readers: now, or 50 ms later if other servers may share the timeline."""
         entry = stream.change(**wanted.model_dump())
         return ChangedState(**stream.state, from_event_number=entry.first)
 
-    @router.get("/schema", summary="JSON Schema of an event")
-    async def schema(request: Request, columns: Columns = "", numbered: Numbered = "false") -> dict[str, Any]:  # noqa: ARG001 - for the description
-        """Tell keys, types, units and closed sets of values of an event, as JSON Schema 2020-12."""
-        reading = parse_reading(request.query_params.multi_items(), model, ("columns", "numbered"))
-        return reading.selection.schema(model).json_schema(f"event of {model.name}", model.categories)
-
-    @router.get("/timeline", summary="When events happen")
-    async def timeline(request: Request) -> TimelineState:
-        """Tell the whole list of rates, pauses and scenarios: enough to make the same stream elsewhere."""
-        parse_reading(request.query_params.multi_items(), model, ())
+    @plain.get("/timeline", summary="When events happen")
+    async def timeline() -> TimelineState:
+        """Return the whole list of rates, pauses and scenarios: enough to make the same stream elsewhere."""
         return TimelineState(
             stream=stream.id,
             model=model.name,
@@ -210,42 +191,45 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
             entries=[TimelineEntry(**entry.to_json()) for entry in stream.timeline.entries],
         )
 
-    @router.get("/events", summary="Events of the past", response_class=StreamingResponse, responses=_BODIES)
-    def events(
-        request: Request,
-        start: Start = "earliest",  # noqa: ARG001 - these stand here for the description
-        stop: Stop = "",  # noqa: ARG001
-        format: Format = "json",  # noqa: A002, ARG001
-        numbered: Numbered = "false",  # noqa: ARG001
-        columns: Columns = "",  # noqa: ARG001
-        where: Where = [],  # noqa: B006, ARG001
-    ) -> StreamingResponse:
-        """Give a finished range of events, `stop` excluded; the same bytes whenever it is asked for."""
-        allowed = ("start", "stop", "format", "numbered", "columns", "where")
-        reading = parse_reading(request.query_params.multi_items(), model, allowed)
-        first, last = finished_range(stream, reading, limits.range)
+    @plain.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=_METRICS)
+    async def metrics(request: Request) -> Response:
+        """Return events, clients, the lag of the slowest reader, and the rate asked for and held."""
+        body, media_type = metrics_text(stream, gauges, request.headers.get("accept", ""))
+        return Response(body, media_type=media_type)
+
+    @router.get("/schema", summary="JSON Schema of an event", openapi_extra=ColumnsQuery.openapi())
+    async def schema(query: Annotated[ColumnsQuery, Depends(ColumnsQuery.of)]) -> dict[str, Any]:
+        """Return keys, types, units and closed sets of values of an event, as JSON Schema 2020-12."""
+        columns = query.selection(model).schema(model)
+        return columns.json_schema(f"event of {model.name}", model.categories)
+
+    @router.get(
+        "/events",
+        summary="Events of the past",
+        response_class=StreamingResponse,
+        responses=_BODIES,
+        openapi_extra=RangeQuery.openapi(),
+    )
+    def events(query: Annotated[RangeQuery, Depends(RangeQuery.of)]) -> StreamingResponse:
+        """Return a finished range of events, `stop` excluded; the same bytes whenever it is asked for."""
+        selection = query.selection(model)
+        first, last = finished_range(stream, query, limits.range)
 
         def pieces() -> Iterator[bytes]:
-            # Not opened before: who has gone already never makes this begin, and so never end.
-            feed = feeds.open(selection_for(reading.selection))
+            # Opened only now: a response that is never sent would never release it.
+            feed = feeds.open(selection_for(selection))
             try:
-                yield from body(feed, reading.selection.format, first, last)
+                yield from body(feed, selection.format, first, last)
             finally:
                 feeds.release(feed)
 
         return StreamingResponse(
             pieces(),
-            media_type=MEDIA_TYPES[reading.selection.format],
+            media_type=MEDIA_TYPES[selection.format],
             headers={STREAM_HEADER: stream.id, EVENT_NUMBER_HEADER: str(first)},
         )
 
-    @router.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=_METRICS)
-    async def metrics(request: Request) -> Response:
-        """Tell events, clients, the lag of the slowest reader, and the rate asked for and held."""
-        parse_reading(request.query_params.multi_items(), model, ())
-        text, media_type = metrics_text(stream, gauges, request.headers.get("accept", ""))
-        return Response(text, media_type=media_type)
-
+    router.include_router(plain)
     return router
 
 
@@ -266,20 +250,13 @@ async def not_yet(_: Request, error: Exception) -> JSONResponse:
 
 
 async def invalid(_: Request, error: Exception) -> JSONResponse:
-    """Put the first finding of the validation into a sentence."""
-    finding = _first(error)  # type: ignore[arg-type] # registered for this type only
-    name = ".".join(str(part) for part in finding["loc"][1:])
+    """Answer for a body that is not valid with its first fault as a sentence."""
+    finding = dict(error.errors()[0])  # type: ignore[attr-defined] # registered for this type only
+    finding["loc"] = finding["loc"][1:]  # without "body"
     if finding["type"] == "json_invalid":
         sentence = f"the body is not JSON: {finding['ctx']['error']}"
-    elif finding["type"] == "extra_forbidden":
-        sentence = f"unknown setting {name!r}: there are {', '.join(StreamChange.model_fields)}"
-    elif finding["type"] == "missing" or not name:
+    elif finding["type"] == "missing" or not finding["loc"]:
         sentence = 'the body must be a JSON object such as {"rate": 10}, sent as application/json'
     else:
-        given = json.dumps(finding["input"], default=repr)
-        sentence = f"{name}: {finding['msg'][0].lower()}{finding['msg'][1:]}, not {given}"
+        sentence = explain(finding, "setting", StreamChange.model_fields)
     return JSONResponse({"detail": bounded(sentence)}, 422)
-
-
-def _first(error: RequestValidationError) -> dict[str, Any]:
-    return dict(error.errors()[0])

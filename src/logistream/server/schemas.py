@@ -1,24 +1,199 @@
-"""What the HTTP interface takes and gives, as it is described in OpenAPI."""
+"""What the HTTP interface takes and gives: query strings, bodies and limits, as OpenAPI describes them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotation
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 
 from logistream.errors import RequestError
+from logistream.stream.query import (
+    Format,
+    Lag,
+    Moment,
+    Selection,
+    parse_conditions,
+    parse_number,
+    parse_start,
+    selected_columns,
+    shorten,
+)
+from logistream.stream.timeline import MAX_RATE, MIN_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from logistream.model.model import Model
 
 __all__ = [
     "ChangedState",
+    "ColumnsQuery",
+    "EventsQuery",
     "Limits",
+    "LiveQuery",
+    "NoQuery",
+    "RangeQuery",
     "Refusal",
     "Status",
     "StreamChange",
     "StreamState",
     "TimelineEntry",
     "TimelineState",
+    "explain",
     "limits_from",
 ]
+
+
+def explain(finding: Mapping[str, Any], what: str, names: Iterable[str]) -> str:
+    """Return a finding of pydantic as one sentence.
+
+    Parameters
+    ----------
+    finding : mapping
+        One of `ValidationError.errors()`, with the name alone as its `loc`.
+    what : str
+        What an unknown name would be, such as `query parameter`.
+    names : iterable of str
+        The names that there are.
+    """
+    name = ".".join(map(str, finding["loc"]))
+    match finding["type"]:
+        case "value_error":
+            return str(finding["ctx"]["error"])
+        case "extra_forbidden":
+            known = ", ".join(names)
+            there_are = f"there are {known}" if known else "there are none here"
+            return f"unknown {what} {shorten(name)!r}: {there_are}"
+        case "literal_error":
+            expected = f"must be {finding['ctx']['expected']}"
+        case "bool_parsing" | "bool_type":
+            expected = "must be true or false"
+        case _:
+            expected = finding["msg"].replace("Input should", "must", 1)
+    return f"{name} {expected}, not {shorten(json.dumps(finding['input'], default=repr))}"
+
+
+class NoQuery(BaseModel):
+    """The query string of a call without parameters; the token is understood everywhere."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, query: Iterable[tuple[str, str]]) -> Self:
+        """Read names and values as they were sent.
+
+        Raises
+        ------
+        RequestError
+            A parameter is unknown, was given twice, or has a value that is not allowed.
+        """
+        given: dict[str, Any] = {}
+        for name, value in query:
+            given.setdefault(name, []).append(value)
+        given.pop("token", None)
+        for name in (given.keys() & cls.model_fields.keys()) - {"where"}:
+            if len(given[name]) > 1:
+                raise RequestError(
+                    f"query parameter {name!r} was given {len(given[name])} times: give it once"
+                )
+            (given[name],) = given[name]
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise RequestError(explain(error.errors()[0], "query parameter", cls.model_fields)) from None
+
+    @classmethod
+    async def of(cls, connection: HTTPConnection) -> Self:
+        """Read the query string of a request or a handshake; see `parse`."""
+        return cls.parse(connection.query_params.multi_items())
+
+    @classmethod
+    def described(cls) -> dict[str, Any]:
+        """Return the JSON Schema of each parameter, with its description."""
+        properties = cls.model_json_schema()["properties"]
+        unset = {"default": None}
+        return {
+            name: {key: value for key, value in schema.items() if key != "title" and {key: value} != unset}
+            for name, schema in properties.items()
+        }
+
+    @classmethod
+    def openapi(cls) -> dict[str, Any]:
+        """Return the parameters as a part of a call's OpenAPI description."""
+        return {
+            "parameters": [
+                {"name": name, "in": "query", "description": schema.pop("description"), "schema": schema}
+                for name, schema in cls.described().items()
+            ]
+        }
+
+
+Start = Annotated[
+    int | Literal["earliest", "latest"] | Moment,
+    PlainValidator(parse_start),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "enum": ["earliest", "latest"]},
+                {"type": "string", "format": "date-time"},
+            ]
+        }
+    ),
+    Field(description="an event number, earliest, latest, or a time (RFC 3339)"),
+]
+
+
+class ColumnsQuery(NoQuery):
+    """Which columns."""
+
+    columns: Annotated[str | None, WithJsonSchema({"type": "string"})] = Field(
+        None,
+        description="all, or names with commas between; a name that holds a comma stands in double quotes",
+    )
+    numbered: bool = Field(False, description="true adds event_number")
+
+    def selection(self, model: Model) -> Selection:
+        """Return what is asked for of a model's events; `RequestError` for what there is not."""
+        return Selection("json", selected_columns(self.columns, self.numbered, model))
+
+
+class EventsQuery(ColumnsQuery):
+    """Which events from where on, and in which form."""
+
+    start: Start = "latest"
+    format: Format = Field("json", description="json: one object an event; ndjson: lines; arrow: columns")
+    where: list[Annotated[str, Field(json_schema_extra={"pattern": ":"})]] = Field(
+        [], description="only events in which COLUMN:VALUE; can be given again"
+    )
+
+    def selection(self, model: Model) -> Selection:
+        """Return what is asked for of a model's events; `RequestError` for what there is not."""
+        columns = selected_columns(self.columns, self.numbered, model)
+        return Selection(self.format, columns, parse_conditions(self.where, model))
+
+
+class RangeQuery(EventsQuery):
+    """A finished range of events."""
+
+    start: Start = "earliest"
+    stop: Annotated[
+        int | None,
+        PlainValidator(lambda value: parse_number("stop", value)),
+        WithJsonSchema({"type": "integer", "minimum": 0}),
+    ] = Field(None, description="the event number before which to end; the newest is the default")
+
+
+class LiveQuery(EventsQuery):
+    """Events from some place on, without end."""
+
+    lag: Lag = Field(
+        "wait",
+        description="what a reader gets that has fallen more than a second behind: all that it has missed "
+        "(wait), or a message with the number of events that it has missed, and the newest (skip)",
+    )
 
 
 class Limits(BaseModel):
@@ -50,9 +225,7 @@ def limits_from(**given: object) -> Limits:
     try:
         return Limits(**given)  # type: ignore[arg-type] # checked here
     except ValidationError as error:
-        finding = error.errors()[0]
-        name = ".".join(map(str, finding["loc"]))
-        raise RequestError(f"limit {name}: {finding['msg'].lower()}, not {finding['input']!r}") from None
+        raise RequestError(f"limit {explain(error.errors()[0], 'limit', Limits.model_fields)}") from None
 
 
 class Refusal(BaseModel):
@@ -84,7 +257,10 @@ class StreamState(BaseModel):
 class ChangedState(StreamState):
     """The new state."""
 
-    from_event_number: int = Field(description="the first event to which it applies")
+    from_event_number: int = Field(
+        description="the first event to which it applies; with a timeline file that is the first one later "
+        "than 50 ms from now, so that all servers that share the file agree"
+    )
 
 
 class StreamChange(BaseModel):
@@ -92,7 +268,7 @@ class StreamChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    rate: float | None = Field(None, description="events per second, from 0.001 to 1,000,000")
+    rate: float | None = Field(None, description=f"events per second, from {MIN_RATE} to {MAX_RATE:,}")
     paused: bool | None = None
     scenario: str | None = Field(None, description="name of a what-if change")
 
@@ -101,7 +277,7 @@ class TimelineEntry(BaseModel):
     """From an event on, what holds; times between two entries follow from `start` and `rate`."""
 
     first: int = Field(description="the first event to which it applies")
-    since: str = Field(description="when it was made, RFC 3339 in UTC")
+    since: str = Field(description="when it takes effect, RFC 3339 in UTC")
     start: str = Field(description="when its first event happens, RFC 3339 in UTC")
     rate: float = Field(description="events per second")
     paused: bool

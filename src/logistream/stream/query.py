@@ -1,7 +1,6 @@
-"""What a reader asks for: which events, from where on, and in which form.
+"""What a reader can ask for: where to begin, which events and columns, and in which form.
 
-A query string becomes a `Reading`. Its `Selection` is what readers can share: events with the same selection
-are the same bytes for all of them.
+Names and values only, so that a client can import them; `logistream.server.schemas` reads query strings.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from logistream.errors import RequestError, listed
 from logistream.schema import EVENT_NUMBER, EVENT_TIME, Schema
@@ -28,31 +27,34 @@ __all__ = [
     "Format",
     "Lag",
     "Moment",
-    "Reading",
     "Selection",
     "Start",
-    "parse_reading",
+    "parse_conditions",
+    "parse_number",
+    "parse_start",
     "parse_where",
+    "selected_columns",
+    "shorten",
 ]
 
 
 Format = Literal["json", "ndjson", "arrow"]
-"""One JSON text an event, JSON texts of many lines, or Arrow record batches."""
+"""One JSON object a message, messages of many lines, or Arrow record batches."""
 
 Lag = Literal["wait", "skip"]
 """What a reader that has fallen behind gets next: what it has missed, or the newest."""
 
 Start: TypeAlias = 'int | Literal["earliest", "latest"] | Moment'
-"""Where to begin: event number, first or next event, or just after a moment."""
+"""Where to begin: event number, first or next event, or just after a time."""
 
 PARAMETERS = ("start", "format", "numbered", "columns", "where", "lag")
 """What the query of the WebSocket may hold, besides the token."""
 
 STREAM_HEADER = "Logistream-Stream"
-"""Tells which stream an answer is about: equal only if the same number is the same event."""
+"""Names the stream that an answer is about: equal only if the same number is the same event."""
 
 EVENT_NUMBER_HEADER = "Logistream-Event-Number"
-"""Tells with which event number an answer begins."""
+"""Holds the event number with which an answer begins."""
 
 _MOST_CONDITIONS = 32
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -61,14 +63,14 @@ _LARGEST_NUMBER = 2**53  # that a JSON reader in a browser holds exactly, and th
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Just after an instant, in microseconds since the Unix epoch."""
+    """Just after a time, in microseconds since the Unix epoch."""
 
     micros: int
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events, and in which form.
+    """Which events, and in which form; readers with the same selection get the same bytes.
 
     Attributes
     ----------
@@ -89,84 +91,19 @@ class Selection:
         return Schema((*model.full_schema, EVENT_NUMBER)).select(self.columns)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one reader asks for."""
-
-    selection: Selection
-    start: Start = "latest"
-    stop: int | None = None
-    lag: Lag = "wait"
-
-
-def parse_reading(query: Iterable[tuple[str, str]], model: Model, allowed: tuple[str, ...]) -> Reading:
-    """Read a query string.
-
-    Parameters
-    ----------
-    query : iterable of (str, str)
-        Names and values as they were sent, in order.
-    model : Model
-        Says which columns there are.
-    allowed : tuple of str
-        The parameters that the call takes, out of start, stop, format, numbered, columns, where and lag.
-
-    Raises
-    ------
-    RequestError
-        A parameter is unknown, given twice, or has a value that is not allowed.
-    """
-    given: dict[str, list[str]] = {}
-    for name, value in query:
-        if name not in (*allowed, "token"):
-            known = f"there are {', '.join(allowed)}" if allowed else "there are none here"
-            raise RequestError(f"unknown query parameter {_shorten(name)!r}: {known}")
-        given.setdefault(name, []).append(value)
-    given.pop("token", None)
-    conditions = given.pop("where", [])
-    if len(conditions) > _MOST_CONDITIONS:
-        raise RequestError(f"at most {_MOST_CONDITIONS} conditions can be given, not {len(conditions)}")
-    for name, values in given.items():
-        if len(values) > 1:
-            raise RequestError(f"query parameter {name!r} was given {len(values)} times: give it once")
-    single = {name: values[0] for name, values in given.items()}
-    return Reading(
-        Selection(
-            format=_one_of("format", single.get("format", "json"), get_args(Format)),
-            columns=_columns(single.get("columns"), _truth("numbered", single.get("numbered")), model),
-            where=_conditions(conditions, model),
-        ),
-        start=_start(single.get("start", "latest" if "stop" not in allowed else "earliest")),
-        stop=_number("stop", single["stop"]) if "stop" in single else None,
-        lag=_one_of("lag", single.get("lag", "wait"), get_args(Lag)),
-    )
-
-
-def _one_of(name: str, value: str, allowed: tuple[Any, ...]) -> Any:  # noqa: ANN401 - one of a Literal
-    if value not in allowed:
-        raise RequestError(f"{name} must be one of {', '.join(allowed)}, not {_shorten(value)!r}")
-    return value
-
-
-def _truth(name: str, value: str | None) -> bool:
-    if value is None:
-        return False
-    if value.lower() not in _TRUTH:
-        raise RequestError(f"{name} must be true or false, not {_shorten(value)!r}")
-    return _TRUTH[value.lower()]
-
-
-def _number(name: str, value: str) -> int:
+def parse_number(name: str, value: str) -> int:
+    """Return an event number; `RequestError` for what is none."""
     if not (value.isascii() and value.isdigit() and len(value) <= 16 and int(value) <= _LARGEST_NUMBER):
-        raise RequestError(f"{name} must be a whole event number from 0 to 2**53, not {_shorten(value)!r}")
+        raise RequestError(f"{name} must be a whole event number from 0 to 2**53, not {shorten(value)!r}")
     return int(value)
 
 
-def _start(value: str) -> Start:
+def parse_start(value: str) -> Start:
+    """Return where to begin; `RequestError` for what is no place in a stream."""
     if value in ("earliest", "latest"):
         return value  # type: ignore[return-value] # narrowed by the line above
     if value.isascii() and value.isdigit():
-        return _number("start", value)
+        return parse_number("start", value)
     try:
         # In a query string a plus sign means a blank, unless it was quoted.
         moment = Moment(parse_rfc3339(re.sub(r" (\d\d:\d\d)$", r"+\1", value)))
@@ -174,12 +111,13 @@ def _start(value: str) -> Start:
     except (ValueError, OverflowError):
         raise RequestError(
             f"start must be an event number, earliest, latest, or a time such as "
-            f"2026-11-24T06:23:00Z, not {_shorten(value)!r}"
+            f"2026-11-24T06:23:00Z, not {shorten(value)!r}"
         ) from None
     return moment
 
 
-def _columns(value: str | None, numbered: bool, model: Model) -> tuple[str, ...]:
+def selected_columns(value: str | None, numbered: bool, model: Model) -> tuple[str, ...]:
+    """Return the columns that `columns` and `numbered` ask for; `RequestError` for what there is not."""
     full = model.full_schema
     if value is None:
         names = model.event_schema.names
@@ -190,17 +128,17 @@ def _columns(value: str | None, numbered: bool, model: Model) -> tuple[str, ...]
             names = tuple(next(csv.reader([value], skipinitialspace=True, strict=True), []))
         except csv.Error:
             raise RequestError(
-                f"columns must be all or names with commas between, not {_shorten(value)!r}"
+                f"columns must be all or names with commas between, not {shorten(value)!r}"
             ) from None
         numbered |= EVENT_NUMBER.name in names and EVENT_NUMBER.name not in full
         names = tuple(name for name in names if name != EVENT_NUMBER.name or name in full)
         for name in names:
             if name not in full:
-                raise RequestError(f"no column {_shorten(name)!r}: there are {', '.join(full.names)}")
+                raise RequestError(f"no column {shorten(name)!r}: there are {', '.join(full.names)}")
         if not names and not numbered:
             raise RequestError("columns must name at least one column, or be all")
         if len(set(names)) < len(names):
-            raise RequestError(f"columns names a column twice: {_shorten(value)!r}")
+            raise RequestError(f"columns names a column twice: {shorten(value)!r}")
     if numbered and EVENT_NUMBER.name in full:
         raise RequestError(
             f"events of this table cannot be numbered: it has a column {EVENT_NUMBER.name!r} of its own"
@@ -208,8 +146,11 @@ def _columns(value: str | None, numbered: bool, model: Model) -> tuple[str, ...]
     return (*names, EVENT_NUMBER.name) if numbered else names
 
 
-def _conditions(texts: list[str], model: Model) -> tuple[tuple[str, tuple[Any, ...]], ...]:
-    asked = parse_where(model.full_schema, texts)
+def parse_conditions(strings: list[str], model: Model) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """Return the conditions of a `Selection`; `RequestError` for one that no event could fulfil."""
+    if len(strings) > _MOST_CONDITIONS:
+        raise RequestError(f"at most {_MOST_CONDITIONS} conditions can be given, not {len(strings)}")
+    asked = parse_where(model.full_schema, strings)
     for name, values in asked.items():
         if name == EVENT_TIME.name:
             raise RequestError(f"a condition on {name!r} is not possible: begin at a time with start=")
@@ -226,23 +167,24 @@ def _conditions(texts: list[str], model: Model) -> tuple[tuple[str, tuple[Any, .
         ]
         if unknown:
             raise RequestError(
-                f"{name!r} is never {_shorten(str(unknown[0]))!r}: GET /schema lists its values"
+                f"{name!r} is never {shorten(str(unknown[0]))!r}: GET /schema lists its values"
             )
     return tuple((name, tuple(values)) for name, values in sorted(asked.items()))
 
 
-def _shorten(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"
+def shorten(string: str, limit: int = 60) -> str:
+    """Return a string as an error message quotes it."""
+    return string if len(string) <= limit else f"{string[:limit]}…"
 
 
-def parse_where(schema: Schema, texts: Iterable[str]) -> dict[str, list[Any]]:
+def parse_where(schema: Schema, strings: Iterable[str]) -> dict[str, list[Any]]:
     """Read conditions written as `COLUMN:VALUE`; nothing after the colon is a missing value.
 
     Parameters
     ----------
     schema : Schema
         Says of what kind each column is.
-    texts : iterable of str
+    strings : iterable of str
         One condition each; several on one column are alternatives.
 
     Returns
@@ -253,34 +195,34 @@ def parse_where(schema: Schema, texts: Iterable[str]) -> dict[str, list[Any]]:
     Raises
     ------
     RequestError
-        If a text does not begin with the name of a column, or its value is not of the column's kind.
+        If a string does not begin with the name of a column, or its value is not of the column's kind.
     """
     where: dict[str, list[Any]] = {}
-    for text in texts:
+    for string in strings:
         # names may hold colons themselves: the longest that fits
-        names = [name for name in schema.names if text.startswith(f"{name}:")]
+        names = [name for name in schema.names if string.startswith(f"{name}:")]
         if not names:
             raise RequestError(
-                f"a condition is written COLUMN:VALUE, and {text!r} begins with no column and colon: "
-                f"there are {listed(schema.names, text)}"
+                f"a condition is written COLUMN:VALUE, and {string!r} begins with no column and colon: "
+                f"there are {listed(schema.names, string)}"
             )
         name = max(names, key=len)
-        where.setdefault(name, []).append(_parsed(schema[name], text[len(name) + 1 :]))
+        where.setdefault(name, []).append(_parsed(schema[name], string[len(name) + 1 :]))
     return where
 
 
-def _parsed(column: Column, text: str) -> str | float | bool | None:
-    """Return the value of the column's kind that a text stands for."""
-    if not text:
+def _parsed(column: Column, value: str) -> str | float | bool | None:
+    """Return a value as the column's kind has it."""
+    if not value:
         return None
     try:
         if column.kind == "boolean":
-            return _TRUTH[text.lower()]
+            return _TRUTH[value.lower()]
         if column.kind == "integer":
-            return int(text)
+            return int(value)
         if column.kind == "number":
-            return float(text)
+            return float(value)
     except (KeyError, ValueError):
         expected = {"boolean": "true or false", "integer": "a whole number"}.get(column.kind, "a number")
-        raise RequestError(f"a condition on {column.name!r} needs {expected}, not {text!r}") from None
-    return text
+        raise RequestError(f"a condition on {column.name!r} needs {expected}, not {value!r}") from None
+    return value

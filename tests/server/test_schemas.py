@@ -1,4 +1,4 @@
-"""What a query string asks for, and how nonsense is refused."""
+"""What a query string asks for, and how what is not allowed is refused."""
 
 from __future__ import annotations
 
@@ -12,26 +12,36 @@ from hypothesis import strategies as st
 from logistream.dataco import EVENT
 from logistream.errors import LogistreamError, RequestError
 from logistream.model.model import load_model
-from logistream.stream.query import Moment, Reading, parse_reading
+from logistream.server.schemas import ColumnsQuery, EventsQuery, LiveQuery, NoQuery, RangeQuery
+from logistream.stream.query import PARAMETERS, Moment
 
 if TYPE_CHECKING:
-    from logistream.model.model import Model
+    from logistream.stream.query import Selection
 
-ALL = ("start", "stop", "format", "numbered", "columns", "where", "lag")
 MODEL = load_model()
 
 
-def parse(query: str, allowed: tuple[str, ...] = ALL, model: Model = MODEL) -> Reading:
-    """Return what a query string asks for."""
-    return parse_reading(parse_qsl(query, keep_blank_values=True), model, allowed)
+class AnyQuery(RangeQuery, LiveQuery):
+    """All parameters that any call takes."""
+
+
+def selected(query: str, kind: type[ColumnsQuery] = AnyQuery) -> Selection:
+    """Return which events and columns a query string asks for."""
+    return kind.parse(parse_qsl(query, keep_blank_values=True)).selection(MODEL)
+
+
+def test_a_client_knows_the_parameters_of_the_event_socket() -> None:
+    """The names that it can import without pydantic are those of the query."""
+    assert sorted(PARAMETERS) == sorted(LiveQuery.model_fields)
 
 
 def test_nothing_asked_is_the_published_stream() -> None:
     """From now on, one JSON text an event, the 23 keys."""
-    reading = parse("", ("start", "format", "numbered", "columns", "where", "lag"))
-    assert (reading.start, reading.selection.format, reading.lag) == ("latest", "json", "wait")
-    assert reading.selection.columns == EVENT.names
-    assert reading.selection.schema(MODEL).names == EVENT.names
+    query = LiveQuery.parse([])
+    assert (query.start, query.format, query.lag) == ("latest", "json", "wait")
+    assert query.selection(MODEL).columns == EVENT.names
+    assert query.selection(MODEL).schema(MODEL).names == EVENT.names
+    assert RangeQuery.parse([]).start == "earliest"
 
 
 @pytest.mark.parametrize(
@@ -49,27 +59,27 @@ def test_nothing_asked_is_the_published_stream() -> None:
 )
 def test_where_to_start(text: str, start: object) -> None:
     """By number, by word, or by time."""
-    assert parse(f"start={text}").start == start
+    assert EventsQuery.parse(parse_qsl(f"start={text}")).start == start
 
 
 def test_columns() -> None:
     """All, or a list in the order asked; names with commas are quoted; the number stands last."""
-    assert parse("columns=all").selection.columns == MODEL.full_schema.names
-    assert parse("columns=Market,Sales").selection.columns == ("Market", "Sales")
-    assert parse("columns=Market, Sales&numbered=true").selection.columns == (
+    assert selected("columns=all").columns == MODEL.full_schema.names
+    assert selected("columns=Market,Sales").columns == ("Market", "Sales")
+    assert selected("columns=Market, Sales&numbered=true").columns == (
         "Market",
         "Sales",
         "event_number",
     )
-    assert parse('columns="Market"').selection.columns == ("Market",)
-    assert parse("columns=event_number,Market").selection.columns == ("Market", "event_number")
-    assert parse("columns=Market&numbered=false").selection.columns == ("Market",)
+    assert selected('columns="Market"').columns == ("Market",)
+    assert selected("columns=event_number,Market").columns == ("Market", "event_number")
+    assert selected("columns=Market&numbered=false").columns == ("Market",)
 
 
 def test_conditions_on_one_column_are_alternatives() -> None:
     """And of several columns all must hold, in whatever order they come: the selection is the same."""
-    one = parse("where=Market:Europe&where=Market:LATAM&where=Late_delivery_risk:1").selection
-    other = parse("where=Late_delivery_risk:1&where=Market:Europe&where=Market:LATAM").selection
+    one = selected("where=Market:Europe&where=Market:LATAM&where=Late_delivery_risk:1")
+    other = selected("where=Late_delivery_risk:1&where=Market:Europe&where=Market:LATAM")
     assert one == other
     assert dict(one.where) == {"Market": ("Europe", "LATAM"), "Late_delivery_risk": (1,)}
     assert hash(one) == hash(other)
@@ -78,7 +88,7 @@ def test_conditions_on_one_column_are_alternatives() -> None:
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("strat=3", "unknown query parameter 'strat': there are start, stop, format"),
+        ("strat=3", "unknown query parameter 'strat': there are columns, numbered, start, format, where, "),
         ("start=3&start=4", "query parameter 'start' was given 2 times: give it once"),
         ("start=-1", "start must be an event number, earliest, latest, or a time such as"),
         ("start=1.5", "start must be an event number"),
@@ -90,9 +100,9 @@ def test_conditions_on_one_column_are_alternatives() -> None:
         ("start=9999-12-31T23:59:59-01:00", "start must be an event number"),
         ("start=0000-01-01T00:00:00Z", "start must be an event number"),
         ("stop=newest", r"stop must be a whole event number from 0 to 2\*\*53, not 'newest'"),
-        ("format=xml", "format must be one of json, ndjson, arrow, not 'xml'"),
-        ("numbered=perhaps", "numbered must be true or false, not 'perhaps'"),
-        ("lag=drop", "lag must be one of wait, skip, not 'drop'"),
+        ("format=xml", "format must be 'json', 'ndjson' or 'arrow', not \"xml\""),
+        ("numbered=perhaps", 'numbered must be true or false, not "perhaps"'),
+        ("lag=drop", "lag must be 'wait' or 'skip', not \"drop\""),
         ("columns=", "columns must name at least one column, or be all"),
         ("columns=Price", "no column 'Price': there are Type, "),
         ("columns=Market,Market", "columns names a column twice"),
@@ -105,25 +115,29 @@ def test_conditions_on_one_column_are_alternatives() -> None:
         ("&".join(["where=Market:Europe"] * 33), "at most 32 conditions can be given, not 33"),
     ],
 )
-def test_nonsense_is_refused_by_name(query: str, sentence: str) -> None:
+def test_what_is_not_allowed_is_refused_by_name(query: str, sentence: str) -> None:
     """One sentence: what came, and what is allowed."""
     with pytest.raises(RequestError, match=f"^{sentence}"):
-        parse(query)
+        selected(query)
 
 
 def test_where_nothing_is_taken_nothing_is() -> None:
     """A call without parameters says so; a token is always understood."""
     with pytest.raises(RequestError, match=r"^unknown query parameter 'rate': there are none here$"):
-        parse("rate=3", ())
-    parse("token=x", ())
+        NoQuery.parse([("rate", "3")])
+    NoQuery.parse([("token", "x"), ("token", "y")])
 
 
-@given(st.lists(st.tuples(st.sampled_from([*ALL, "token", "x"]), st.text(max_size=40)), max_size=6))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*AnyQuery.model_fields, "token", "x"]), st.text(max_size=40)), max_size=6
+    )
+)
 def test_any_query_is_understood_or_refused_in_one_short_sentence(query: list[tuple[str, str]]) -> None:
     """No other error, and no refusal repeats a long text."""
     sentence = ""
     try:
-        parse_reading(query, MODEL, ALL)
+        AnyQuery.parse(query).selection(MODEL)
     except LogistreamError as error:
         sentence = str(error)
     assert "\n" not in sentence
