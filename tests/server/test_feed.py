@@ -53,8 +53,8 @@ def feeds() -> Iterator[Feeds]:
 
 def wait_for_part(feed: Feed, number: int, now: int) -> Part:
     """Return a part as soon as it is made."""
-    until(lambda: feed.part(number, now) is not None)
-    part = feed.part(number, now)
+    until(lambda: feed.part(number, now, live=True) is not None)
+    part = feed.part(number, now, live=True)
     assert part is not None
     return part
 
@@ -139,7 +139,7 @@ def test_events_are_made_once(feeds: Feeds) -> None:
     one, other = feeds.open(selection()), feeds.open(selection())
     assert one is other
     part = wait_for_part(one, 0, 10_000)
-    assert one.part(4095, 10_000) is part
+    assert one.part(4095, 10_000, live=True) is part
     lines = feeds.open(selection(("format", "ndjson")))
     part = wait_for_part(lines, 0, 10_000)
     assert lines.wire(part, 3, 9) is lines.wire(part, 3, 9)

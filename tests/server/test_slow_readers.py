@@ -80,6 +80,28 @@ def test_a_stopped_reader_disturbs_nobody_and_catches_up(capsys: pytest.CaptureF
     assert grown < 20
 
 
+def test_readers_of_the_past_do_not_delay_a_live_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Eighty read as fast as they can at eighty places of an hour; a live reader is never far behind."""
+    with ServerProcess("--rate", "1000", "--history", "1h") as server, ExitStack() as stack:
+        recorder = stack.enter_context(Recorder([stack.enter_context(Peer(server.port, SMALL))]))
+        past = [stack.enter_context(Peer(server.port, f"?start={40_000 * place}")) for place in range(80)]
+        with Recorder(past) as others:
+            began = time.monotonic()
+            until(lambda: time.monotonic() - began > 4)
+            due = server.get("/stream")["next_event_number"]
+            seen = recorder.seen()
+            read = others.octets
+    with capsys.disabled():
+        print(
+            f"\n  beside readers of the past ({read / 4e6:.0f} MB/s): p50 {seen.late(0.5) * 1e3:.1f} ms, "
+            f"p99 {seen.late(0.99) * 1e3:.1f} ms, longest {max(seen.delays) * 1e3:.0f} ms"
+        )
+    assert read > 1_000_000
+    assert seen.late(0.5) < 0.2
+    assert max(seen.delays) < 2.0
+    assert due - seen.stop < 2000
+
+
 @pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
 def test_a_reader_may_skip_what_it_missed(model: Model, form: str) -> None:
     """With lag=skip a reader that was away goes on with the newest event and is told how many it missed."""
@@ -178,7 +200,7 @@ def test_the_limit_never_holds_back_the_stream_itself(model: Model) -> None:
 @pytest.mark.parametrize("value", [0, -1, "many", None])
 def test_a_limit_must_be_one(name: str, value: object) -> None:
     """A limit that lets nobody in is refused by name."""
-    with pytest.raises(RequestError, match=f"^limit {name}: "):
+    with pytest.raises(RequestError, match=f"^limit {name} must be "):
         limits_from(**{name: value})
 
 

@@ -8,11 +8,12 @@ waits for the generator. What is kept is bounded by its size in memory, for all 
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,9 +45,14 @@ _LONG, _SHORT = 4096, 512  # events in a part; a long one is a block of the samp
 _FAST = 8192  # events per second from which short parts are not worth it
 _KEPT_BYTES = 1 << 22
 _KEPT_AT_LEAST = 4  # parts
+_UNFETCHED = 2  # parts of the past that readers wait for, made and not fetched yet
+_FETCHED_WITHIN = 0.1  # seconds; after that, whoever waited for a part is taken to have left
 _KEPT_MESSAGES = 4  # of each feed, for readers that are at the same place
 _LARGEST_KEPT = 1 << 16
 _WRITE_BYTES = 1 << 18  # handed to a connection at once, roughly
+_LIVE, _PAST, _LATER = range(3)
+"""What is made first: what is live, then what readers of the past wait for, then what they need later."""
+
 _FULL_DICTIONARIES = 1024  # rows from which a batch is sent with all texts that the model knows
 
 
@@ -117,15 +123,25 @@ class Feed:
         first = number - number % _SHORT
         return first, first + _SHORT
 
-    def part(self, number: int, now: int) -> Part | None:
-        """Return the part that holds an event, None if it is only being made; then `on_made` is called."""
-        first, stop = self.span(number, now)
-        return self._feeds.get(self, first, stop, number)
+    def part(self, number: int, now: int, *, live: bool) -> Part | None:
+        """Return the part that holds an event, None if it is only being made; then `on_made` is called.
 
-    def prefetch(self, number: int, now: int) -> None:
-        """Have the part that holds an event made, unless a pause holds it back."""
+        Parameters
+        ----------
+        number : int
+            Of the event.
+        now : int
+            The next event to happen.
+        live : bool
+            Whether a live reader needs it, which comes before those of the past.
+        """
         first, stop = self.span(number, now)
-        self._feeds.get(self, first, stop, number, awaited=False)
+        return self._feeds.get(self, first, stop, number, _LIVE if live else _PAST)
+
+    def prefetch(self, number: int, now: int, *, live: bool) -> None:
+        """Have the part that holds an event made ahead; arguments as for `part`."""
+        first, stop = self.span(number, now)
+        self._feeds.get(self, first, stop, number, _LIVE if live else _LATER)
 
     def settled(self, part: Part) -> int:
         """Return the first event from which on a part may be wrong, since the timeline has changed."""
@@ -225,11 +241,13 @@ class Feeds:
     def __init__(self, stream: Stream, on_made: Callable[[], object]) -> None:
         self._stream, self._on_made = stream, on_made
         self._feeds: dict[Selection, tuple[Feed, int]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()  # notified when the maker may have something to do
         self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
         self._bytes = 0
-        self._making: dict[_Key, bool] = {}  # and whether somebody waits for it
-        self._jobs: SimpleQueue[tuple[Feed, _Key] | None] = SimpleQueue()
+        self._making: dict[_Key, int] = {}  # what is to be made, and how urgent it is
+        self._jobs: list[tuple[int, int, Feed, _Key]] = []  # a heap: urgency, and the order of asking
+        self._order = itertools.count()
+        self._unfetched: set[_Key] = set()  # the maker waits, or it would push out what nobody has read yet
         self._maker: threading.Thread | None = None
         self._closed = False
 
@@ -237,8 +255,8 @@ class Feeds:
         """End the thread."""
         with self._lock:
             maker, self._maker, self._closed = self._maker, None, True
+            self._lock.notify()
         if maker is not None:
-            self._jobs.put(None)
             maker.join()
 
     def open(self, selection: Selection) -> Feed:
@@ -259,15 +277,15 @@ class Feeds:
             for key in [key for key in self._kept if key[0] == feed.selection]:
                 self._forget(key)
 
-    def get(self, feed: Feed, first: int, stop: int, number: int, *, awaited: bool = True) -> Part | None:
-        """Return a part if it is there; else begin to make it, unless that was begun before.
+    def get(self, feed: Feed, first: int, stop: int, number: int, urgency: int) -> Part | None:
+        """Return a part if it is there; else have it made, unless that was asked for before.
 
         Parameters
         ----------
         number : int
             The event that is wanted of it; what comes later may be wrong, see `Feed.settled`.
-        awaited : bool
-            Whether somebody waits for it, to be told by `on_made`.
+        urgency : int
+            `_LIVE`, `_PAST`, or `_LATER` if nobody waits for it to be told by `on_made`.
 
         Raises
         ------
@@ -276,6 +294,9 @@ class Feeds:
         """
         key = (feed.selection, first, stop)
         with self._lock:
+            if urgency != _LATER and key in self._unfetched:
+                self._unfetched.discard(key)
+                self._lock.notify()
             part = self._kept.get(key)
             if isinstance(part, Exception):
                 self._forget(key)  # the next one may have better luck
@@ -285,22 +306,33 @@ class Feeds:
                 return part
             if part is not None:
                 self._forget(key)
-            if key in self._making:
-                self._making[key] |= awaited
-                return None
-            self._making[key] = awaited
+            if urgency < self._making.get(key, _LATER + 1):
+                self._making[key] = urgency
+                heapq.heappush(self._jobs, (urgency, next(self._order), feed, key))
+                self._lock.notify()
             if self._maker is None and not self._closed:
                 # Not a pool: Python ends those before a program has said goodbye to its readers.
                 self._maker = threading.Thread(target=self._run, name="logistream-maker", daemon=True)
                 self._maker.start()
-        self._jobs.put((feed, key))
         return None
 
     def _run(self) -> None:
         """Make parts, one after the other: more threads would only take the interpreter from each other."""
-        while (job := self._jobs.get()) is not None:
-            if not self._closed:
-                self._make(*job)
+        while (job := self._next_job()) is not None:
+            self._make(*job)
+
+    def _next_job(self) -> tuple[Feed, _Key] | None:
+        """Wait for something to make; None if this is closed."""
+        with self._lock:
+            while not self._closed:
+                if self._jobs and (self._jobs[0][0] == _LIVE or len(self._unfetched) < _UNFETCHED):
+                    *_, feed, key = heapq.heappop(self._jobs)
+                    if key[0] in self._feeds and key in self._making:
+                        return feed, key
+                    self._making.pop(key, None)  # made before, when it was more urgent; or nobody is left
+                elif not self._lock.wait(_FETCHED_WITHIN if self._jobs else None):
+                    self._unfetched.clear()
+            return None
 
     def _is_valid(self, part: Part, stop: int, number: int) -> bool:
         """Tell whether no entry since has altered all that a part should hold, or an event of it."""
@@ -320,14 +352,24 @@ class Feeds:
             logger.exception("events %d to %d cannot be encoded", key[1], key[2])
             made = error
         with self._lock:
-            awaited = self._making.pop(key)
+            urgency = self._making.pop(key)
             if made is not None and key[0] in self._feeds:
+                if urgency == _PAST:
+                    self._unfetched.add(key)
                 self._kept[key] = made
                 self._bytes += made.size if isinstance(made, Part) else 0
-                while self._bytes > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
-                    self._forget(next(iter(self._kept)))
-        if awaited:
+                self._make_room()
+        if urgency != _LATER:
             self._on_made()
+
+    def _make_room(self) -> None:
+        """Forget what was used longest ago, at first of the past: live readers need what is still to come."""
+        if self._bytes > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
+            now = self._stream.next_number()
+            for key in sorted(self._kept, key=lambda key: key[2] > now):
+                if self._bytes <= _KEPT_BYTES or len(self._kept) <= _KEPT_AT_LEAST:
+                    return
+                self._forget(key)
 
     def _forget(self, key: _Key) -> None:
         part = self._kept.pop(key)

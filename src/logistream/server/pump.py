@@ -120,6 +120,7 @@ _LONGEST_WAIT = 1.0
 _LAG = 1_000_000
 """Microseconds that a reader with `lag=skip` may be behind before it is spared what it has missed."""
 
+_TURN = 0.005  # seconds of a round for readers of the past, so that live readers need not wait
 _AHEAD = 2  # parts made ahead for a reader that catches up
 _ALLOWANCE = 0.1  # seconds' worth of events that a reader may take at once, beyond its speed limit
 
@@ -232,9 +233,9 @@ class Pump:
             began = loop.time()
             now = self._stream.next_number()
             self._shares.clear()
-            behind = [self._serve(reader, now, began) for reader in tuple(self.readers)]
+            behind = self._serve_all(now, began)
             self._measure(now, loop.time())
-            if any(behind):
+            if behind:
                 await asyncio.sleep(0)  # what readers say, and new ones, have their turn
                 continue
             spent = loop.time() - began
@@ -249,6 +250,22 @@ class Pump:
             return _LONGEST_WAIT
         # Not zero even if the event is due: a shared timeline may not be certain of it yet.
         return min(max(wait, _BEAT if self._stream.rate * _BEAT > 1 else 0.0005), _LONGEST_WAIT)
+
+    def _serve_all(self, now: int, began: float) -> bool:
+        """Serve live readers, then those of the past in turns; return whether any can take more at once."""
+        behind = False
+        past: list[Reader] = []
+        for reader in tuple(self.readers):
+            if reader.live:
+                behind |= self._serve(reader, now, began)
+            else:
+                past.append(reader)
+        past.sort(key=lambda reader: reader.counted)
+        for reader in past:
+            if asyncio.get_running_loop().time() > began + _TURN:
+                return True
+            behind |= self._serve(reader, now, began)
+        return behind
 
     def _serve(self, reader: Reader, now: int, moment: float) -> bool:
         """Send a reader a piece of what is due; return whether there is more that it can take at once."""
@@ -288,7 +305,7 @@ class Pump:
         """Return what to send next: a part, the event before which to end, and how many are in it."""
         if limit <= reader.cursor:
             return None
-        part = reader.feed.part(reader.cursor, now)
+        part = reader.feed.part(reader.cursor, now, live=reader.live)
         if part is None:
             self._prefetch(reader, reader.cursor, now)
             return None
@@ -303,7 +320,7 @@ class Pump:
         for _ in range(_AHEAD):
             if number > now and not (edge and self._will_happen(number)):
                 return
-            reader.feed.prefetch(number, now)
+            reader.feed.prefetch(number, now, live=reader.live)
             if number > now:
                 return
             number = reader.feed.span(number, now)[1]
