@@ -66,7 +66,7 @@ class Resumer:
             while not self._ending.is_set():
                 try:
                     self._read()
-                except OSError:  # nobody there, or not any more
+                except OSError:  # no server there, or not any more
                     time.sleep(0.01)
         except AssertionError as error:
             self.error = error
@@ -212,8 +212,8 @@ def reread(file: Path, stop: int) -> bytes:
 
 def without_unused(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a DataFrame whose categories are those that occur."""
-    texts = rows.select_dtypes("category")
-    used = {str(name): column.cat.remove_unused_categories() for name, column in texts.items()}
+    strings = rows.select_dtypes("category")
+    used = {str(name): column.cat.remove_unused_categories() for name, column in strings.items()}
     return rows.assign(**used).reset_index(drop=True)
 
 
@@ -233,7 +233,7 @@ def decoded(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 @pytest.mark.parametrize("how", ["deleted", "cut"])
 def test_a_timeline_file_that_is_damaged_in_use(tmp_path: Path, how: str) -> None:
-    """It is said in one sentence, to whoever wants to change the stream, and in the log."""
+    """It is reported in one sentence, to a caller that wants to change the stream, and in the log."""
     file = tmp_path / "timeline"
     with ServerProcess("--timeline", str(file), "--rate", "100") as server:
         if how == "deleted":

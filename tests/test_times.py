@@ -1,4 +1,4 @@
-"""Times and their texts, to the microsecond."""
+"""Times and their strings, to the microsecond."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logistream.times import parse_rfc3339, rfc3339
+from logistream.times import parse_duration, parse_rfc3339, rfc3339
 
 SECOND = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,3 +71,22 @@ def test_what_is_no_such_time_is_refused(text: str) -> None:
     """One sentence shows what is expected, and what came."""
     with pytest.raises(ValueError, match=r"^expected an RFC 3339 time such as 2026-11-24T06:23:00.5Z, not '"):
         parse_rfc3339(text)
+
+
+@pytest.mark.parametrize(
+    ("string", "seconds"),
+    [("5min", 300), ("2h", 7200), ("2 hours 30 minutes", 9000), ("1d", 86_400), ("365d", 31_536_000),
+     ("1.5s", 1.5), ("250ms", 0.25), ("1W", 604_800), ("0s", 0), ("90m", 5400)],
+)  # fmt: skip
+def test_a_duration_is_numbers_with_units(string: str, seconds: float) -> None:
+    """Units in full or short, one after the other."""
+    assert parse_duration(string) == seconds * 1e6
+
+
+@pytest.mark.parametrize(
+    "string", ["", " ", "5", "min", "5 parsecs", "-5min", "5min ago", "1e3s", "٣s", "9" * 99]
+)
+def test_what_is_no_duration_is_refused(string: str) -> None:
+    """The sentence gives an example."""
+    with pytest.raises(ValueError, match=r"^expected a length of time such as 5min or 2h, not "):
+        parse_duration(string)

@@ -1,4 +1,4 @@
-"""Instants as whole microseconds, their texts, and the parts of a calendar date."""
+"""Instants as whole microseconds, as RFC 3339 strings, and as the parts of a calendar date."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ __all__ = [
     "ahead_of_utc",
     "from_local",
     "micros",
+    "parse_duration",
     "parse_rfc3339",
     "rfc3339",
     "wall_clock",
@@ -47,45 +48,89 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
-def rfc3339(moment: int) -> str:
-    """Return microseconds since the Unix epoch as RFC 3339 text in UTC with microseconds and `Z`.
+def rfc3339(timestamp: int) -> str:
+    """Return microseconds since the Unix epoch as an RFC 3339 string in UTC with microseconds and `Z`.
 
     Examples
     --------
     >>> rfc3339(1_000_000)
     '1970-01-01T00:00:01.000000Z'
     """
-    return (_EPOCH + timedelta(microseconds=moment)).isoformat(timespec="microseconds") + "Z"
+    return (_EPOCH + timedelta(microseconds=timestamp)).isoformat(timespec="microseconds") + "Z"
 
 
-def parse_rfc3339(text: str) -> int:
-    """Return the instant that an RFC 3339 text names, in microseconds since the Unix epoch.
+def parse_rfc3339(string: str) -> int:
+    """Return the instant that an RFC 3339 string names, in microseconds since the Unix epoch.
 
     Computed with whole numbers: further digits are cut off, so that the instant is never later than the one
     named. A leap second is the second after it, as in Unix time.
 
     Parameters
     ----------
-    text : str
+    string : str
         As in RFC 3339, with any offset from UTC; a blank may stand for the `T`.
 
     Raises
     ------
     ValueError
-        If it is not such a text, or names a day or time of day that does not exist.
+        If it is not such a string, or names a day or time of day that does not exist.
 
     Examples
     --------
     >>> parse_rfc3339("1970-01-01T01:00:00.0000019+01:00")
     1
     """
-    match = _RFC3339.fullmatch(text)
+    match = _RFC3339.fullmatch(string)
     instant = _seconds(match) if match else None
     if match is None or instant is None:
-        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        shown = string if len(string) <= 40 else f"{string[:40]}..."
         raise ValueError(f"expected an RFC 3339 time such as 2026-11-24T06:23:00.5Z, not {shown!r}")
     fraction: str = match["fraction"] or ""
     return instant * 1_000_000 + int(fraction[:6].ljust(6, "0"))
+
+
+_UNITS = {
+    name: micros
+    for names, micros in (
+        ("w week weeks", 7 * DAY),
+        ("d day days", DAY),
+        ("h hour hours", HOUR),
+        ("m min mins minute minutes", 60_000_000),
+        ("s sec secs second seconds", 1_000_000),
+        ("ms", 1000),
+    )
+    for name in names.split()
+}
+_PART = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]+)\s*", re.ASCII | re.IGNORECASE)
+
+
+def parse_duration(string: str) -> int:
+    """Return a length of time such as `5min`, `2h 30m` or `365d` in microseconds.
+
+    Parameters
+    ----------
+    string : str
+        Numbers, each with a unit: weeks, days, hours, minutes, seconds or ms, in full or as one letter.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a string.
+
+    Examples
+    --------
+    >>> parse_duration("1.5s")
+    1500000
+    """
+    place, micros = 0, 0
+    while match := _PART.match(string, place):
+        if match[2].lower() not in _UNITS:
+            break
+        micros += round(float(match[1]) * _UNITS[match[2].lower()])
+        place = match.end()
+    if not string or place < len(string):
+        raise ValueError(f"expected a length of time such as 5min or 2h, not {string[:40]!r}")
+    return micros
 
 
 def _seconds(match: re.Match[str]) -> int | None:
@@ -127,8 +172,8 @@ def ahead_of_utc(instants: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np
 def from_local(local: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     """Return instants in microseconds since 1970 UTC, int64 of shape (n_rows,), from what a clock showed.
 
-    Of an hour that it showed twice the second is meant; an hour that it left out is told with the offset
-    before.
+    Of an hour that it showed twice the second is meant; an hour that it left out is taken with the
+    offset before.
 
     Parameters
     ----------
@@ -140,11 +185,11 @@ def from_local(local: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndar
     return np.asarray(local - _in_force(local, [start + offset for start, offset in offsets], offsets))
 
 
-def _in_force(moments: np.ndarray, starts: Sequence[int], offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+def _in_force(instants: np.ndarray, starts: Sequence[int], offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     if not offsets:
-        return np.zeros(len(moments), np.int64)
+        return np.zeros(len(instants), np.int64)
     ahead = np.array([offset for _, offset in offsets], np.int64)
-    place = np.searchsorted(np.array(starts, np.int64), moments, side="right") - 1
+    place = np.searchsorted(np.array(starts, np.int64), instants, side="right") - 1
     return np.asarray(ahead[np.maximum(place, 0)])
 
 
@@ -168,4 +213,4 @@ CALENDAR: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 """Parts of an instant by name: microseconds since 1970 UTC → int64; a week begins with Monday, 0."""
 
 TIME_OF_DAY = frozenset({"hour", "minute"})
-"""Which of them are told by the time of day; the others are told by the date."""
+"""Which of them follow from the time of day; the others follow from the date."""

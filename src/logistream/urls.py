@@ -59,19 +59,19 @@ def with_query(url: str, query: list[tuple[str, str]]) -> str:
 
 
 def is_local(url: str) -> bool:
-    """Tell whether an address, as `websocket_url` gives it, is one of this machine."""
+    """Return whether an address, as `websocket_url` gives it, is one of this machine."""
     return is_loopback(urlsplit(url).hostname or "")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only mean the machine itself."""
+    """Return whether a host name or address can only mean the machine itself."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     return is_address(host) and ip_address(host).is_loopback
 
 
 def is_address(host: str) -> bool:
-    """Tell whether a host is an IP address."""
+    """Return whether a host is an IP address."""
     try:
         ip_address(host)
     except ValueError:

@@ -34,7 +34,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from logistream import load_model
 from logistream.model.sampling import Sampler
 from logistream.schema import EVENT_TIME
-from logistream.stream.encoding import encode
+from logistream.stream.encoding import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -126,7 +126,7 @@ async def serve_broadcast() -> None:
     """Send one ready-made event to all, as fast as the slowest client reads it."""
     model = load_model()
     times = np.array([datetime.now(UTC).timestamp() * 1e6], dtype=np.int64)
-    text = encode(Sampler(model).batch(0, 1, times), model.event_schema)[0].decode()
+    text = Encoder(model.event_schema).encode(Sampler(model).batch(0, 1, times))[0].decode()
     clients: set[ServerConnection] = set()
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it warns of each message to one that has left
 

@@ -284,11 +284,11 @@ def first_event(program: tuple[str, ...], query: str) -> float:
     begin = time.perf_counter()
     with serving(*program) as server:
         connection = connect(server.url + query)
-        octets = connection.early or connection.socket.recv(65_536)
+        data = connection.early or connection.socket.recv(65_536)
         taken = time.perf_counter() - begin
         connection.socket.close()
-    if octets[0] != TEXT:
-        raise SystemExit(f"expected a text frame, got {octets!r}")
+    if data[0] != TEXT:
+        raise SystemExit(f"expected a text frame, got {data!r}")
     return taken
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from logistream.errors import DataError
 from logistream.fitting.fit import fit
-from logistream.stream.encoding import decode, encode
+from logistream.stream.encoding import Encoder, decode
 
 N = 400
 DIGITS = np.random.default_rng(0).integers(0, 9, N)
@@ -148,7 +148,9 @@ def test_every_dtype_that_holds_plain_values_works(values: Any, kind: str) -> No
     assert set(made.dropna()) <= set(frame["c"].dropna())
     assert made.isna().any() == frame["c"].isna().any()
     batch = model.events(0, 50)
-    assert decode(encode(batch, model.schema), model.schema)["c"].to_pylist() == batch["c"].to_pylist()
+    assert (
+        decode(Encoder(model.schema).encode(batch), model.schema)["c"].to_pylist() == batch["c"].to_pylist()
+    )
     assert "c" in str(model.describe()) or "c" in model.describe().svg
 
 

@@ -21,7 +21,7 @@ from logistream.errors import DataError, RequestError
 from logistream.frame import window
 from logistream.frame.frame import RollingFrame
 from logistream.schema import EVENT_TIME, Column, Schema
-from logistream.stream.encoding import encode
+from logistream.stream.encoding import Encoder
 
 SMALL = Schema((Column("n", "integer"), Column("text", "category"), EVENT_TIME))
 START = datetime(2026, 11, 24, tzinfo=UTC)
@@ -198,7 +198,7 @@ def test_categories_are_sorted() -> None:
 def test_every_form_of_events_is_taken() -> None:
     """Batches, tables, DataFrames, dicts, texts, octets and mixtures give the same frame."""
     batch = small(range(6))
-    texts = encode(batch, SMALL)
+    texts = Encoder(SMALL).encode(batch)
     dicts = [
         {"n": n, "text": "a", "event_time": text.decode().split('"')[-2]} for n, text in enumerate(texts)
     ]

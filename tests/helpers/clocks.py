@@ -9,7 +9,7 @@ NOW = 1_795_000_000 * SECOND
 
 
 class Clock:
-    """Tells microseconds since the Unix epoch, at first `NOW`."""
+    """Returns microseconds since the Unix epoch, at first `NOW`."""
 
     def __init__(self) -> None:
         self.now = NOW

@@ -1,4 +1,4 @@
-"""A server among hostile peers, watched by somebody who reads all the time."""
+"""A server among hostile peers, beside a reader that reads all the time."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 CLOSE_1000 = struct.pack("!H", 1000)
-"""What a close frame holds that says all is well."""
+"""What a close frame holds for a normal end."""
 
 WORD = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5"
-"""A Greek word in UTF-8, of characters that have two or three octets."""
+"""A Greek word in UTF-8, of characters that have two or three bytes."""
 
 _RATE = 1000
 
@@ -65,19 +65,19 @@ def complaints(server: ServerProcess) -> str:
     return server.news().replace("Invalid HTTP request received.\n", "")
 
 
-def outcome(server: ServerProcess, *octets: bytes) -> int | None:
+def outcome(server: ServerProcess, *data: bytes) -> int | None:
     """Connect, send, and return the code with which the server closes the connection, in silence."""
     with Peer(server.port, SMALL) as peer:
-        peer.send(*octets)
+        peer.send(*data)
         code = peer.closed_with()
     assert complaints(server) == ""
     return code
 
 
-def stays_open(server: ServerProcess, *octets: bytes) -> None:
+def stays_open(server: ServerProcess, *data: bytes) -> None:
     """Connect, send, and see that the connection goes on: pings are answered, events come."""
     with Peer(server.port, SMALL) as peer:
-        peer.send(*octets, frame(PING, b"still there?"))
+        peer.send(*data, frame(PING, b"still there?"))
         assert peer.until(PONG).payload == b"still there?"
         assert peer.until(TEXT).payload
         peer.send(frame(CLOSE, CLOSE_1000))

@@ -37,7 +37,7 @@ class ServerProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="logistream-test-")
         self._errors = Path(self._folder.name) / "stderr"
         self._process: subprocess.Popen[str] | None = None
-        self._told = 0  # characters of the log
+        self._reported = 0  # characters of the log
         self._whole: str | None = None  # the log, when all is over
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class ServerProcess:
     def news(self) -> str:
         """Return what it has written to stderr since this was called last."""
         log = self.log
-        begin, self._told = self._told, len(log)
+        begin, self._reported = self._reported, len(log)
         return log[begin:]
 
     def start(self) -> Self:
@@ -132,7 +132,7 @@ class ServerProcess:
 
 
 def resident(pid: int) -> float:
-    """Return the resident memory of a process in MiB; skip the test where the system does not tell."""
+    """Return the resident memory of a process in MiB; skip the test where the system does not report it."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         pytest.skip("needs /proc")
@@ -142,7 +142,7 @@ def resident(pid: int) -> float:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started; skip the test where the system does not tell."""
+    """Return the processes that a process has started; skip the test where the system does not report it."""
     tasks = Path(f"/proc/{pid}/task")
     if not tasks.exists():
         pytest.skip("needs /proc")

@@ -14,11 +14,11 @@ from logistream.schema import Column, Kind, Schema
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 """Any Unicode text that UTF-8 can hold: quotes, control characters, other scripts, emoji."""
 
 _VALUES: dict[Kind, st.SearchStrategy[Any]] = {
-    "category": texts,
+    "category": strings,
     "boolean": st.booleans(),
     "integer": st.integers(-(2**63), 2**63 - 1),
     "number": st.floats(allow_nan=False, allow_infinity=False)
@@ -33,7 +33,7 @@ def columns(draw: Callable[..., Any]) -> Column:
     kind = draw(st.sampled_from(sorted(_VALUES)))
     formats = st.sampled_from([None, ORDER_DATE_FORMAT, "%Y-%m-%dT%H:%M:%S", "%d.%m.%Y"])
     return Column(
-        draw(texts),
+        draw(strings),
         kind,
         nullable=draw(st.booleans()),
         text_format=draw(formats) if kind == "timestamp" else None,

@@ -12,10 +12,26 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from websockets.frames import Frame as LibraryFrame
+from websockets.streams import StreamReader
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["BINARY", "CLOSE", "CONT", "PING", "PONG", "TEXT", "Frame", "Frames", "Peer", "frame", "request"]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONT",
+    "PING",
+    "PONG",
+    "TEXT",
+    "Frame",
+    "Frames",
+    "Peer",
+    "frame",
+    "read_by_websockets",
+    "request",
+]
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 """Opcodes."""
@@ -39,47 +55,47 @@ class Frame:
 
 
 class Frames:
-    """Octets of a server → frames; an AssertionError for anything that a server must not send.
+    """Bytes of a server → frames; an AssertionError for anything that a server must not send.
 
     Ours sends every message in one frame, so that a frame is a message.
     """
 
     def __init__(self) -> None:
-        self._octets = bytearray()
+        self._bytes = bytearray()
         self._at = 0
 
-    def feed(self, octets: bytes) -> Iterator[Frame]:
-        """Give the frames that are complete with these octets."""
-        self._octets += octets
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Give the frames that are complete with these bytes."""
+        self._bytes += data
         while (made := self._next()) is not None:
             yield made
-        del self._octets[: self._at]
+        del self._bytes[: self._at]
         self._at = 0
 
     @property
     def rest(self) -> bytes:
         """What is not a whole frame yet."""
-        return bytes(self._octets[self._at :])
+        return bytes(self._bytes[self._at :])
 
     def _next(self) -> Frame | None:
-        octets, at = self._octets, self._at
-        if len(octets) < at + 2:
+        data, at = self._bytes, self._at
+        if len(data) < at + 2:
             return None
-        first, short = octets[at], octets[at + 1]
+        first, short = data[at], data[at + 1]
         opcode, wide = first & 0x0F, {126: 2, 127: 8}.get(short, 0)
         assert first & 0x80, "a message in several frames"
         assert not first & 0x70, f"reserved bits are set: {first:#x}"
         assert opcode in (TEXT, BINARY, CLOSE, PING, PONG), f"unknown opcode {opcode:#x}"
         assert not short & 0x80, "a server must not mask"
-        if len(octets) < at + 2 + wide:
+        if len(data) < at + 2 + wide:
             return None
-        size = int.from_bytes(octets[at + 2 : at + 2 + wide], "big") if wide else short
-        assert size >= {0: 0, 2: 126, 8: 65_536}[wide], f"{size} octets announced in {wide} octets"
-        assert opcode < CLOSE or size <= _LARGEST_CONTROL, f"a control frame of {size} octets"
+        size = int.from_bytes(data[at + 2 : at + 2 + wide], "big") if wide else short
+        assert size >= {0: 0, 2: 126, 8: 65_536}[wide], f"{size} bytes announced in {wide} bytes"
+        assert opcode < CLOSE or size <= _LARGEST_CONTROL, f"a control frame of {size} bytes"
         start = at + 2 + wide
-        if len(octets) < start + size:
+        if len(data) < start + size:
             return None
-        payload = bytes(octets[start : start + size])
+        payload = bytes(data[start : start + size])
         if opcode == TEXT:
             payload.decode()
         elif opcode == CLOSE:
@@ -124,8 +140,23 @@ def frame(
     return head + mask + whole.to_bytes(len(payload), "big")
 
 
+def read_by_websockets(data: bytes) -> list[tuple[int, bytes]]:
+    """Return opcode and payload of each frame, as the websockets library reads them."""
+    reader = StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    frames = []
+    while reader.buffer:
+        parsing = LibraryFrame.parse(reader.read_exact, mask=False)
+        try:
+            next(parsing)
+        except StopIteration as done:
+            frames.append((int(done.value.opcode), bytes(done.value.data)))
+    return frames
+
+
 def request(port: int, query: str = "", headers: Mapping[str, str] | None = None) -> bytes:
-    """Return the octets of a WebSocket handshake; `headers` replace the usual ones or are added."""
+    """Return the bytes of a WebSocket handshake; `headers` replace the usual ones or are added."""
     fields = {
         "Host": f"127.0.0.1:{port}",
         "Upgrade": "websocket",
@@ -187,23 +218,23 @@ class Peer:
 
     def _head(self) -> bytes:
         answer = b""
-        while b"\r\n\r\n" not in answer and (octets := self.socket.recv(_PIECE)):
-            answer += octets
+        while b"\r\n\r\n" not in answer and (data := self.socket.recv(_PIECE)):
+            answer += data
         return answer
 
     def send(self, *frames: bytes) -> None:
-        """Send octets in one piece."""
+        """Send bytes in one piece."""
         self.socket.sendall(b"".join(frames))
 
     def receive(self) -> Frame | None:
         """Return the next frame, None when the server has closed the connection after a whole frame."""
         while not self._waiting:
-            octets, self.early = self.early or self.socket.recv(_PIECE), b""
-            if not octets:
+            data, self.early = self.early or self.socket.recv(_PIECE), b""
+            if not data:
                 self.ended = True
                 assert not self._frames.rest, f"half a frame at the end: {self._frames.rest!r}"
                 return None
-            self._waiting = list(self._frames.feed(octets))
+            self._waiting = list(self._frames.feed(data))
         return self._waiting.pop(0)
 
     def receive_or_break(self) -> Frame | None:
@@ -241,7 +272,7 @@ class Peer:
         self.socket.close()
 
     def drain(self, seconds: float) -> int:
-        """Read for some time and return how many octets came."""
+        """Read for some time and return how many bytes came."""
         deadline, count = time.monotonic() + seconds, 0
         while time.monotonic() < deadline:
             count += len(self.socket.recv(_PIECE))

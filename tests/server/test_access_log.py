@@ -280,7 +280,7 @@ def test_it_costs_nothing_when_it_is_off(log: Lines) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "said", "told"),
+    ("scope", "sent", "logged"),
     [
         ({"type": "http", "method": "GET"}, [], {"status": 500, "bytes": 0}),
         ({"type": "websocket"}, [], {"status": 500}),
@@ -288,12 +288,12 @@ def test_it_costs_nothing_when_it_is_off(log: Lines) -> None:
     ],
 )
 def test_an_application_that_fails_is_logged(
-    log: Lines, scope: dict[str, Any], said: list[dict[str, Any]], told: dict[str, int]
+    log: Lines, scope: dict[str, Any], sent: list[dict[str, Any]], logged: dict[str, int]
 ) -> None:
     """With the status that the server will answer; the error goes its way."""
 
     async def app(_: object, __: object, send: Any) -> None:
-        for message in said:
+        for message in sent:
             await send(message)
         raise ZeroDivisionError
 
@@ -305,7 +305,7 @@ def test_an_application_that_fails_is_logged(
         run(with_access_log(app), whole, None, send)
     (record,) = log.records()
     assert record["client"] == "[::1]:5"
-    assert told.items() <= record.items()
+    assert logged.items() <= record.items()
 
 
 def test_to_stderr(server: StreamServer, capsys: pytest.CaptureFixture[str]) -> None:

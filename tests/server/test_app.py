@@ -93,7 +93,7 @@ def test_events_come_at_their_time(server: StreamServer) -> None:
     assert gaps == {5000}
 
 
-def test_two_events_a_second_unless_told_otherwise(model: Model) -> None:
+def test_two_events_a_second_by_default(model: Model) -> None:
     """The default rate is 2 a second, exactly, from the start."""
     with StreamServer(model, port=0) as server:
         first, second = (datetime.fromisoformat(event["event_time"]) for event in read(server, 2))
@@ -103,13 +103,13 @@ def test_two_events_a_second_unless_told_otherwise(model: Model) -> None:
 def test_all_readers_get_the_same_events(server: StreamServer) -> None:
     """Several clients see one stream."""
     with connect(server.websocket_url) as one, connect(server.websocket_url) as two:
-        texts = [one.recv(timeout=10) for _ in range(100)]
-        start = texts.index(two.recv(timeout=10))
-        for text in texts[start + 1 :]:
+        strings = [one.recv(timeout=10) for _ in range(100)]
+        start = strings.index(two.recv(timeout=10))
+        for text in strings[start + 1 :]:
             assert two.recv(timeout=10) == text
 
 
-def test_a_reader_that_does_not_read_delays_nobody(model: Model) -> None:
+def test_a_reader_that_does_not_read_delays_no_other(model: Model) -> None:
     """A stalled client costs the others nothing."""
     with StreamServer(model, rate=20_000, port=0) as server, ExitStack() as stalled:
         for _ in range(3):
@@ -144,7 +144,7 @@ def handshake(port: int) -> bytes:
     ).encode()
 
 
-def test_a_polite_goodbye_is_noticed_within_a_second(server: StreamServer) -> None:
+def test_a_close_frame_is_noticed_within_a_second(server: StreamServer) -> None:
     """The count follows clients that come and that close the connection."""
     server.rate = 1  # these clients do not read, and with events waiting to be read none can close politely
     assert clients(server) == 0
@@ -177,7 +177,7 @@ def test_a_broken_connection_is_noticed_within_a_second(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_killed_client_is_noticed_within_a_second(server: StreamServer) -> None:
-    """A client process that is killed takes no time to say goodbye, and is gone all the same."""
+    """A client process that is killed sends no close frame, and is gone all the same."""
     script = "import sys; from websockets.sync.client import connect\nfor _ in connect(sys.argv[1]): pass"
     with subprocess.Popen([sys.executable, "-c", script, server.websocket_url]) as client:
         until(lambda: clients(server) == 1)
@@ -189,7 +189,7 @@ def test_a_killed_client_is_noticed_within_a_second(server: StreamServer) -> Non
 
 
 def test_the_status_has_exactly_the_published_keys(server: StreamServer) -> None:
-    """GET / tells status, clients, and the address that the caller used."""
+    """GET / returns status, clients, and the address that the caller used."""
     answer = get(server, "/")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {
@@ -377,7 +377,7 @@ def test_a_name_that_was_made_to_point_here_is_refused(server: StreamServer) -> 
 
 
 def test_an_unknown_parameter_ends_the_handshake(server: StreamServer) -> None:
-    """A reader that asks for something unknown is told so before it is connected."""
+    """A reader that asks for something unknown is refused before it is connected."""
     known = "columns, numbered, start, format, where, lag"
     sentence = f"unknown query parameter 'speed': there are {known}"
     assert refused(f"{server.websocket_url}?speed=5") == (422, sentence)

@@ -262,7 +262,7 @@ def served(server: StreamServer) -> dict[str, Any]:
 
 
 def receive(whole: dict[str, Any], **query: Any) -> tuple[list[Any], Headers]:
-    """Connect as a document says and return some messages and the headers of the answer."""
+    """Connect as a document describes it and return some messages and the headers of the answer."""
     (place,) = whole["servers"].values()
     (channel,) = whole["channels"].values()
     jsonschema.Draft7Validator(channel["bindings"]["ws"]["query"]).validate(query)
@@ -351,7 +351,7 @@ def test_the_handshake_is_as_documented(served: dict[str, Any]) -> None:
 
 
 def test_a_gap_is_as_documented() -> None:
-    """A reader that has been left behind is told how many events it was spared."""
+    """A reader that has fallen behind gets a message with the number of events it has skipped."""
     with StreamServer(MODEL, rate=20_000, port=0) as server:
         whole = document(url=f"http://127.0.0.1:{server.port}")
         missed = validator(whole, "#/components/messages/missed_events/payload")
@@ -379,5 +379,5 @@ def test_going_away_is_as_documented() -> None:
         server.stop()
         for _ in reader:
             pass
-        told = document()["channels"]["events"]["description"]
-        assert f"closes with code {reader.close_code}." in told
+        description = document()["channels"]["events"]["description"]
+        assert f"closes with code {reader.close_code}." in description

@@ -66,7 +66,7 @@ def test_from_the_past_into_the_present_without_a_seam(server: StreamServer, for
     assert [event["event_number"] for event in events] == list(range(newest + 300))
 
 
-def test_the_handshake_tells_number_and_stream(server: StreamServer) -> None:
+def test_the_handshake_names_number_and_stream(server: StreamServer) -> None:
     """So that a client can go on from there even if no event comes before it is cut off."""
     before = server.state["next_event_number"]
     stream = get(server, "/timeline").json()["stream"]
@@ -183,23 +183,27 @@ def test_the_timeline_is_enough_to_make_the_stream_elsewhere(server: StreamServe
     """Entries, seed and model give the same numbers and times."""
     server.rate = 50
     server.paused = True
-    told = get(server, "/timeline").json()
-    assert (told["seed"], told["model_checksum"], told["arrivals"]) == (0, model.checksum, "even")
-    assert [entry["rate"] for entry in told["entries"]] == [200, 50, 50]
-    timeline = Timeline([Entry.from_json(entry) for entry in told["entries"]])
+    published = get(server, "/timeline").json()
+    assert (published["seed"], published["model_checksum"], published["arrivals"]) == (
+        0,
+        model.checksum,
+        "even",
+    )
+    assert [entry["rate"] for entry in published["entries"]] == [200, 50, 50]
+    timeline = Timeline([Entry.from_json(entry) for entry in published["entries"]])
     stop = server.state["next_event_number"]
     times = timeline.times(stop - 500, stop).tolist()
     events = get(server, f"/events?start={stop - 500}&columns=event_time").json()
     assert [parse_rfc3339(event["event_time"]) for event in events] == times
-    assert get(server, "/timeline").json() == told
+    assert get(server, "/timeline").json() == published
 
 
 @pytest.mark.parametrize("arrivals", ["poisson", "bursts"])
 def test_arrivals_at_random_keep_the_rate(model: Model, arrivals: str) -> None:
     """They are functions of the number too, and strictly increase."""
     with StreamServer(model, rate=500, port=0, history="30s", arrivals=arrivals) as server:
-        told = get(server, "/timeline").json()
-        assert told["arrivals"] == arrivals
+        published = get(server, "/timeline").json()
+        assert published["arrivals"] == arrivals
         events = get(server, "/events?columns=event_time").json()
     times = [datetime.fromisoformat(event["event_time"]) for event in events]
     assert times == sorted(set(times))

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.clocks import NOW, SECOND, Clock
-from helpers.frames import read
 from helpers.waiting import until
+from helpers.wire import read_by_websockets
 from logistream.model.model import load_model
 from logistream.server.feed import Feed, Feeds, Part
 from logistream.server.routes import body, selection_for
@@ -65,7 +65,7 @@ def sent(feed: Feed, start: int, stop: int, steps: list[int]) -> list[tuple[int,
     while start < stop:
         part = wait_for_part(feed, start, 10_000)
         end = feed.cut(part, start, min(stop, start + steps[turn % len(steps)]))
-        frames += read(bytes(feed.wire(part, start, end)))
+        frames += read_by_websockets(bytes(feed.wire(part, start, end)))
         start, turn = end, turn + 1
     return frames
 
@@ -77,9 +77,9 @@ def values(feed: Feed, frames: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
         tables = [pa.ipc.open_stream(payload).read_all() for _, payload in frames]
         return [row for table in tables for row in table.to_pylist()]
     assert {opcode for opcode, _ in frames} <= {1}
-    texts = [text for _, payload in frames for text in payload.splitlines()]
-    assert feed.selection.format == "ndjson" or len(texts) == len(frames)
-    rows: list[dict[str, Any]] = decode(texts, feed.schema).to_pylist()
+    strings = [text for _, payload in frames for text in payload.splitlines()]
+    assert feed.selection.format == "ndjson" or len(strings) == len(frames)
+    rows: list[dict[str, Any]] = decode(strings, feed.schema).to_pylist()
     return rows
 
 
@@ -135,7 +135,7 @@ def test_every_format_has_the_same_values(
 
 
 def test_events_are_made_once(feeds: Feeds) -> None:
-    """Readers with the same wishes share one feed, and the very same octets."""
+    """Readers with the same wishes share one feed, and the very same bytes."""
     one, other = feeds.open(selection()), feeds.open(selection())
     assert one is other
     part = wait_for_part(one, 0, 10_000)
@@ -145,11 +145,11 @@ def test_events_are_made_once(feeds: Feeds) -> None:
     assert lines.wire(part, 3, 9) is lines.wire(part, 3, 9)
 
 
-def test_a_batch_tells_its_numbers(feeds: Feeds) -> None:
+def test_a_batch_holds_its_numbers(feeds: Feeds) -> None:
     """First event number and where to go on, also when only some events are in it."""
     feed = feeds.open(selection(("format", "arrow"), ("where", "Market:Europe"), ("numbered", "1")))
     part = wait_for_part(feed, 4096, 10_000)
-    ((_, payload),) = read(bytes(feed.wire(part, 5000, 5100, missed=7)))
+    ((_, payload),) = read_by_websockets(bytes(feed.wire(part, 5000, 5100, missed=7)))
     table = pa.ipc.open_stream(payload).read_all()
     numbers = table["event_number"].to_pylist()
     assert table.schema.metadata == {
@@ -162,11 +162,11 @@ def test_a_batch_tells_its_numbers(feeds: Feeds) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson"])
-def test_missed_events_are_told_in_a_message_of_their_own(feeds: Feeds, form: str) -> None:
+def test_missed_events_are_reported_in_a_message_of_their_own(feeds: Feeds, form: str) -> None:
     """Before the next event."""
     feed = feeds.open(selection(("format", form)))
     part = wait_for_part(feed, 0, 10_000)
-    frames = read(bytes(feed.wire(part, 10, 12, missed=5)))
+    frames = read_by_websockets(bytes(feed.wire(part, 10, 12, missed=5)))
     lines = [line for _, payload in frames for line in payload.splitlines()]
     assert json.loads(lines[0]) == {"missed_events": 5}
     assert len(lines) == 3
@@ -196,7 +196,7 @@ def test_a_change_alters_only_what_comes_after() -> None:
         assert feed.settled(part) == entry.first == 700  # made before the change, and right until it
         part = wait_for_part(feed, entry.first, stream.next_number())
         assert feed.settled(part) == part.stop == 1024
-        after = read(bytes(feed.wire(part, entry.first, entry.first + 3)))
+        after = read_by_websockets(bytes(feed.wire(part, entry.first, entry.first + 3)))
         times = [datetime.fromisoformat(json.loads(text)["event_time"]) for _, text in after]
         assert {(later - earlier).total_seconds() for earlier, later in pairwise(times)} == {0.1}
     finally:

@@ -84,7 +84,7 @@ def refusal(body: bytes) -> str:
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_every_call_by_its_description(server: ServerProcess, mode: GenerationMode) -> None:
-    """Requests that fit the description, and those that do not, are answered as it says."""
+    """Requests that fit the description, and those that do not, are answered as described."""
     schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
     assert {"/", "/stream", "/events", "/schema", "/timeline"} <= {operation.path for operation in operations}

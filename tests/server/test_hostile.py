@@ -1,8 +1,8 @@
-"""Peers that break the WebSocket protocol: each gets what RFC 6455 says, and nobody else notices.
+"""Peers that break the WebSocket protocol: each gets what RFC 6455 demands, and no other reader notices.
 
 The cases are those of the Autobahn test suite's fuzzing client, which runs under Python 2 only and so is no
 part of these tests: framing, pings, reserved bits, opcodes, fragmentation, UTF-8, closing, limits. Beside
-the peers somebody reads all the time, without a gap; the server is a process of its own, writes nothing to
+the peers another reads all the time, without a gap; the server is a process of its own, writes nothing to
 stderr, and counts its readers right after each case.
 """
 
@@ -29,7 +29,7 @@ from helpers.recording import SMALL
 from helpers.wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, Peer, frame, request
 
 LIMIT = 65_536
-"""Octets that a message may have."""
+"""Bytes that a message may have."""
 
 
 # 1: messages of all sizes
@@ -38,17 +38,17 @@ LIMIT = 65_536
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, LIMIT])
 def test_message_of_any_size_up_to_the_limit(server: ServerProcess, opcode: int, size: int) -> None:
-    """What a reader says is taken and ignored."""
+    """What a reader sends is read and ignored."""
     stays_open(server, frame(opcode, b"*" * size))
 
 
 def test_frames_in_pieces(server: ServerProcess) -> None:
     """Where a frame is cut on its way does not matter."""
-    octets = frame(TEXT, b"*" * 300) + frame(PING, b"in pieces")
+    data = frame(TEXT, b"*" * 300) + frame(PING, b"in pieces")
     with Peer(server.port, SMALL) as peer:
         peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for octet in octets:
-            peer.socket.sendall(bytes((octet,)))
+        for byte in data:
+            peer.socket.sendall(bytes((byte,)))
         assert peer.until(PONG).payload == b"in pieces"
 
 
@@ -83,7 +83,7 @@ def test_many_pings_at_once(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"never asked for"])
-def test_pong_that_nobody_asked_for(server: ServerProcess, payload: bytes) -> None:
+def test_pong_without_a_ping(server: ServerProcess, payload: bytes) -> None:
     """It is ignored."""
     stays_open(server, frame(PONG, payload))
 
@@ -125,9 +125,9 @@ def test_compression_is_not_negotiated(server: ServerProcess) -> None:
 @pytest.mark.parametrize("opcode", [PING, PONG, CLOSE])
 @pytest.mark.parametrize("fin", [True, False])
 def test_control_frames_are_short_and_whole(server: ServerProcess, opcode: int, fin: bool) -> None:
-    """Neither a fragment nor more than 125 octets; a close frame needs room for no more either."""
-    octets = frame(opcode, CLOSE_1000 + b"*" * 124 if fin else CLOSE_1000, fin=fin)
-    assert outcome(server, octets) == CloseCode.PROTOCOL_ERROR
+    """Neither a fragment nor more than 125 bytes; a close frame needs room for no more either."""
+    data = frame(opcode, CLOSE_1000 + b"*" * 124 if fin else CLOSE_1000, fin=fin)
+    assert outcome(server, data) == CloseCode.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 400])
@@ -155,7 +155,7 @@ def test_empty_fragments(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         frame(CONT, b"of what?"),
         frame(CONT, b"of what?", fin=False),
@@ -175,9 +175,9 @@ def test_empty_fragments(server: ServerProcess) -> None:
         "ping",
     ],
 )
-def test_fragments_in_disorder(server: ServerProcess, octets: bytes) -> None:
+def test_fragments_in_disorder(server: ServerProcess, data: bytes) -> None:
     """A continuation needs a beginning, and a new message the end of the last one."""
-    assert outcome(server, octets) == CloseCode.PROTOCOL_ERROR
+    assert outcome(server, data) == CloseCode.PROTOCOL_ERROR
 
 
 # 6: UTF-8
@@ -216,7 +216,7 @@ def test_text_that_is_utf_8(server: ServerProcess, text: str) -> None:
 
 
 def test_binary_need_not_be_text(server: ServerProcess) -> None:
-    """Any octets are allowed in a binary message."""
+    """Any bytes are allowed in a binary message."""
     stays_open(server, frame(BINARY, bytes(range(256))))
 
 
@@ -244,7 +244,7 @@ def test_close_code_that_must_not_be_sent(server: ServerProcess, code: int) -> N
 
 
 def test_close_with_half_a_code(server: ServerProcess) -> None:
-    """A code has two octets."""
+    """A code has two bytes."""
     assert outcome(server, frame(CLOSE, b"\x03")) == CloseCode.PROTOCOL_ERROR
 
 
@@ -256,8 +256,8 @@ def test_close_reason_that_is_not_utf_8(server: ServerProcess, reason: bytes) ->
 
 def test_close_right_after_a_text_that_is_not_utf_8(server: ServerProcess) -> None:
     """Either of them ends the connection."""
-    octets = frame(TEXT, b"\xff") + frame(CLOSE, CLOSE_1000)
-    assert outcome(server, octets) in (1000, CloseCode.INVALID_DATA)
+    data = frame(TEXT, b"\xff") + frame(CLOSE, CLOSE_1000)
+    assert outcome(server, data) in (1000, CloseCode.INVALID_DATA)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_close_amid_a_fragmented_message(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_message_above_the_limit(server: ServerProcess, opcode: int) -> None:
-    """One octet too many is too many."""
+    """One byte too many is too many."""
     assert outcome(server, frame(opcode, b"*" * (LIMIT + 1))) == CloseCode.MESSAGE_TOO_BIG
 
 

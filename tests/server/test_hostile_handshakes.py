@@ -1,4 +1,4 @@
-"""Handshakes that are none, and connections that break anywhere: nobody else notices."""
+"""Handshakes that are none, and connections that break anywhere: no other reader notices."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from logistream.model.model import Model
 
 
-def answer_to(server: ServerProcess, octets: bytes, *, half_closed: bool = False) -> bytes:
+def answer_to(server: ServerProcess, data: bytes, *, half_closed: bool = False) -> bytes:
     """Return everything that the server answers until it closes the connection."""
     answer = b""
     with socket.create_connection(("127.0.0.1", server.port), 2) as raw:
-        raw.sendall(octets)
+        raw.sendall(data)
         if half_closed:
             raw.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):  # it has not read everything
-            while octets := raw.recv(65_536):
-                answer += octets
+            while data := raw.recv(65_536):
+                answer += data
     return answer
 
 
@@ -61,19 +61,19 @@ def answer_to(server: ServerProcess, octets: bytes, *, half_closed: bool = False
 )
 def test_handshake_with_bad_headers(server: ServerProcess, headers: dict[str, str], status: bytes) -> None:
     """It is answered at once, with a refusal of the client's making."""
-    octets = request(server.port, SMALL, headers)
+    data = request(server.port, SMALL, headers)
     if status == b"101":
         with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
-            raw.sendall(octets)
+            raw.sendall(data)
             assert raw.recv(12) == b"HTTP/1.1 101"
         return
-    answer = answer_to(server, octets)
+    answer = answer_to(server, data)
     assert answer.startswith(b"HTTP/1.1 " + status), answer[:300]
     assert b"Traceback" not in answer
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"\r\n\r\n\r\n",
         b"nonsense\r\n\r\n",
@@ -87,11 +87,11 @@ def test_handshake_with_bad_headers(server: ServerProcess, headers: dict[str, st
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x81\x80\0\0\0\0",
     ],
-    ids=lambda octets: ascii(octets[:14])[2:-1],
+    ids=lambda data: ascii(data[:14])[2:-1],
 )
-def test_what_is_not_http(server: ServerProcess, octets: bytes) -> None:
+def test_what_is_not_http(server: ServerProcess, data: bytes) -> None:
     """It is refused, or dropped without a word."""
-    answer = answer_to(server, octets, half_closed=True)
+    answer = answer_to(server, data, half_closed=True)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer[:300]
     assert b"Traceback" not in answer
 
@@ -99,24 +99,24 @@ def test_what_is_not_http(server: ServerProcess, octets: bytes) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "NONSENSE"])
 def test_handshake_with_another_method(server: ServerProcess, method: str) -> None:
     """Only GET opens a WebSocket."""
-    octets = request(server.port, SMALL).replace(b"GET", method.encode(), 1)
-    assert answer_to(server, octets, half_closed=True)[:10] in (b"", b"HTTP/1.1 4")
+    data = request(server.port, SMALL).replace(b"GET", method.encode(), 1)
+    assert answer_to(server, data, half_closed=True)[:10] in (b"", b"HTTP/1.1 4")
 
 
 def test_handshakes_that_never_end(server: ServerProcess) -> None:
-    """A hundred connections that say their request letter by letter keep nobody waiting."""
-    octets = request(server.port, SMALL)
+    """A hundred connections that send their request byte by byte delay no other."""
+    data = request(server.port, SMALL)
     with contextlib.ExitStack() as stack:
         slow = [
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10)) for _ in range(100)
         ]
-        for octet in octets[:60]:
+        for byte in data[:60]:
             for raw in slow:
-                raw.sendall(bytes((octet,)))
+                raw.sendall(bytes((byte,)))
         began = time.monotonic()
         stays_open(server)
         assert time.monotonic() - began < 1
-        slow[0].sendall(octets[60:])  # and whoever ends it in the end is let in
+        slow[0].sendall(data[60:])  # and whoever ends it in the end is let in
         assert slow[0].recv(12) == b"HTTP/1.1 101"
 
 
@@ -203,22 +203,22 @@ def test_reset_amid_a_range(server: ServerProcess, linger: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", frame(TEXT, b"half")[:5], frame(PING, b"whole")], ids=["nothing", "half", "whole"]
+    "sent", [b"", frame(TEXT, b"half")[:5], frame(PING, b"whole")], ids=["nothing", "half", "whole"]
 )
-def test_half_closed_connection(server: ServerProcess, said: bytes) -> None:
-    """Who will say nothing more has left: a WebSocket is closed on both sides."""
+def test_half_closed_connection(server: ServerProcess, sent: bytes) -> None:
+    """A peer that ends its side has left: a WebSocket is closed on both sides."""
     with Peer(server.port, SMALL) as peer:
-        peer.send(said)
+        peer.send(sent)
         peer.socket.shutdown(socket.SHUT_WR)
         while peer.receive() is not None:
             pass
 
 
 @pytest.mark.parametrize(
-    "octets", [frame(CLOSE, CLOSE_1000), frame(TEXT, b"\xff"), frame(3)], ids=["close", "text", "opcode"]
+    "data", [frame(CLOSE, CLOSE_1000), frame(TEXT, b"\xff"), frame(3)], ids=["close", "text", "opcode"]
 )
-def test_peer_that_ends_without_reading(server: ServerProcess, octets: bytes) -> None:
-    """Who never reads the answer to its goodbye, or to its mistake, is counted no more."""
+def test_peer_that_ends_without_reading(server: ServerProcess, data: bytes) -> None:
+    """A peer that never reads the answer to its close frame, or to its mistake, is counted no more."""
     with Peer(server.port, "?start=earliest", receive_buffer=4096) as peer:
-        peer.send(octets)
+        peer.send(data)
         until(lambda: server.get("/")["connected_clients"] == 1, within=2)

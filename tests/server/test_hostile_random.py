@@ -1,4 +1,4 @@
-"""Octets and frames by chance: the server answers as RFC 6455 says, and nobody else notices."""
+"""Bytes and frames by chance: the server answers as RFC 6455 demands, and no other reader notices."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from helpers.wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, Peer, frame
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(octets=st.binary(min_size=1, max_size=400))
-def test_random_octets(server: ServerProcess, octets: bytes) -> None:
+@given(data=st.binary(min_size=1, max_size=400))
+def test_random_bytes(server: ServerProcess, data: bytes) -> None:
     """Whatever comes after the handshake, the answer is correct frames, and then the end."""
     with Peer(server.port, SMALL) as peer:
-        peer.send(octets)
+        peer.send(data)
         peer.socket.shutdown(socket.SHUT_WR)
         codes: list[int | None] = []
         with contextlib.suppress(ConnectionResetError):
@@ -54,10 +54,10 @@ frames: st.SearchStrategy[dict[str, object]] = st.builds(
 )
 
 
-def is_text(octets: bytes) -> bool:
-    """Tell whether octets are UTF-8."""
+def is_text(data: bytes) -> bool:
+    """Tell whether bytes are UTF-8."""
     try:
-        octets.decode()
+        data.decode()
     except UnicodeDecodeError:
         return False
     return True
@@ -66,7 +66,7 @@ def is_text(octets: bytes) -> bool:
 def judged(sent: list[dict[str, object]]) -> set[int | None] | None:
     """Return the codes with which a server may close after such frames; None if it goes on.
 
-    Texts may be judged later than the frames that come with them.
+    Strings may be judged later than the frames that come with them.
     """
     opcode, message = None, b""  # of the message that is being continued
     for place, fields in enumerate(sent):
@@ -104,16 +104,16 @@ def judged(sent: list[dict[str, object]]) -> set[int | None] | None:
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(sent=st.lists(frames, min_size=1, max_size=8))
 def test_random_frames(server: ServerProcess, sent: list[dict[str, object]]) -> None:
-    """Any sequence of frames ends as RFC 6455 says."""
+    """Any sequence of frames ends as RFC 6455 demands."""
     codes = judged(sent)
-    octets = [frame(**fields) for fields in sent]  # type: ignore[arg-type] # drawn with its types
+    data = [frame(**fields) for fields in sent]  # type: ignore[arg-type] # drawn with its types
     if codes is None:
         stays_open_amid = any(not fields["fin"] for fields in sent)
         with Peer(server.port, SMALL) as peer:
-            peer.send(*octets, frame(PING, b"still there?"))
+            peer.send(*data, frame(PING, b"still there?"))
             while peer.until(PONG).payload != b"still there?":
                 pass
             peer.send(frame(CLOSE, CLOSE_1000))
             assert peer.closed_with() in ((1000, CloseCode.PROTOCOL_ERROR) if stays_open_amid else (1000,))
     else:
-        assert outcome(server, *octets) in codes
+        assert outcome(server, *data) in codes

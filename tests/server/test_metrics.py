@@ -1,4 +1,4 @@
-"""What Prometheus is told agrees with what readers really get."""
+"""The metrics agree with what readers really get."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def figures(text: str) -> dict[str, float]:
 
 
 def scrape(server: StreamServer) -> dict[str, float]:
-    """Return what a running server tells."""
+    """Return the metrics of a running server."""
     with urllib.request.urlopen(f"{server.url}/metrics") as answer:
         return figures(answer.read().decode())
 
 
 def sizes(messages: list[str]) -> int:
-    """Return the octets of messages from a server with their frame headers (RFC 6455, section 5.2)."""
+    """Return the bytes of messages from a server with their frame headers (RFC 6455, section 5.2)."""
     lengths = [len(message.encode()) for message in messages]
     return sum(length + (2 if length < 126 else 4 if length < 65_536 else 10) for length in lengths)
 
@@ -115,13 +115,13 @@ def test_an_event_counts_once_for_all_readers(pieces: list[int], shuffle: object
     assert one.rate(moment, number) == pytest.approx(many.rate(moment, number), nan_ok=True)
 
 
-def test_what_nobody_was_there_for_is_no_failure() -> None:
-    """Before the first reader, and after another rate was set, nothing can be told; then only what is new."""
+def test_events_without_a_reader_are_no_failure() -> None:
+    """Before the first reader, and after another rate was set, nothing is known; then only what is new."""
     meter = RateMeter()
     assert math.isnan(meter.rate(0.0, 0))
     meter.restart(1000)
     assert math.isnan(meter.rate(5.0, 1000))
-    assert meter.rate(5.0, 1001) == 0, "one has happened, and nobody has got it"
+    assert meter.rate(5.0, 1001) == 0, "one has happened, and no reader has got it"
     meter.hand(1000, 1001, 5.1)
     assert math.isnan(meter.rate(5.2, 1001)), "one event has no rate"
     meter.hand(1001, 1003, 6.1)
@@ -130,7 +130,7 @@ def test_what_nobody_was_there_for_is_no_failure() -> None:
     assert math.isnan(meter.rate(6.2, 1003))
 
 
-def test_what_readers_were_spared_is_not_held() -> None:
+def test_events_that_readers_skip_are_not_held() -> None:
     """Who jumps over a thousand events has been handed one."""
     meter = RateMeter()
     meter.hand(0, 1, 0.0)
@@ -168,9 +168,9 @@ def test_names_types_and_units(model: Model) -> None:
         f"logistream_{counted}"
         for counted in ("events", "sent_events", "sent_bytes", "connections", "refused_connections")
     }
-    (told,) = families["logistream"].samples
-    assert told.name == "logistream_info"
-    assert told.labels == {
+    (metrics,) = families["logistream"].samples
+    assert metrics.name == "logistream_info"
+    assert metrics.labels == {
         "model": model.name,
         "seed": "7",
         "stream": stream.id,
@@ -178,7 +178,7 @@ def test_names_types_and_units(model: Model) -> None:
     }
 
 
-def test_of_several_processes_all_are_told(model: Model) -> None:
+def test_several_processes_are_counted_together(model: Model) -> None:
     """What they do is added up; of lags and rates the worst counts, and who has no readers has none."""
     memory = bytearray(Gauges.size(3))
     first, second, _ = processes = [Gauges(memory, row) for row in range(3)]
@@ -190,15 +190,15 @@ def test_of_several_processes_all_are_told(model: Model) -> None:
     first.add("events_sent", 10)
     second.add("events_sent", 20)
     for gauges in processes:
-        told = figures(metrics_text(Stream(model), gauges)[0].decode())
-        assert told["logistream_clients"] == 5
-        assert told["logistream_sent_events_total"] == 30
-        assert told["logistream_lag_events"] == 70
-        assert told["logistream_rate_held"] == 7.5
+        metrics = figures(metrics_text(Stream(model), gauges)[0].decode())
+        assert metrics["logistream_clients"] == 5
+        assert metrics["logistream_sent_events_total"] == 30
+        assert metrics["logistream_lag_events"] == 70
+        assert metrics["logistream_rate_held"] == 7.5
 
 
-def test_what_a_reader_got_is_what_is_told(model: Model) -> None:
-    """To the event and the octet, for a stream that stands still."""
+def test_what_a_reader_got_is_what_is_reported(model: Model) -> None:
+    """To the event and the byte, for a stream that stands still."""
     with StreamServer(model, rate=200, port=0, history="5s") as server:
         server.paused = True
         happened = server.state["next_event_number"]
@@ -259,7 +259,7 @@ def test_a_reader_that_takes_nothing_shows(model: Model) -> None:
 
 
 def test_a_server_that_cannot_keep_up_shows(model: Model) -> None:
-    """A million events a second are more than a reader in Python can be given: what it gets is told."""
+    """A million events a second are more than a reader in Python can be given: what it gets is reported."""
     with (
         StreamServer(model, rate=1_000_000, port=0) as server,
         connect(server.websocket_url, close_timeout=0.1) as reader,

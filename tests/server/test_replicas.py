@@ -47,23 +47,23 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerPr
         assert [server.log for server in (first, *others)] == ["", "", ""]
 
 
-def octets_of(port: int, form: str, start: int, stop: int) -> dict[int, bytes]:
-    """Return what a server sends for each event number, to the octet; in Arrow, what it means."""
+def bytes_of(port: int, form: str, start: int, stop: int) -> dict[int, bytes]:
+    """Return what a server sends for each event number, to the byte; in Arrow, what it means."""
     came: dict[int, bytes] = {}
     at = start
     with Peer(port, f"?start={start}&format={form}&numbered=true") as peer:
         while at < stop:
             made = peer.receive()
             assert made is not None
-            for number, octets in pieces(form, made.payload):
+            for number, data in pieces(form, made.payload):
                 assert number == at, f"event {number} came in place of {at}"
-                came[number] = octets
+                came[number] = data
                 at = number + 1
-    return {number: octets for number, octets in came.items() if number < stop}
+    return {number: data for number, data in came.items() if number < stop}
 
 
 def pieces(form: str, message: bytes) -> list[tuple[int, bytes]]:
-    """Return the events of a message: the number of each and its octets, or in Arrow its values as text."""
+    """Return the events of a message: the number of each and its bytes, or in Arrow its values as text."""
     if form == "arrow":
         with pa.ipc.open_stream(message) as stream:
             rows = stream.read_next_batch()
@@ -77,11 +77,11 @@ def pieces(form: str, message: bytes) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
-def test_the_same_octets_at_the_same_numbers(replicas: list[ServerProcess], form: str) -> None:
+def test_the_same_bytes_at_the_same_numbers(replicas: list[ServerProcess], form: str) -> None:
     """Of the past and live, over the WebSocket and as a range."""
     now = replicas[0].get("/stream")["next_event_number"]
     for start, stop in ((0, 1500), (now - 50, now + 250)):
-        one, two, three = (octets_of(server.port, form, start, stop) for server in replicas)
+        one, two, three = (bytes_of(server.port, form, start, stop) for server in replicas)
         assert list(one) == list(range(start, stop))
         assert one == two == three
     answers = {server.ask("GET", f"/events?start=1000&stop=5000&format={form}") for server in replicas}
@@ -130,7 +130,7 @@ def test_a_client_that_hops(replicas: list[ServerProcess], form: str) -> None:
     assert [number for number, _ in came] == list(range(start, at))
     until(lambda: all(server.get("/stream")["next_event_number"] >= at for server in replicas))
     for server in replicas:
-        assert dict(came) == octets_of(server.port, form, start, at)
+        assert dict(came) == bytes_of(server.port, form, start, at)
 
 
 # Workers
@@ -151,7 +151,7 @@ def workers_of(pid: int) -> set[int]:
 
 
 def status(pid: int) -> bytes:
-    """Return what the system tells of a process."""
+    """Return what the system reports of a process."""
     return Path(f"/proc/{pid}/status").read_bytes()
 
 
@@ -235,9 +235,9 @@ def test_the_count_is_right_soon_after_a_worker_was_killed() -> None:
         due = server.get("/stream")["next_event_number"]
         os.kill(max(workers_of(server.pid)), signal.SIGKILL)
         killed = time.monotonic()
-        until(lambda: listeners(server.port) == 1)  # from now on nobody is sent to the dead one
+        until(lambda: listeners(server.port) == 1)  # from now on no connection goes to the dead one
         lost = 0
-        for reader in readers:  # each gets an event, or learns that nobody is there
+        for reader in readers:  # each gets an event, or an error
             while (made := reader.receive_or_break()) is not None:
                 if numbers_in(made.payload)[-1] >= due:
                     break
@@ -257,7 +257,7 @@ def test_workers_do_not_outlive_their_parent() -> None:
         assert is_free(port)
 
 
-def test_one_process_says_goodbye_too() -> None:
+def test_one_process_closes_its_connections_too() -> None:
     """SIGTERM: close code 1001 to all, of whatever format, reading or not; the port is free."""
     with ServerProcess("--rate", str(RATE)) as server, ExitStack() as stack:
         readers = [
@@ -270,8 +270,8 @@ def test_one_process_says_goodbye_too() -> None:
         assert server.terminate() == 0
         assert time.monotonic() - began < 5
         for reader in (*readers, idle):
-            goodbye = reader.until(CLOSE)
-            assert (goodbye.code, goodbye.payload[2:]) == (1001, b"the server stops")
+            close = reader.until(CLOSE)
+            assert (close.code, close.payload[2:]) == (1001, b"the server stops")
             assert reader.receive() is None
         assert is_free(server.port)
     assert server.log == ""
@@ -288,7 +288,7 @@ def tasks_and_loops() -> list[Any]:
 
 
 def open_files() -> set[str]:
-    """Return what this process holds open; skip the test where the system does not tell."""
+    """Return what this process holds open; skip the test where the system does not report it."""
     folder = Path("/proc/self/fd")
     if not folder.exists():
         pytest.skip("needs /proc")

@@ -13,7 +13,7 @@ from logistream.dataco import EVENT
 from logistream.errors import LogistreamError, RequestError
 from logistream.model.model import load_model
 from logistream.server.schemas import ColumnsQuery, EventsQuery, LiveQuery, NoQuery, RangeQuery
-from logistream.stream.query import PARAMETERS, Moment
+from logistream.stream.query import PARAMETERS, Timestamp
 
 if TYPE_CHECKING:
     from logistream.stream.query import Selection
@@ -52,9 +52,9 @@ def test_nothing_asked_is_the_published_stream() -> None:
         (str(2**53), 2**53),
         ("earliest", "earliest"),
         ("latest", "latest"),
-        ("2026-11-24T06:23:00Z", Moment(1_795_501_380_000_000)),
-        ("2026-11-24T07:23:00.000001%2B01:00", Moment(1_795_501_380_000_001)),
-        ("2026-11-24T07:23:00+01:00", Moment(1_795_501_380_000_000)),  # a plus sign that nobody quoted
+        ("2026-11-24T06:23:00Z", Timestamp(1_795_501_380_000_000)),
+        ("2026-11-24T07:23:00.000001%2B01:00", Timestamp(1_795_501_380_000_001)),
+        ("2026-11-24T07:23:00+01:00", Timestamp(1_795_501_380_000_000)),  # a plus sign that was not quoted
     ],
 )
 def test_where_to_start(text: str, start: object) -> None:
@@ -122,7 +122,7 @@ def test_what_is_not_allowed_is_refused_by_name(query: str, sentence: str) -> No
 
 
 def test_where_nothing_is_taken_nothing_is() -> None:
-    """A call without parameters says so; a token is always understood."""
+    """A call without parameters refuses all; a token is always understood."""
     with pytest.raises(RequestError, match=r"^unknown query parameter 'rate': there are none here$"):
         NoQuery.parse([("rate", "3")])
     NoQuery.parse([("token", "x"), ("token", "y")])

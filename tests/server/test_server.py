@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import pandas as pd
 import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed
@@ -34,7 +35,7 @@ def server_threads() -> list[threading.Thread]:
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody listens on a port of this machine."""
+    """Return whether a program listens on a port of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -97,7 +98,7 @@ def test_running_the_cell_again_works(model: Model) -> None:
 
 
 def test_a_port_held_by_another_program_is_named_with_two_ways_out(model: Model) -> None:
-    """The error says which port, and what to do."""
+    """The error names the port, and what to do."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(PortInUseError) as caught:
@@ -152,16 +153,16 @@ def test_the_rate_is_set_from_any_thread_while_streaming(server: StreamServer) -
     with connect(server.websocket_url, max_queue=None) as reader:
         dragging.start()
         try:
-            texts = [str(reader.recv(timeout=10)) for _ in range(1500)]
+            strings = [str(reader.recv(timeout=10)) for _ in range(1500)]
         finally:
             done.set()
             dragging.join()
-    times = [json.loads(text)["event_time"] for text in texts]
+    times = [json.loads(text)["event_time"] for text in strings]
     assert times == sorted(set(times))
     # what the clock does not move is that of the model's events, from some number on without a gap
     made = server.model.events(before, before + 4000).to_pylist()
     clocked = {"event_time", *(delay.column for delay in server.model.delays)}
-    events = [without(clocked, json.loads(text)) for text in texts]
+    events = [without(clocked, json.loads(text)) for text in strings]
     published = [without(clocked, {name: row.get(name) for name in events[0]}) for row in made]
     first = published.index(events[0])
     assert published[first : first + len(events)] == events
@@ -170,6 +171,21 @@ def test_the_rate_is_set_from_any_thread_while_streaming(server: StreamServer) -
 def without(names: set[str], event: dict[str, Any]) -> dict[str, Any]:
     """Return an event without some keys."""
     return {name: value for name, value in event.items() if name not in names}
+
+
+def test_a_setting_that_there_is_not_cannot_be_set(server: StreamServer) -> None:
+    """Neither a misspelled one, nor one that holds from the start on."""
+    for name in ("paus", "seed", "model"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(server, name, 3)
+    assert server.seed == 0
+
+
+def test_a_history_is_a_length_of_time(model: Model) -> None:
+    """As a string or a timedelta, which pandas' are too; no part of pandas warns of it."""
+    for history in ("365d", timedelta(days=365), pd.Timedelta(365, "D")):
+        server = StreamServer(model, port=0, history=history)
+        assert server.state["next_event_number"] >= 365 * 86_400 * 2
 
 
 def test_a_blocking_cell_does_not_stop_the_stream(model: Model) -> None:
@@ -252,7 +268,7 @@ def test_localhost_needs_no_token(model: Model) -> None:
 
 
 def test_the_picture_is_small_and_shows_the_address(server: StreamServer) -> None:
-    """Text and HTML tell state, address and rate."""
+    """Text and HTML show state, address and rate."""
     assert repr(server) == f"<StreamServer running on http://127.0.0.1:{server.port}: 200 events/s>"
     shown = server._repr_html_()
     assert server.websocket_url in shown
@@ -264,6 +280,10 @@ def test_the_picture_is_small_and_shows_the_address(server: StreamServer) -> Non
     [
         ({"port": 65_536}, "port must be a whole number from 0 to 65535, not 65536"),
         ({"port": "8000"}, "port must be a whole number from 0 to 65535, not '8000'"),
+        ({"history": "soon"}, "history must be a length of time such as 5min or 2h, not 'soon'"),
+        ({"history": 5}, "history must be a length of time such as 5min or 2h, not 5"),
+        ({"history": "367d"}, "history must be from 0 to 366 days, not 3.17088e+07 seconds"),
+        ({"history": timedelta(-1)}, "history must be from 0 to 366 days, not -86400 seconds"),
         ({"seed": -1}, "seed must be a whole number from 0 to 2**64 - 1, not -1"),
         ({"rate": 0}, "rate must be from 0.001 to 1,000,000 events per second, not 0; "
          "to stop the stream for a while, pause it"),

@@ -37,14 +37,14 @@ TINY = 4096
 
 
 def batch_of(message: bytes) -> tuple[list[int], dict[str, int]]:
-    """Return the event numbers of an Arrow message and what its metadata tells."""
+    """Return the event numbers of an Arrow message and its metadata."""
     with pa.ipc.open_stream(message) as stream:
         batch = stream.read_next_batch()
-    told = {key.decode(): int(value) for key, value in batch.schema.metadata.items()}
-    return batch.column("event_number").to_pylist(), told
+    metadata = {key.decode(): int(value) for key, value in batch.schema.metadata.items()}
+    return batch.column("event_number").to_pylist(), metadata
 
 
-def test_a_stopped_reader_disturbs_nobody_and_catches_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_reader_disturbs_no_other_and_catches_up(capsys: pytest.CaptureFixture[str]) -> None:
     """Ten readers at 5,000 events a second do not notice the one that stops, which then gets all it missed.
 
     What it has not taken is nowhere kept for it: the server hardly grows.
@@ -104,7 +104,7 @@ def test_readers_of_the_past_do_not_delay_a_live_one(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
 def test_a_reader_may_skip_what_it_missed(model: Model, form: str) -> None:
-    """With lag=skip a reader that was away goes on with the newest event and is told how many it missed."""
+    """With lag=skip a reader that was away goes on with the newest event and a count of those it missed."""
     with (
         StreamServer(model, rate=RATE, port=0) as server,
         Peer(server.port, f"?format={form}&numbered=true&lag=skip", receive_buffer=TINY) as peer,
@@ -118,10 +118,10 @@ def test_a_reader_may_skip_what_it_missed(model: Model, form: str) -> None:
             assert made is not None
             if form == "arrow":
                 assert made.opcode == BINARY
-                numbers, told = batch_of(made.payload)
-                missed = told.get("missed_events")
-                assert told["next_event_number"] == told["first_event_number"] + len(numbers)
-                assert told["first_event_number"] == numbers[0]
+                numbers, metadata = batch_of(made.payload)
+                missed = metadata.get("missed_events")
+                assert metadata["next_event_number"] == metadata["first_event_number"] + len(numbers)
+                assert metadata["first_event_number"] == numbers[0]
             else:
                 lines = made.payload.splitlines()
                 assert form == "ndjson" or len(lines) == 1
@@ -145,7 +145,7 @@ def test_a_reader_may_skip_what_it_missed(model: Model, form: str) -> None:
         newest = server.state["next_event_number"]
         while expected < newest + RATE // 10:
             take()
-        assert jumps, "it was not spared anything"
+        assert jumps, "it has skipped nothing"
         assert sum(jumps) > RATE * (STOPPED - 1.5)
         assert server.connected_clients == 1
 
@@ -199,13 +199,13 @@ def test_the_limit_never_holds_back_the_stream_itself(model: Model) -> None:
 @pytest.mark.parametrize("name", ["clients", "range", "catch_up", "message"])
 @pytest.mark.parametrize("value", [0, -1, "many", None])
 def test_a_limit_must_be_one(name: str, value: object) -> None:
-    """A limit that lets nobody in is refused by name."""
+    """A limit that lets no reader in is refused by name."""
     with pytest.raises(RequestError, match=f"^limit {name} must be "):
         limits_from(**{name: value})
 
 
 def test_no_more_readers_than_allowed(model: Model) -> None:
-    """Whoever comes too late is told so, and let in when another has left, however it left."""
+    """A reader that comes too late is refused, and let in when another has left, however it left."""
     with StreamServer(model, rate=100, port=0, limits=Limits(clients=2)) as server, ExitStack() as stack:
         first, second = (stack.enter_context(Peer(server.port, SMALL)) for _ in range(2))
         full = r'503 .*\{"detail":"the server is full: it has 2 readers, try again later"\}$'
@@ -239,7 +239,7 @@ def test_a_reader_that_answers_nothing_is_given_up(model: Model, monkeypatch: py
 def test_a_reader_that_leaves_without_reading_holds_no_socket(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits for a reader that has said goodbye is dropped after a while, and its connection with it."""
+    """What waits for a reader that has sent a close frame is dropped after a while, and its connection."""
     monkeypatch.setattr(connection_module, "LINGER", 0.3)
     with StreamServer(model, rate=20_000, port=0) as server, Peer(server.port, receive_buffer=TINY) as peer:
         began = time.monotonic()

@@ -62,7 +62,7 @@ def test_poisson_gaps_are_exponential() -> None:
 
 
 def test_poisson_gaps_do_not_depend_on_each_other() -> None:
-    """A short wait says nothing of the next."""
+    """A wait does not depend on the one before."""
     gaps = np.diff(line(Arrivals("poisson", 11), 25))
     assert abs(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) < 3.5 / np.sqrt(len(gaps))
 
@@ -159,7 +159,7 @@ def test_sections_are_the_same_in_any_order_and_from_any_thread() -> None:
     ],
 )
 def test_what_does_not_exist_is_refused(kind: ArrivalKind, seed: int, sentence: str) -> None:
-    """The sentence says what there is."""
+    """The sentence lists what there is."""
     with pytest.raises(RequestError) as caught:
         Arrivals(kind, seed)
     assert str(caught.value) == sentence

@@ -1,4 +1,4 @@
-"""Columns to JSON texts and back."""
+"""Columns to JSON strings and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from helpers.strategies import batches, schemas
 from logistream.dataco import EVENT, ORDER_DATE_FORMAT
 from logistream.errors import DataError, RequestError
 from logistream.schema import Column, Schema
-from logistream.stream.encoding import decode, encode, from_events
+from logistream.stream.encoding import Encoder, decode, from_events
+
+
+def encode(batch: pa.RecordBatch, schema: Schema) -> list[bytes]:
+    """Write each row as a JSON object."""
+    return Encoder(schema).encode(batch)
 
 
 def one(kind: Any, values: list[Any], **options: Any) -> list[bytes]:
@@ -27,9 +32,9 @@ def one(kind: Any, values: list[Any], **options: Any) -> list[bytes]:
     return encode(pa.RecordBatch.from_arrays([array], schema=schema.arrow), schema)
 
 
-def values_of(texts: list[bytes]) -> list[str]:
+def values_of(strings: list[bytes]) -> list[str]:
     """Return what stands after `"x":` in each text."""
-    return [text.decode()[5:-1] for text in texts]
+    return [text.decode()[5:-1] for text in strings]
 
 
 def event_batch(rows: int) -> pa.RecordBatch:
@@ -49,10 +54,10 @@ def test_decode_undoes_encode(data: Any) -> None:
     """Any batch of any schema comes back unchanged, types, signs and missing values included."""
     schema = data.draw(schemas())
     batch = data.draw(batches(schema))
-    texts = encode(batch, schema)
-    back = decode(texts, schema)
+    strings = encode(batch, schema)
+    back = decode(strings, schema)
     assert back.schema.equals(schema.arrow)
-    assert len(texts) == batch.num_rows
+    assert len(strings) == batch.num_rows
     for column in schema:
         before, after = batch[column.name].to_pylist(), back[column.name].to_pylist()
         assert list(map(repr, after)) == list(map(repr, before))
@@ -119,12 +124,12 @@ def test_columns_may_stand_in_another_order_and_be_more() -> None:
 def test_batch_longer_than_one_pass() -> None:
     """A batch of many passes gives every row once, in order."""
     count = 40_000
-    texts = one("integer", list(range(count)))
-    assert [json.loads(text)["x"] for text in texts] == list(range(count))
+    strings = one("integer", list(range(count)))
+    assert [json.loads(text)["x"] for text in strings] == list(range(count))
 
 
 def test_slice_of_a_batch() -> None:
-    """A slice of a batch gives the same texts as the slice of all texts."""
+    """A slice of a batch gives the same strings as the slice of all strings."""
     batch = event_batch(100)
     assert encode(batch.slice(30, 20), EVENT) == encode(batch, EVENT)[30:50]
 
@@ -154,7 +159,7 @@ def test_nan_is_null_where_values_may_be_missing() -> None:
     ],
 )
 def test_numbers_that_json_does_not_have_are_refused(values: list[float | None], sentence: str) -> None:
-    """What JSON cannot say is an error, never a silent NaN in the text."""
+    """What JSON cannot hold is an error, never a silent NaN."""
     with pytest.raises(DataError) as caught:
         one("number", values)
     assert str(caught.value) == sentence
@@ -182,7 +187,7 @@ def test_time_with_a_pattern() -> None:
 
 
 def test_no_rows() -> None:
-    """An empty batch gives no texts, and no texts an empty batch."""
+    """An empty batch gives no strings, and no strings an empty batch."""
     assert encode(event_batch(0), EVENT) == []
     assert decode([], EVENT).schema.equals(EVENT.arrow)
 
@@ -208,8 +213,8 @@ TIME = "a time such as 2026-11-24T06:23:00.123456Z"
         ("integer", "1.5", WHOLE),
         ("integer", "9223372036854775808", WHOLE),
         ("boolean", "1", "true or false"),
-        ("category", "1", "a text"),
-        ("category", '"\\ud800"', "a text"),
+        ("category", "1", "a string"),
+        ("category", '"\\ud800"', "a string"),
         ("timestamp", '"now"', TIME),
         ("timestamp", '"2026-11-24T06:23:00"', TIME),
     ],
@@ -256,18 +261,18 @@ def test_shuffled_rows_decode_to_the_same_columns() -> None:
     """Rows are independent: decoding in any order gives the same rows."""
     batch = event_batch(60)
     order = np.random.default_rng(0).permutation(60)
-    texts = encode(batch, EVENT)
-    assert decode([texts[i] for i in order], EVENT).to_pylist() == batch.take(pa.array(order)).to_pylist()
+    strings = encode(batch, EVENT)
+    assert decode([strings[i] for i in order], EVENT).to_pylist() == batch.take(pa.array(order)).to_pylist()
 
 
 @given(schemas())
 def test_schema_survives_publication(schema: Schema) -> None:
-    """What a client rebuilds from the published JSON Schema reads the same texts into the same types."""
+    """What a client rebuilds from the published JSON Schema reads the same strings into the same types."""
     back = Schema.from_json_schema(json.loads(json.dumps(schema.json_schema("Event"))))
     assert back == schema
 
 
 def test_published_event_survives_publication() -> None:
-    """Names, types, formats, units and meanings come through; the number of decimals is not told."""
+    """Names, types, formats, units and meanings come through; the number of decimals is not published."""
     back = Schema.from_json_schema(EVENT.json_schema("Event", {"Type": ["CASH", "DEBIT"]}))
     assert back == Schema(tuple(dataclasses.replace(column, decimals=None) for column in EVENT))

@@ -64,7 +64,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class Worker:
-    """Another process, which runs a script with `path`, `timeline` and `tell` at hand."""
+    """Another process, which runs a script that can use `path` and `report`."""
 
     BEGIN = """
 import json, os, random, sys
@@ -74,7 +74,7 @@ from logistream.errors import LogistreamError
 from logistream.times import wall_clock
 from test_journal import LEAD_MICROS, opened
 path = Path(sys.argv[2])
-def tell(value):
+def report(value):
     print(json.dumps(value), flush=True)
 """
 
@@ -86,8 +86,8 @@ def tell(value):
             text=True,
         )
 
-    def hear(self) -> Any:
-        """Return the next value that it tells."""
+    def next_report(self) -> Any:
+        """Return the next value that it reports."""
         assert self.process.stdout
         return json.loads(self.process.stdout.readline())
 
@@ -98,11 +98,11 @@ def tell(value):
         self.process.stdin.flush()
 
     def rest(self) -> list[Any]:
-        """Wait for its end and return all else that it told."""
+        """Wait for its end and return all else that it reported."""
         assert self.process.stdout
-        told = self.process.stdout.read()
+        reported = self.process.stdout.read()
         self.process.wait()
-        return [json.loads(line) for line in told.splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in reported.splitlines(keepends=True) if line.endswith("\n")]
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_a_clock_set_back_rewrites_nothing(path: Path) -> None:
 
 
 def test_a_closed_timeline_can_be_read_but_not_changed(path: Path) -> None:
-    """What was known stays; a change says why not."""
+    """What was known stays; a change is refused."""
     timeline = opened(path)
     times = timeline.times(0, 100)
     timeline.close()
@@ -455,7 +455,7 @@ def test_an_entry_that_does_not_follow_is_refused(path: Path) -> None:
 
 
 def test_a_file_that_is_damaged_in_use_stops_what_reads_it(path: Path) -> None:
-    """What was known stays certain, nothing more becomes so, and every look says why."""
+    """What was known stays certain, nothing more becomes so, and every look raises the reason."""
     clock = Clock()
     timeline = opened(path, clock=clock)
     known = timeline.known_until(NOW + 9 * SECOND)
@@ -503,7 +503,7 @@ def test_a_file_that_lost_its_end_takes_no_changes(path: Path) -> None:
 
 @posix
 def test_a_file_deleted_in_use_takes_no_changes(path: Path) -> None:
-    """A change that nobody could ever read is refused."""
+    """A change that no other process could ever read is refused."""
     timeline = opened(path)
     path.rename(path.with_name("moved"))
     for _ in range(2):
@@ -520,26 +520,26 @@ def test_processes_that_start_together_make_one_file(path: Path, start: Callable
     """Of four that open the same names at the same moments, one makes each file, and all read it."""
     workers = [
         start("""
-tell("ready")
+report("ready")
 begin = int(sys.stdin.readline())
 for number in range(10):
     while wall_clock() < begin + number * 10_000:
         pass
     timeline = opened(path.with_name(f"shared-{number}"), rate=1 + os.getpid() % 1000)
-    tell([entry.to_json() for entry in timeline.entries])
+    report([entry.to_json() for entry in timeline.entries])
 """)
         for _ in range(4)
     ]
     for worker in workers:
-        worker.hear()
+        worker.next_report()
     begin = wall_clock() + 20_000
     for worker in workers:
         assert worker.process.stdin
         worker.process.stdin.write(f"{begin}\n")
         worker.process.stdin.flush()
-    told = [worker.rest() for worker in workers]
-    assert len(told[0]) == 10
-    assert told[0] == told[1] == told[2] == told[3]
+    reported = [worker.rest() for worker in workers]
+    assert len(reported[0]) == 10
+    assert reported[0] == reported[1] == reported[2] == reported[3]
     assert len(list(path.parent.iterdir())) == 10
 
 
@@ -558,29 +558,29 @@ def test_changes_of_many_processes_make_one_timeline(path: Path, start: Callable
     workers = [
         start("""
 timeline = opened(path)
-tell("ready")
+report("ready")
 sys.stdin.readline()
 generator = random.Random(os.getpid())
 for step in range(50):
     before = wall_clock()
     entry = timeline.change(before, rate=generator.uniform(1_000, 50_000), paused=generator.random() < 0.2)
     assert entry.since >= before + LEAD_MICROS
-    tell(entry.to_json())
+    report(entry.to_json())
 sys.stdin.readline()
 timeline.refresh()
 times = timeline.times(0, timeline.last.first)
-tell([len(timeline.entries), timeline.last.to_json(), times.tolist()[-1000:]])
+report([len(timeline.entries), timeline.last.to_json(), times.tolist()[-1000:]])
 """)
         for _ in range(4)
     ]
     for worker in workers:
-        worker.hear()
+        worker.next_report()
     looking = threading.Thread(target=look)
     looking.start()
     try:
         for worker in workers:
             worker.let_go_on()
-        changed = [[Entry.from_json(worker.hear()) for _ in range(50)] for worker in workers]
+        changed = [[Entry.from_json(worker.next_report()) for _ in range(50)] for worker in workers]
     finally:
         done.set()
         looking.join()
@@ -643,13 +643,13 @@ for _ in range(10):
     for _, pipe in pair:
         returned += pipe.readlines()
         pipe.close()
-    tell([json.loads(line) for line in returned if line.endswith("\\n")])
+    report([json.loads(line) for line in returned if line.endswith("\\n")])
     sys.stdin.readline()
 """)
     returned: set[Entry] = set()
     seen: tuple[Entry, ...] = ()
     for _ in range(10):
-        returned |= set(map(Entry.from_json, worker.hear()))
+        returned |= set(map(Entry.from_json, worker.next_report()))
         entries = opened(path).entries
         assert entries[: len(seen)] == seen
         assert returned <= set(entries)
@@ -673,7 +673,7 @@ def change(room, rate):
     try:
         timeline.change(wall_clock(), rate=rate)
     except LogistreamError as error:
-        tell([type(error).__name__, str(error), path.read_bytes() == before, timeline.entries == known])
+        report([type(error).__name__, str(error), path.read_bytes() == before, timeline.entries == known])
         return False
     return True
 timeline = opened(path)
@@ -682,7 +682,7 @@ for room in (0, 100, 600, 1500, 2000):  # too little for the rollback journal
 rate = 2000
 while change(path.stat().st_size, rate):  # until an entry needs another page
     rate += 1
-tell([timeline.change(wall_clock(), rate=99).to_json()] if change(2**62, 99) else None)
+report([timeline.change(wall_clock(), rate=99).to_json()] if change(2**62, 99) else None)
 """)
     *failed, (entry,) = worker.rest()
     assert failed == [["StreamError", f"timeline {path} cannot be written: disk I/O error", True, True]] * 6
@@ -698,6 +698,6 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (60, resource.RLIM_INFINITY))
 try:
     opened(path)
 except LogistreamError as error:
-    tell([str(error), os.listdir(path.parent)])
+    report([str(error), os.listdir(path.parent)])
 """)
     assert worker.rest() == [[f"timeline {path} cannot be made: disk I/O error", []]]

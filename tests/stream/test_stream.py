@@ -11,7 +11,7 @@ import pytest
 from helpers.clocks import NOW, SECOND, Clock
 from logistream.errors import NotYetError, RequestError, StreamError
 from logistream.stream.arrivals import Arrivals
-from logistream.stream.query import Moment
+from logistream.stream.query import Timestamp
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
@@ -66,14 +66,14 @@ def test_events_differ_only_in_time_when_the_rate_differs(model: Model) -> None:
 
 
 def test_seeds_give_different_streams(model: Model) -> None:
-    """Another seed is another stream, the same seed the same; so says the identity."""
+    """Another seed is another stream, the same seed the same; the identity agrees."""
     streams = [Stream(model, seed=seed, clock=Clock()) for seed in (1, 1, 2)]
     one, same, other = (columns(stream, 0, 20) for stream in streams)
     assert one == same != other
     assert streams[0].id == streams[1].id != streams[2].id
 
 
-def test_the_identity_tells_streams_apart(model: Model) -> None:
+def test_the_identity_distinguishes_streams(model: Model) -> None:
     """By model, seed, arrivals and beginning, and not by what changes later."""
     timeline = Timeline([first_entry(NOW)])
     stream = Stream(model, timeline, clock=Clock())
@@ -94,9 +94,9 @@ def test_where_reading_begins(stream: Stream, clock: Clock) -> None:
     assert stream.resolve("earliest") == 0
     assert stream.resolve("latest") == 21
     assert stream.resolve(7) == 7
-    assert stream.resolve(Moment(NOW + SECOND)) == 3
-    assert stream.resolve(Moment(NOW + SECOND - 1)) == 2
-    assert stream.resolve(Moment(0)) == 0
+    assert stream.resolve(Timestamp(NOW + SECOND)) == 3
+    assert stream.resolve(Timestamp(NOW + SECOND - 1)) == 2
+    assert stream.resolve(Timestamp(0)) == 0
     assert stream.resolve(25) == 25
     with pytest.raises(NotYetError, match=r"^event 1000 has not happened yet: the newest is 20$"):
         stream.resolve(1000)
@@ -142,7 +142,7 @@ def test_the_clock_never_runs_backwards(stream: Stream, clock: Clock) -> None:
     assert stream.change(rate=7).first == 21
 
 
-def test_state_tells_what_is_in_force(stream: Stream, model: Model, clock: Clock) -> None:
+def test_state_holds_what_is_in_force(stream: Stream, model: Model, clock: Clock) -> None:
     """The state has the keys of the published interface."""
     clock.now += SECOND
     stream.change(rate=5, paused=True)
@@ -214,18 +214,18 @@ def test_readers_and_changes_from_many_threads(model: Model) -> None:
     assert times == sorted(set(times))
 
 
-def test_nobody_looks_at_the_clock_while_a_change_is_made(model: Model) -> None:
+def test_the_clock_is_not_read_while_a_change_is_made(model: Model) -> None:
     """Else an event would be made known that the change then puts off."""
     clock, inside, release = Clock(), threading.Event(), threading.Event()
 
-    def told() -> int:
+    def slow_clock() -> int:
         moment = clock()
         if threading.current_thread() is changer:
             inside.set()
             release.wait(10)
         return moment
 
-    stream = Stream(model, Timeline([first_entry(NOW, rate=1000)]), clock=told)
+    stream = Stream(model, Timeline([first_entry(NOW, rate=1000)]), clock=slow_clock)
     firsts: list[int] = []
     seen: list[int] = []
     changer = threading.Thread(target=lambda: firsts.append(stream.change(rate=0.001).first))
@@ -248,5 +248,5 @@ def test_a_time_to_come_is_not_a_start(stream: Stream, clock: Clock) -> None:
     stream.change(paused=True)
     sentence = rf"^an event after {rfc3339(NOW + 60 * SECOND)} has not happened yet: the newest is 2$"
     with pytest.raises(NotYetError, match=sentence):
-        stream.resolve(Moment(NOW + 60 * SECOND))
-    assert stream.resolve(Moment(NOW + 3 * SECOND)) == 3
+        stream.resolve(Timestamp(NOW + 60 * SECOND))
+    assert stream.resolve(Timestamp(NOW + 3 * SECOND)) == 3

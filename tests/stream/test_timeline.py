@@ -314,7 +314,7 @@ def test_a_pause_freezes_the_phase() -> None:
 
 @pytest.mark.parametrize("arrivals", [EVEN, POISSON, BURSTS])
 def test_a_stream_may_begin_with_a_pause(arrivals: Arrivals) -> None:
-    """Its first event comes as soon as it goes on, which is after the moment at which that is said."""
+    """Its first event comes as soon as it goes on, which is after the change."""
     timeline = begun(NOW, rate=3, paused=True, arrivals=arrivals)
     assert timeline.count(NOW + SECOND) == 0
     assert timeline.wait(0, NOW) is None
@@ -324,7 +324,7 @@ def test_a_stream_may_begin_with_a_pause(arrivals: Arrivals) -> None:
 
 
 def test_an_event_that_a_pause_holds_back_has_no_time() -> None:
-    """Asking for the time of such an event is an error that says so."""
+    """Asking for the time of such an event is an error."""
     timeline = begun(NOW, rate=1)
     timeline.change(NOW + 1, paused=True)
     assert timeline.times(0, 1).tolist() == [NOW]
@@ -408,7 +408,7 @@ def test_entries_come_back_from_json(
 
 
 def test_the_json_form_of_an_entry() -> None:
-    """The keys in their order, times as texts."""
+    """The keys in their order, times as strings."""
     assert list(Entry(3, NOW, NOW + 5, 2.5, True, "strike").to_json().items()) == [
         ("first", 3),
         ("since", "2026-11-18T11:06:40.000000Z"),

@@ -1,9 +1,9 @@
-"""Who may talk to the server: origins of browser pages, host names, token.
+"""Who may use the server: origins of browser pages, host names, token.
 
 The server listens on loopback, where every page that a browser shows could reach it. So a page is served
 only if it comes from this server, from a server on the same machine (JupyterLab, a development server), or
-from an origin that was allowed by name. A page without an origin (opened from a file, or sandboxed by a
-stranger's page: both say `null`) must be allowed by that name too.
+from an origin that was allowed by name. A page without an origin (opened from a file, or sandboxed by
+another page: the origin of both is `null`) must be allowed by that name too.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class AccessRules:
     def refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
         """Return the HTTP status and the sentence with which to refuse, None if all is well."""
         host, origin = connection.headers.get("host"), connection.headers.get("origin")
-        # Without this, a stranger's page could give itself a name that points to this machine and pass as
-        # the server's own (DNS rebinding). A token makes that useless.
+        # Without this, any page could be served under a name that points to this machine and pass as the
+        # server's own (DNS rebinding). A token makes that useless.
         if self.token is None and host is not None and not self._is_known_host(host):
             return (
                 403,
@@ -98,7 +98,7 @@ class AccessRules:
         return None
 
     def allows_origin(self, origin: str, host: str = "") -> bool:
-        """Tell whether a page from `origin` may talk to the server that its browser calls `host`."""
+        """Return whether a page from `origin` may use the server that its browser calls `host`."""
         if origin in self.allow_origins or "*" in self.allow_origins:
             return True
         scheme = origin.partition(":")[0]
@@ -163,7 +163,7 @@ class AllowedPagesMiddleware(CORSMiddleware):
         self.rules = rules
 
     def is_allowed_origin(self, origin: str) -> bool:
-        """Tell whether a page from this origin may read answers."""
+        """Return whether a page from this origin may read answers."""
         return self.rules.allows_origin(origin)
 
 

@@ -1,8 +1,8 @@
 """A record of each request and each WebSocket connection, as one line of JSON.
 
-The logger `logistream.access` is silent until somebody sets its level to INFO: in a notebook every line would
-land in a cell. Secrets are left out, and JSON in ASCII leaves a stranger no character with which to end a
-line and begin a record of its own, or to steer a terminal.
+The logger `logistream.access` is silent until its level is set to INFO: in a notebook every line would land
+in a cell. Secrets are left out. JSON in ASCII holds no character with which a request could end a line, forge
+a record, or control a terminal.
 """
 
 from __future__ import annotations

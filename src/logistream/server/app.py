@@ -27,8 +27,8 @@ from logistream.server.access import (
 from logistream.server.access_log import with_access_log
 from logistream.server.asyncapi import asyncapi_document
 from logistream.server.metrics import Gauges
-from logistream.server.protocol import outlet_for
-from logistream.server.pump import Pump, Reader
+from logistream.server.protocol import sink_for
+from logistream.server.pump import Cursor, Pump
 from logistream.server.routes import failed, http_routes, invalid, not_yet, refused
 from logistream.server.schemas import Limits, LiveQuery, NoQuery, Refusal
 from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
@@ -48,9 +48,9 @@ REFRESH = 0.02
 """Seconds between two looks at a timeline that other processes may change."""
 
 _DESCRIPTION = """
-Events come over the WebSocket `/ws`: from the moment of connecting on, one JSON text message per event, at
-the rate in force. `start`, `format`, `numbered`, `columns`, `where` and `lag` change what is sent, see
-`/asyncapi.json`. `GET /schema` says what an event holds, `GET /events` gives those of the past.
+Events come over the WebSocket `/ws`: from now on, one JSON message per event, at the rate in force. `start`,
+`format`, `numbered`, `columns`, `where` and `lag` change what is sent, see `/asyncapi.json`. `GET /schema`
+describes an event, `GET /events` returns events of the past.
 """
 
 
@@ -113,7 +113,7 @@ def create_app(
         docs_url=None,  # ours loads nothing from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        responses={422: {"model": Refusal, "description": "a sentence that says what is allowed"}},
+        responses={422: {"model": Refusal, "description": "a sentence about what is allowed"}},
     )
     app.add_middleware(BodyLimitMiddleware, limit=limits.message)
     app.add_middleware(AccessMiddleware, rules=rules, on_refusal=lambda: gauges.add("refused"))
@@ -147,7 +147,7 @@ def create_app(
         try:
             query = await LiveQuery.of(websocket)
             selection = query.selection(stream.model)
-            cursor = stream.resolve(query.start)
+            number = stream.resolve(query.start)
         except RequestError as error:
             gauges.add("refused")
             status = 416 if isinstance(error, NotYetError) else 422
@@ -158,28 +158,28 @@ def create_app(
             sentence = f"the server is full: it has {limits.clients} readers, try again later"
             await refuse(websocket, 503, sentence, headers)
             return
-        headers[EVENT_NUMBER_HEADER] = str(cursor)
+        headers[EVENT_NUMBER_HEADER] = str(number)
         await websocket.accept(headers=[(name.encode(), value.encode()) for name, value in headers.items()])
         gauges.add("connected")
-        await _serve(websocket, pump, selection, cursor, query.lag)
+        await _serve(websocket, pump, selection, number, query.lag)
 
     return app
 
 
-async def _serve(websocket: WebSocket, pump: Pump, selection: Selection, cursor: int, lag: Lag) -> None:
+async def _serve(websocket: WebSocket, pump: Pump, selection: Selection, number: int, lag: Lag) -> None:
     """Have a reader served until it goes away."""
-    outlet = outlet_for(websocket, pump.wake)
-    reader = Reader(pump.feeds.open(selection), outlet, cursor, lag)
-    pump.add(reader)
+    sink = sink_for(websocket, pump.wake)
+    cursor = Cursor(pump.feeds.open(selection), sink, number, lag)
+    pump.add(cursor)
     try:
         async with asyncio.TaskGroup() as group:
-            sending = group.create_task(outlet.run())
-            # Nothing that a reader sends matters, but only who listens notices that it has left.
+            sending = group.create_task(sink.run())
+            # What a reader sends is ignored, but one must receive to notice that it has left.
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
             sending.cancel()
     finally:
-        pump.remove(reader)
+        pump.remove(cursor)
 
 
 async def _refresh(stream: Stream) -> None:

@@ -31,7 +31,7 @@ def asyncapi_document(model: Model, *, url: str, version: str, token: bool) -> d
     Parameters
     ----------
     model : Model
-        Says which keys an event has, with which values.
+        Gives the keys of an event and their values.
     url : str
         Where the server is, `http` or `https`, as the caller sees it: `http://127.0.0.1:8000/`.
     version : str

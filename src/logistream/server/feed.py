@@ -1,9 +1,9 @@
-"""Events as every reader with the same wishes gets them: made once, in parts, whoever asks.
+"""Encoded events, made once for all readers with the same selection, in parts.
 
-A part is an aligned run of events, encoded for one selection. Parts of the past are long and last for ever;
-at the edge, where the next change of the rate will alter times that are not past yet, they are short and are
-made again then. Parts are made on a thread of their own, ahead of their time, so that whoever sends never
-waits for the generator. What is kept is bounded by its size in memory, for all selections together.
+A part is an aligned run of events, encoded for one selection. Parts of the past are long. Parts of the
+present are short, because a change of the rate alters times that are still to come; then they are made again.
+Parts are made ahead of their time on a thread of their own, so that sending never waits for the generator.
+What is kept is bounded by its size in memory, for all selections together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from logistream.errors import StreamError
 from logistream.schema import EVENT_NUMBER
-from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_texts
+from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_strings
 from logistream.stream.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ _FAST = 8192  # events per second from which short parts are not worth it
 _KEPT_BYTES = 1 << 22
 _KEPT_AT_LEAST = 4  # parts
 _UNFETCHED = 2  # parts of the past that readers wait for, made and not fetched yet
-_FETCHED_WITHIN = 0.1  # seconds; after that, whoever waited for a part is taken to have left
+_FETCHED_WITHIN = 0.1  # seconds; after that, the reader of a part is taken to have left
 _KEPT_MESSAGES = 4  # of each feed, for readers that are at the same place
 _LARGEST_KEPT = 1 << 16
 _WRITE_BYTES = 1 << 18  # handed to a connection at once, roughly
 _LIVE, _PAST, _LATER = range(3)
 """What is made first: what is live, then what readers of the past wait for, then what they need later."""
 
-_FULL_DICTIONARIES = 1024  # rows from which a batch is sent with all texts that the model knows
+_FULL_DICTIONARIES = 1024  # rows from which a batch is sent with all strings that the model knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Part:
     numbers : ndarray of int64 or None
         Which of them are in it; None for all.
     ends : ndarray of int64 or None
-        Where the octets of each begin in `data`, and where the last ends; None for Arrow.
+        Where the bytes of each begin in `data`, and where the last ends; None for Arrow.
     data : memoryview or pyarrow.RecordBatch
         Frames, lines, or columns.
     size : int
@@ -96,11 +96,11 @@ class Part:
             return self.first + row
         return int(self.numbers[row]) if row < len(self.numbers) else self.stop
 
-    def octets(self, start: int, stop: int) -> memoryview:
+    def rows(self, start: int, stop: int) -> memoryview:
         """Return what rows `start` to `stop` have in `data`."""
         assert self.ends is not None  # noqa: S101 - not asked of Arrow
-        octets: memoryview = self.data[int(self.ends[start]) : int(self.ends[stop])]
-        return octets
+        found: memoryview = self.data[int(self.ends[start]) : int(self.ends[stop])]
+        return found
 
 
 class Feed:
@@ -166,11 +166,11 @@ class Feed:
             columns = batch.select(list(self.schema.names))
             size = batch.num_rows * self._row_bytes
             return Part(low, high, len(entries), numbers, None, columns, size)
-        texts = self._encoder.join(batch)
+        strings = self._encoder.join(batch)
         if self.selection.format == "json":
-            data, ends = frame_texts(texts)
+            data, ends = frame_strings(strings)
             return Part(low, high, len(entries), numbers, ends, data, data.nbytes)
-        return Part(low, high, len(entries), numbers, texts.ends, texts.data.data, texts.data.nbytes)
+        return Part(low, high, len(entries), numbers, strings.ends, strings.data.data, strings.data.nbytes)
 
     def cut(self, part: Part, start: int, stop: int) -> int:
         """Return where to end a write that begins with event `start`, so that it is not too long."""
@@ -187,13 +187,13 @@ class Feed:
         Parameters
         ----------
         missed : int or None
-            How many events the reader has been spared just before `start`.
+            How many events the reader has skipped just before `start`.
         """
         if self.selection.format == "json":
-            frames = part.octets(part.row(start), part.row(stop))
+            frames = part.rows(part.row(start), part.row(stop))
             if missed is not None:
-                return frame(TEXT, _missed_text(missed)) + frames
-            # A connection may hold on to what it is given: not to a whole part for the sake of a few events.
+                return frame(TEXT, _missed_json(missed)) + frames
+            # A connection keeps what it is given until it is sent: not a whole part for a few events.
             return bytes(frames) if 2 * len(frames) < part.size else frames
         key = (start, stop, missed)
         kept = self._messages.get(key)
@@ -218,8 +218,8 @@ class Feed:
         """Return the messages of events `start` to `stop`, for a server that frames them itself."""
         first, last = part.row(start), part.row(stop)
         if self.selection.format == "json":
-            told: list[str | bytes] = [] if missed is None else [_missed_text(missed).decode()]
-            return told + [_unframed(part.octets(row, row + 1)).decode() for row in range(first, last)]
+            notice: list[str | bytes] = [] if missed is None else [_missed_json(missed).decode()]
+            return notice + [_unframed(part.rows(row, row + 1)).decode() for row in range(first, last)]
         if first == last and missed is None:
             return []
         if part.ends is None:
@@ -247,7 +247,7 @@ class Feeds:
         self._making: dict[_Key, int] = {}  # what is to be made, and how urgent it is
         self._jobs: list[tuple[int, int, Feed, _Key]] = []  # a heap: urgency, and the order of asking
         self._order = itertools.count()
-        self._unfetched: set[_Key] = set()  # the maker waits, or it would push out what nobody has read yet
+        self._unfetched: set[_Key] = set()  # parts that their readers have not fetched yet
         self._maker: threading.Thread | None = None
         self._closed = False
 
@@ -267,7 +267,7 @@ class Feeds:
             return feed
 
     def release(self, feed: Feed) -> None:
-        """Say that one user is done with a feed."""
+        """Note that one user of a feed has left."""
         with self._lock:
             _, users = self._feeds[feed.selection]
             if users > 1:
@@ -285,7 +285,7 @@ class Feeds:
         number : int
             The event that is wanted of it; what comes later may be wrong, see `Feed.settled`.
         urgency : int
-            `_LIVE`, `_PAST`, or `_LATER` if nobody waits for it to be told by `on_made`.
+            `_LIVE` or `_PAST`, and then `on_made` is called; or `_LATER`.
 
         Raises
         ------
@@ -299,7 +299,7 @@ class Feeds:
                 self._lock.notify()
             part = self._kept.get(key)
             if isinstance(part, Exception):
-                self._forget(key)  # the next one may have better luck
+                self._forget(key)  # it is tried again when it is asked for again
                 raise part
             if part is not None and self._is_valid(part, stop, number):
                 self._kept.move_to_end(key)
@@ -311,7 +311,7 @@ class Feeds:
                 heapq.heappush(self._jobs, (urgency, next(self._order), feed, key))
                 self._lock.notify()
             if self._maker is None and not self._closed:
-                # Not a pool: Python ends those before a program has said goodbye to its readers.
+                # Not a pool: Python ends those before a program has closed its connections.
                 self._maker = threading.Thread(target=self._run, name="logistream-maker", daemon=True)
                 self._maker.start()
         return None
@@ -329,13 +329,13 @@ class Feeds:
                     *_, feed, key = heapq.heappop(self._jobs)
                     if key[0] in self._feeds and key in self._making:
                         return feed, key
-                    self._making.pop(key, None)  # made before, when it was more urgent; or nobody is left
+                    self._making.pop(key, None)  # already made, or not wanted any more
                 elif not self._lock.wait(_FETCHED_WITHIN if self._jobs else None):
                     self._unfetched.clear()
             return None
 
     def _is_valid(self, part: Part, stop: int, number: int) -> bool:
-        """Tell whether no entry since has altered all that a part should hold, or an event of it."""
+        """Return whether a part still holds what it should, in spite of entries since."""
         entries = self._stream.timeline.entries
         if part.entries == len(entries):
             return True
@@ -398,10 +398,10 @@ def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | N
     batch = part.data.slice(first, last - first)
     if len(batch) < _FULL_DICTIONARIES:
         batch = _compact(batch)
-    told = {"first_event_number": min(part.number(first), stop), "next_event_number": stop}
+    metadata = {"first_event_number": min(part.number(first), stop), "next_event_number": stop}
     if missed is not None:
-        told["missed_events"] = missed
-    schema = batch.schema.with_metadata({name: str(value) for name, value in told.items()})
+        metadata["missed_events"] = missed
+    schema = batch.schema.with_metadata({name: str(value) for name, value in metadata.items()})
     sink = pa.BufferOutputStream()
     sink.write(bytes(LARGEST_HEADER))
     with pa.ipc.new_stream(sink, schema) as writer:
@@ -410,13 +410,13 @@ def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | N
 
 
 def _lines(part: Part, first: int, last: int, missed: int | None) -> bytes | memoryview:
-    """Return rows `first` to `last` of a part as lines, after one that tells how many were missed."""
-    lines = part.octets(first, last)
-    return lines if missed is None else _missed_text(missed) + b"\n" + lines
+    """Return rows `first` to `last` of a part as lines, after one with the number of those missed."""
+    lines = part.rows(first, last)
+    return lines if missed is None else _missed_json(missed) + b"\n" + lines
 
 
 def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch whose dictionaries hold only the texts that occur."""
+    """Return a batch whose dictionaries hold only the strings that occur."""
     arrays = [
         column.dictionary_decode().dictionary_encode() if pa.types.is_dictionary(column.type) else column
         for column in batch.columns
@@ -424,11 +424,11 @@ def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
 
 
-def _missed_text(missed: int) -> bytes:
+def _missed_json(missed: int) -> bytes:
     return b'{"missed_events":%d}' % missed
 
 
-def _unframed(octets: memoryview) -> bytes:
+def _unframed(frame: memoryview) -> bytes:
     """Return the payload of one of our frames."""
-    header = {126: 4, 127: 10}.get(octets[1], 2)
-    return bytes(octets[header:])
+    header = {126: 4, 127: 10}.get(frame[1], 2)
+    return bytes(frame[header:])

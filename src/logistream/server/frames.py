@@ -1,6 +1,6 @@
-"""WebSocket frames from server to client (RFC 6455, section 5.2): 2 to 10 octets before a payload.
+"""WebSocket frames from server to client (RFC 6455, section 5.2): 2 to 10 bytes before a payload.
 
-They are not masked, so the frames of an event are the same octets for every reader.
+They are not masked, so the frames of an event are the same bytes for every reader.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from logistream.stream.encoding import Texts
+    from logistream.stream.encoding import Strings
 
-__all__ = ["BINARY", "LARGEST_HEADER", "ROOM", "TEXT", "frame", "frame_in_place", "frame_texts"]
+__all__ = ["BINARY", "LARGEST_HEADER", "ROOM", "TEXT", "frame", "frame_in_place", "frame_strings"]
 
 
 TEXT, BINARY = 0x81, 0x82
-"""First octet of a message in one frame."""
+"""First byte of a message in one frame."""
 
 ROOM = "____"
-"""What stands before each text in the place of its header, which has four octets for 126 to 65,535."""
+"""Stands before each string in the place of its header, which has four bytes for 126 to 65,535."""
 
 LARGEST_HEADER = 16
-"""Octets of room that `frame_in_place` needs: more than any header, and a multiple of Arrow's alignment."""
+"""Bytes of room that `frame_in_place` needs: more than any header, and a multiple of Arrow's alignment."""
 
 _SHORT, _LONG = 126, 65_536
 
@@ -42,7 +42,7 @@ def frame_in_place(opcode: int, message: memoryview, room: int) -> memoryview:
     opcode : int
         `TEXT` or `BINARY`.
     message : writable memoryview
-        `room` octets that are overwritten, then the payload.
+        `room` bytes that are overwritten, then the payload.
     room : int
         At least 10.
     """
@@ -60,12 +60,12 @@ def _header(opcode: int, size: int) -> bytes:
     return bytes((opcode, 127, *size.to_bytes(8, "big")))
 
 
-def frame_texts(texts: Texts) -> tuple[memoryview, NDArray[np.int64]]:
-    """Turn texts into text frames that stand one after the other.
+def frame_strings(strings: Strings) -> tuple[memoryview, NDArray[np.int64]]:
+    """Turn strings into text frames that stand one after the other.
 
     Parameters
     ----------
-    texts : Texts of n rows
+    strings : Strings of n rows
         Each begins with `ROOM`.
 
     Returns
@@ -75,7 +75,7 @@ def frame_texts(texts: Texts) -> tuple[memoryview, NDArray[np.int64]]:
     ndarray of int64, shape (n + 1,)
         Where each begins, and the end.
     """
-    data, ends = texts
+    data, ends = strings
     sizes = np.diff(ends) - len(ROOM)
     if len(sizes) and (sizes.min() < _SHORT or sizes.max() >= _LONG):
         whole = data.tobytes()

@@ -1,6 +1,4 @@
-"""What a server counts: a row of numbers for each of its processes, in memory that they can share.
-
-What Prometheus is told of a stream and of those who read it.
+"""What a server counts, in memory that its processes can share, and the metrics for Prometheus.
 
 Names follow https://prometheus.io/docs/practices/naming: the unit is the suffix, and a count ends in `total`.
 """
@@ -31,7 +29,7 @@ __all__ = ["Gauge", "Gauges", "metrics_text"]
 Gauge: TypeAlias = Literal[
     "clients", "events_sent", "bytes_sent", "connected", "refused", "lag_events", "rate_held"
 ]
-"""Readers now; events and octets handed to readers, handshakes accepted and refused, all since the start;
+"""Readers now; events and bytes handed to readers, handshakes accepted and refused, all since the start;
 how many events the slowest reader is behind; events per second that readers get, NaN if that is not known."""
 
 _NAMES: tuple[str, ...] = get_args(Gauge)
@@ -86,11 +84,11 @@ def metrics_text(stream: Stream, gauges: Gauges, accept: str = "") -> tuple[byte
     Parameters
     ----------
     stream : Stream
-        Tells what happens, and at which rate.
+        What happens, and at which rate.
     gauges : Gauges
-        Tell what is done for readers, by all processes together.
+        What is done for readers, by all processes together.
     accept : str
-        The `Accept` header of who asks: OpenMetrics if it names that, else Prometheus' own text format.
+        The `Accept` header of the request: OpenMetrics if it names that, else Prometheus' own text format.
 
     Returns
     -------
@@ -102,8 +100,8 @@ def metrics_text(stream: Stream, gauges: Gauges, accept: str = "") -> tuple[byte
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StreamCollector(stream, gauges))
     if _OPENMETRICS in accept.lower():
-        text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
-        return text, openmetrics.CONTENT_TYPE_LATEST
+        body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return body, openmetrics.CONTENT_TYPE_LATEST
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
@@ -156,7 +154,7 @@ class _StreamCollector(Collector):
         yield from self._rates()
 
     def _lag(self, happened: int) -> Iterator[Metric]:
-        """Tell how far the slowest reader is behind."""
+        """Give how far the slowest reader is behind."""
         lag = self._gauges.total("lag_events")
         yield GaugeMetricFamily(
             "logistream_lag_events", "How many events the slowest reader has not been handed yet.", lag
@@ -170,7 +168,7 @@ class _StreamCollector(Collector):
         )
 
     def _rates(self) -> Iterator[Metric]:
-        """Tell what was asked for, and what comes of it."""
+        """Give the rate that was asked for, and the rate that readers get."""
         paused = self._stream.paused
         yield GaugeMetricFamily(
             "logistream_rate_asked",
@@ -181,7 +179,7 @@ class _StreamCollector(Collector):
             "logistream_rate_held",
             "Events per second handed to the live reader that is served best, over the last 10 seconds, "
             "or 10 events if they took longer, since the rate last changed; of the processes the slowest. "
-            "NaN if nobody reads, or not long enough.",
+            "NaN if there is no live reader, or not for long enough.",
             0 if paused else self._gauges.least("rate_held"),
         )
         yield GaugeMetricFamily("logistream_paused", "1 if the stream is paused, 0 if it runs.", int(paused))

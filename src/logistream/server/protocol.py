@@ -1,8 +1,7 @@
 """How events leave the process: whole frames, straight to a connection's transport.
 
-What a message costs is the way through ASGI and a system call for each, not its octets. So under our own
-server the frames of many events are written at once. Under any other ASGI server the same events go through
-`send`, one message after the other.
+A message costs its way through ASGI and a system call, hardly its bytes. So under our own server the frames
+of many events are written at once. Under any other ASGI server events go through `send`, one by one.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ if TYPE_CHECKING:
 __all__ = [
     "LINGER",
     "REQUEST_WITHIN",
-    "FrameOutlet",
     "FrameProtocol",
-    "MessageOutlet",
+    "FrameSink",
+    "MessageSink",
     "RequestProtocol",
-    "outlet_for",
+    "sink_for",
 ]
 
 
 _EXTENSION = "logistream.frames"
 LINGER = 10.0
-"""Seconds that a connection which is done for has to take what was still sent."""
+"""Seconds that a connection has after its end to take what was still sent."""
 
 REQUEST_WITHIN = 10.0
 """Seconds from the connection to the end of its first request."""
@@ -55,10 +54,10 @@ _HIGH_WATER, _LOW_WATER = 1 << 18, 1 << 17  # bytes that wait in this process fo
 
 
 class RequestProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, which does not wait for ever for the first request, or handshake."""
+    """uvicorn's HTTP protocol, but it does not wait for ever for the first request or handshake."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """Begin to wait."""
+        """Begin to wait for the first request."""
         super().connection_made(transport)
         self.loop.call_later(REQUEST_WITHIN, self._lose_patience)
 
@@ -74,18 +73,18 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     _lingering: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Have more asked for while there is still something to send."""
+        """Set when `resume_writing` is called: while there is still something to send."""
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that it is over."""
+        """Stop waiting for the peer to take what was sent."""
         super().connection_lost(exc)
         if self._lingering is not None:
             self._lingering.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take octets; answer a handshake that cannot be read, which uvicorn would leave without a word."""
+        """Take bytes; answer a handshake that cannot be read, which uvicorn would leave unanswered."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.handshake_initiated = self.handshake_complete = self.close_sent = True
@@ -98,7 +97,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Judge a message and forget it: nothing that a reader says matters to the application."""
+        """Check a message and drop it: the application ignores what a reader sends."""
         message, self.frames = b"".join(self.frames), []
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
@@ -108,12 +107,12 @@ class FrameProtocol(WebSocketsSansIOProtocol):
                 self.handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
-        """Give up a peer that answers no pings: behind what it has not read, no goodbye would reach it."""
+        """Drop a peer that answers no pings: a close frame would queue behind what it has not read."""
         super().keepalive_timeout()
         self.transport.abort()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """Do not wait for ever until a peer has taken what was sent before the end."""
+        """Give the peer some seconds to take what was sent before the end."""
         super().on_task_complete(task)
         if not self.disconnected:
             self._lingering = self.loop.call_later(LINGER, self.transport.abort)
@@ -125,7 +124,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.scope["extensions"][_EXTENSION] = self  # type: ignore[assignment]
 
     def resume_writing(self) -> None:
-        """Tell the application that there is room again."""
+        """Call the application when there is room again."""
         super().resume_writing()
         if self.on_ready is not None:
             self.on_ready()
@@ -156,11 +155,11 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
     def shutdown(self) -> None:
-        """Say goodbye with the code for a server that goes away, instead of uvicorn's for a restart."""
+        """Close with the code for a server that goes away, instead of uvicorn's for a restart."""
         if self.handshake_complete and not self.close_sent:
             self.stop_keepalive()
             self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.GOING_AWAY})
-            if self.conn.state is State.OPEN:  # else the peer has said goodbye first
+            if self.conn.state is State.OPEN:  # else the peer has closed first
                 self.conn.send_close(CloseCode.GOING_AWAY, "the server stops")
                 self.transport.write(b"".join(self.conn.data_to_send()))
                 self.close_sent = True
@@ -169,13 +168,13 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         super().shutdown()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send what an application says."""
+        """Send a message of the application."""
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True  # else uvicorn logs an error for every refusal
 
 
-class FrameOutlet:
+class FrameSink:
     """The connection of a reader under our own server."""
 
     def __init__(self, protocol: FrameProtocol, on_ready: Callable[[], None]) -> None:
@@ -184,11 +183,11 @@ class FrameOutlet:
 
     @property
     def ready(self) -> bool:
-        """Whether it can take more at the moment."""
+        """Whether it can take more now."""
         return self._protocol.takes_frames
 
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
-        """Write the frames of events `start` to `stop`; return the number of octets."""
+        """Write the frames of events `start` to `stop`; return the number of bytes."""
         frames = feed.wire(part, start, stop, missed)
         if len(frames):
             self._protocol.write_frames(frames)
@@ -202,7 +201,7 @@ class FrameOutlet:
         """Do nothing: what is put is written at once."""
 
 
-class MessageOutlet:
+class MessageSink:
     """The connection of a reader under another ASGI server; `run` must run as long as it is used."""
 
     def __init__(self, websocket: WebSocket, on_ready: Callable[[], None]) -> None:
@@ -217,7 +216,7 @@ class MessageOutlet:
         return not self._waiting and not self._failed
 
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
-        """Have the messages of events `start` to `stop` sent; return the number of characters or octets."""
+        """Have the messages of events `start` to `stop` sent; return the number of characters or bytes."""
         self._waiting = feed.messages(part, start, stop, missed)
         self._some.set()
         return sum(map(len, self._waiting))
@@ -245,7 +244,7 @@ class MessageOutlet:
                 self._on_ready()
 
 
-def outlet_for(websocket: WebSocket, on_ready: Callable[[], None]) -> FrameOutlet | MessageOutlet:
+def sink_for(websocket: WebSocket, on_ready: Callable[[], None]) -> FrameSink | MessageSink:
     """Return the fastest way to a reader.
 
     Parameters
@@ -257,5 +256,5 @@ def outlet_for(websocket: WebSocket, on_ready: Callable[[], None]) -> FrameOutle
     """
     protocol: Any = websocket.scope.get("extensions", {}).get(_EXTENSION)
     if isinstance(protocol, FrameProtocol):
-        return FrameOutlet(protocol, on_ready)
-    return MessageOutlet(websocket, on_ready)
+        return FrameSink(protocol, on_ready)
+    return MessageSink(websocket, on_ready)

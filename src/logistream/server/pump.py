@@ -1,11 +1,8 @@
-"""From the stream to its readers: one loop that gives everyone what has fallen due.
+"""From the stream to its readers: one loop that sends everyone what has fallen due.
 
-A reader is a cursor, the number of its next event. There are no queues: whoever does not take what comes
-is only further behind in a stream that can be made again at any place, and delays nobody. In each round every
-reader that can take more gets a bounded piece, so that one that catches up with an hour does not hold up
-those that wait for the newest event.
-
-The rate that readers really get, to hold against the one that was asked for.
+A reader is a cursor, the number of its next event. There are no queues: a reader that does not read falls
+behind in a stream that can be made again at any place, and delays no other. In each round live readers come
+first, then those of the past in turns, and each gets a bounded piece.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from logistream.stream.query import Lag
     from logistream.stream.stream import Stream
 
-__all__ = ["Outlet", "Pump", "RateMeter", "Reader"]
+__all__ = ["Cursor", "Pump", "RateMeter", "Sink"]
 
 
 _SPAN = 10.0  # seconds
@@ -36,18 +33,18 @@ _POINTS = 100  # kept for a span
 class RateMeter:
     """Events per second that reach readers, over ten seconds, or over ten events where they are rare.
 
-    What has happened in a stream tells nothing of a server: it would be the same if none were sent. So only
-    what is handed to readers counts, each event once, whoever gets it first: the rate is that of the reader
-    that is served best, however many there are.
+    The number of events that have happened says nothing about a server: it would be the same if none were
+    sent. So only events that were handed to a reader count, each once: this is the rate of the reader that is
+    served best.
     """
 
     def __init__(self) -> None:
-        self._front = 0  # number after the newest event that was handed to anybody
+        self._front = 0  # number after the newest event that was handed to a reader
         self._handed = 0  # events, each once
-        self._points: deque[tuple[float, int]] = deque()  # moments of handing, and how many were handed then
+        self._points: deque[tuple[float, int]] = deque()  # when events were handed, and how many were by then
 
     def restart(self, number: int) -> None:
-        """Forget what was, because another rate is in force or nobody is there to be handed anything.
+        """Start again, because another rate is in force or no reader is live.
 
         Parameters
         ----------
@@ -57,14 +54,14 @@ class RateMeter:
         self._front = number
         self._points.clear()
 
-    def hand(self, start: int, stop: int, moment: float) -> None:
-        """Count events `start` to `stop` as handed to a reader.
+    def hand(self, start: int, stop: int, now: float) -> None:
+        """Count events `start` to `stop` as handed to a cursor.
 
         Parameters
         ----------
         start, stop : int
             Event numbers, `stop` excluded.
-        moment : float
+        now : float
             Seconds on a clock that never runs backwards.
         """
         if stop <= self._front:
@@ -75,37 +72,37 @@ class RateMeter:
         # The last of the points moves along until it is far enough from the one before it.
         if len(points) > 1 and points[-1][0] - points[-2][0] < _SPAN / _POINTS:
             points.pop()
-        points.append((moment, self._handed))
-        self._trim(moment)
+        points.append((now, self._handed))
+        self._trim(now)
 
-    def rate(self, moment: float, number: int) -> float:
+    def rate(self, now: float, number: int) -> float:
         """Return the events per second.
 
         Parameters
         ----------
-        moment : float
-            Now, on the clock of `hand`.
+        now : float
+            Seconds on the clock of `hand`.
         number : int
             Of the next event to happen.
 
         Returns
         -------
         float
-            NaN as long as too little has happened to tell; 0 if events have happened and nobody gets any.
+            NaN while too little has happened for a rate; 0 if events have happened and no reader gets any.
         """
-        self._trim(moment)
+        self._trim(now)
         points = self._points
         if len(points) < 2 or points[-1][0] <= points[0][0]:
             return 0.0 if number > self._front else math.nan
         (first, before), (last, after) = points[0], points[-1]
         count, seconds = after - before, last - first
         # The time since the last event counts only as far as it is longer than usual: then one is late.
-        return count / max(seconds, moment - first - seconds / count)
+        return count / max(seconds, now - first - seconds / count)
 
-    def _trim(self, moment: float) -> None:
+    def _trim(self, now: float) -> None:
         """Forget what lies before the span."""
         points = self._points
-        while len(points) > 2 and points[1][0] < moment - _SPAN and points[-1][1] - points[1][1] >= _FEWEST:
+        while len(points) > 2 and points[1][0] < now - _SPAN and points[-1][1] - points[1][1] >= _FEWEST:
             points.popleft()
 
 
@@ -115,55 +112,55 @@ _BEAT = 0.002
 """Seconds: above 1 / _BEAT events per second, what falls due within a beat is sent together."""
 
 _LONGEST_WAIT = 1.0
-"""Seconds after which the clock is looked at again, in case somebody has set it."""
+"""Seconds after which the clock is read again, in case it was set."""
 
 _LAG = 1_000_000
-"""Microseconds that a reader with `lag=skip` may be behind before it is spared what it has missed."""
+"""Microseconds that a reader with `lag=skip` may be behind before it skips what it has missed."""
 
 _TURN = 0.005  # seconds of a round for readers of the past, so that live readers need not wait
 _AHEAD = 2  # parts made ahead for a reader that catches up
 _ALLOWANCE = 0.1  # seconds' worth of events that a reader may take at once, beyond its speed limit
 
 
-class Outlet(Protocol):
+class Sink(Protocol):
     """Where a reader's events go."""
 
     @property
     def ready(self) -> bool:
-        """Whether it can take more at the moment."""
+        """Whether it can take more now."""
 
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
-        """Send events `start` to `stop` of a part; return the number of octets."""
+        """Send events `start` to `stop` of a part; return the number of bytes."""
 
     def fail(self) -> None:
         """Close the connection because of an internal error."""
 
 
 @dataclass(eq=False, slots=True)
-class Reader:
-    """One reader and how far it has come.
+class Cursor:
+    """One reader of the WebSocket and how far it has come.
 
     Attributes
     ----------
     feed : Feed
         What it reads.
-    outlet : Outlet
-        Where it goes.
-    cursor : int
-        The number of its next event.
+    sink : Sink
+        Where it is sent.
+    number : int
+        Of its next event.
     lag : Lag
         What it gets when it has fallen behind.
     live : bool
         Whether it reads the present: it began there, or has caught up.
     missed : int or None
-        How many events it has been spared and not been told of yet.
+        How many events it has skipped without having been sent a message about them.
     allowance, counted : float
         Events that it may still take by its speed limit, and when (on the loop's clock) that was counted.
     """
 
     feed: Feed
-    outlet: Outlet
-    cursor: int
+    sink: Sink
+    number: int
     lag: Lag = "wait"
     live: bool = False
     missed: int | None = None
@@ -185,13 +182,13 @@ class Pump:
     """
 
     def __init__(self, stream: Stream, gauges: Gauges, *, catch_up: float) -> None:
-        self.readers: set[Reader] = set()
+        self.cursors: set[Cursor] = set()
         self._stream, self._gauges, self._catch_up = stream, gauges, catch_up
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
         self._wake = asyncio.Event()
         self._meter, self._entry = RateMeter(), stream.timeline.last
-        self._events = self._octets = 0  # sent in this round
+        self._events = self._bytes = 0  # sent in this round
         self._shares: dict[tuple[Feed, int, int], tuple[Part, int, int]] = {}  # of this round
         self.feeds = Feeds(stream, self.wake_soon)
         self._unsubscribe = stream.subscribe(self.wake_soon)
@@ -205,19 +202,19 @@ class Pump:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def add(self, reader: Reader) -> None:
-        """Begin to serve a reader."""
-        reader.live = self._stream.age(reader.cursor) < _LAG
-        self.readers.add(reader)
-        self._gauges.set("clients", len(self.readers))
+    def add(self, cursor: Cursor) -> None:
+        """Begin to serve a cursor."""
+        cursor.live = self._stream.age(cursor.number) < _LAG
+        self.cursors.add(cursor)
+        self._gauges.set("clients", len(self.cursors))
         self._wake.set()
 
-    def remove(self, reader: Reader) -> None:
-        """End to serve a reader."""
-        if reader in self.readers:
-            self.readers.discard(reader)
-            self._gauges.set("clients", len(self.readers))
-            self.feeds.release(reader.feed)
+    def remove(self, cursor: Cursor) -> None:
+        """End to serve a cursor."""
+        if cursor in self.cursors:
+            self.cursors.discard(cursor)
+            self._gauges.set("clients", len(self.cursors))
+            self.feeds.release(cursor.feed)
 
     def close(self) -> None:
         """End the thread that makes events; it cannot begin again."""
@@ -236,7 +233,7 @@ class Pump:
             behind = self._serve_all(now, began)
             self._measure(now, loop.time())
             if behind:
-                await asyncio.sleep(0)  # what readers say, and new ones, have their turn
+                await asyncio.sleep(0)  # let other connections have their turn
                 continue
             spent = loop.time() - began
             timer = loop.call_later(max(spent, self._pause(now)), self._wake.set)
@@ -254,111 +251,111 @@ class Pump:
     def _serve_all(self, now: int, began: float) -> bool:
         """Serve live readers, then those of the past in turns; return whether any can take more at once."""
         behind = False
-        past: list[Reader] = []
-        for reader in tuple(self.readers):
-            if reader.live:
-                behind |= self._serve(reader, now, began)
+        past: list[Cursor] = []
+        for cursor in tuple(self.cursors):
+            if cursor.live:
+                behind |= self._serve(cursor, now, began)
             else:
-                past.append(reader)
-        past.sort(key=lambda reader: reader.counted)
-        for reader in past:
+                past.append(cursor)
+        past.sort(key=lambda cursor: cursor.counted)
+        for cursor in past:
             if asyncio.get_running_loop().time() > began + _TURN:
                 return True
-            behind |= self._serve(reader, now, began)
+            behind |= self._serve(cursor, now, began)
         return behind
 
-    def _serve(self, reader: Reader, now: int, moment: float) -> bool:
+    def _serve(self, cursor: Cursor, now: int, time: float) -> bool:
         """Send a reader a piece of what is due; return whether there is more that it can take at once."""
-        if reader.cursor >= now:
-            reader.live = True
+        if cursor.number >= now:
+            cursor.live = True
             return False
-        if not reader.outlet.ready:
+        if not cursor.sink.ready:
             return False
         try:
-            if reader.lag == "skip" and reader.live:
-                self._skip(reader, now)
-            limit = self._allowed(reader, now, moment)
-            key = (reader.feed, reader.cursor, limit)
+            if cursor.lag == "skip" and cursor.live:
+                self._skip(cursor, now)
+            limit = self._allowed(cursor, now, time)
+            key = (cursor.feed, cursor.number, limit)
             share = self._shares.get(key)  # most readers need what another one has just got
             if share is None:
-                share = self._share(reader, now, limit)
+                share = self._share(cursor, now, limit)
                 if share is None:
                     return False  # woken up when it is made
                 self._shares[key] = share
             part, stop, rows = share
-            octets = reader.outlet.put(reader.feed, part, reader.cursor, stop, reader.missed)
+            size = cursor.sink.put(cursor.feed, part, cursor.number, stop, cursor.missed)
         except Exception:
-            logger.exception("a reader at event %d had to be given up", reader.cursor)
-            reader.outlet.fail()
-            self.remove(reader)
+            logger.exception("a reader at event %d had to be given up", cursor.number)
+            cursor.sink.fail()
+            self.remove(cursor)
             return False
         self._events += rows
-        self._octets += octets
-        reader.allowance = max(0.0, reader.allowance - (stop - reader.cursor))
-        if reader.live:
-            self._meter.hand(reader.cursor, stop, moment)
-        reader.cursor, reader.missed = stop, None
-        reader.live = reader.live or stop == now
-        return stop < now and reader.outlet.ready
+        self._bytes += size
+        cursor.allowance = max(0.0, cursor.allowance - (stop - cursor.number))
+        if cursor.live:
+            self._meter.hand(cursor.number, stop, time)
+        cursor.number, cursor.missed = stop, None
+        cursor.live = cursor.live or stop == now
+        return stop < now and cursor.sink.ready
 
-    def _share(self, reader: Reader, now: int, limit: int) -> tuple[Part, int, int] | None:
+    def _share(self, cursor: Cursor, now: int, limit: int) -> tuple[Part, int, int] | None:
         """Return what to send next: a part, the event before which to end, and how many are in it."""
-        if limit <= reader.cursor:
+        if limit <= cursor.number:
             return None
-        part = reader.feed.part(reader.cursor, now, live=reader.live)
+        part = cursor.feed.part(cursor.number, now, live=cursor.live)
         if part is None:
-            self._prefetch(reader, reader.cursor, now)
+            self._prefetch(cursor, cursor.number, now)
             return None
-        stop = reader.feed.cut(part, reader.cursor, min(limit, reader.feed.settled(part)))
-        if stop <= reader.cursor:
+        stop = cursor.feed.cut(part, cursor.number, min(limit, cursor.feed.settled(part)))
+        if stop <= cursor.number:
             return None
-        self._prefetch(reader, part.stop, now, edge=2 * stop > part.first + part.stop)
-        return part, stop, part.row(stop) - part.row(reader.cursor)
+        self._prefetch(cursor, part.stop, now, edge=2 * stop > part.first + part.stop)
+        return part, stop, part.row(stop) - part.row(cursor.number)
 
-    def _prefetch(self, reader: Reader, number: int, now: int, *, edge: bool = True) -> None:
+    def _prefetch(self, cursor: Cursor, number: int, now: int, *, edge: bool = True) -> None:
         """Have made what the reader needs next."""
         for _ in range(_AHEAD):
             if number > now and not (edge and self._will_happen(number)):
                 return
-            reader.feed.prefetch(number, now, live=reader.live)
+            cursor.feed.prefetch(number, now, live=cursor.live)
             if number > now:
                 return
-            number = reader.feed.span(number, now)[1]
+            number = cursor.feed.span(number, now)[1]
 
     def _will_happen(self, number: int) -> bool:
-        """Tell whether no pause holds an event back."""
+        """Return whether no pause holds an event back."""
         last = self._stream.timeline.last
         return not last.paused or number < last.first
 
-    def _skip(self, reader: Reader, now: int) -> None:
-        """Spare a reader what it has missed, if that is too much."""
-        if reader.cursor < now - 1 and self._stream.age(reader.cursor) > _LAG:
-            reader.missed = (reader.missed or 0) + now - 1 - reader.cursor
-            reader.cursor = now - 1
+    def _skip(self, cursor: Cursor, now: int) -> None:
+        """Have a reader skip what it has missed, if that is too much."""
+        if cursor.number < now - 1 and self._stream.age(cursor.number) > _LAG:
+            cursor.missed = (cursor.missed or 0) + now - 1 - cursor.number
+            cursor.number = now - 1
 
-    def _allowed(self, reader: Reader, now: int, moment: float) -> int:
+    def _allowed(self, cursor: Cursor, now: int, time: float) -> int:
         """Return up to which event a reader may be sent now, by its speed limit."""
-        # Whoever may catch up no faster than events happen would never do so.
+        # A reader that may catch up no faster than events happen would never do so.
         speed = max(self._catch_up, 2 * self._stream.rate)
         most = max(1.0, _ALLOWANCE * speed)
-        if now - reader.cursor <= most and reader.live:
+        if now - cursor.number <= most and cursor.live:
             return now
-        reader.allowance = min(most, reader.allowance + (moment - reader.counted) * speed)
-        reader.counted = moment
-        if reader.allowance < 1:
-            wait = (1 - reader.allowance) / speed
+        cursor.allowance = min(most, cursor.allowance + (time - cursor.counted) * speed)
+        cursor.counted = time
+        if cursor.allowance < 1:
+            wait = (1 - cursor.allowance) / speed
             asyncio.get_running_loop().call_later(wait, self._wake.set)
-        return min(now, reader.cursor + int(reader.allowance))
+        return min(now, cursor.number + int(cursor.allowance))
 
-    def _measure(self, now: int, moment: float) -> None:
+    def _measure(self, now: int, time: float) -> None:
         """Note what was sent, how far the slowest reader is behind, and the rate that readers really get."""
         self._gauges.add("events_sent", self._events)
-        self._gauges.add("bytes_sent", self._octets)
-        self._events = self._octets = 0
-        lag = max((now - reader.cursor for reader in self.readers), default=0)
+        self._gauges.add("bytes_sent", self._bytes)
+        self._events = self._bytes = 0
+        lag = max((now - cursor.number for cursor in self.cursors), default=0)
         self._gauges.set("lag_events", max(0, lag))
         entry = self._stream.timeline.last
-        if entry is not self._entry or not any(reader.live for reader in self.readers):
+        if entry is not self._entry or not any(cursor.live for cursor in self.cursors):
             self._entry = entry
             self._meter.restart(now)
-        self._gauges.set("rate_held", self._meter.rate(moment, now))
+        self._gauges.set("rate_held", self._meter.rate(time, now))

@@ -12,8 +12,8 @@ from logistream.errors import RequestError
 from logistream.stream.query import (
     Format,
     Lag,
-    Moment,
     Selection,
+    Timestamp,
     parse_conditions,
     parse_number,
     parse_start,
@@ -131,7 +131,7 @@ class NoQuery(BaseModel):
 
 
 Start = Annotated[
-    int | Literal["earliest", "latest"] | Moment,
+    int | Literal["earliest", "latest"] | Timestamp,
     PlainValidator(parse_start),
     WithJsonSchema(
         {
@@ -238,7 +238,7 @@ class Status(BaseModel):
     """Whether the stream runs and where to read it."""
 
     status: Literal["running", "paused"]
-    connected_clients: int = Field(description="readers of the WebSocket at this moment")
+    connected_clients: int = Field(description="readers of the WebSocket now")
     websocket_url: str = Field(description="with the host and port that the caller used")
 
 

@@ -1,8 +1,7 @@
 """`StreamServer`: the application on a thread of its own, in a notebook's kernel or a process.
 
-The thread has its own event loop, so that a cell that waits does not stop the stream.
-
-Listening sockets: bound to an address, on a port that other servers of this process give up for it.
+The thread has its own event loop, so that a cell that waits does not stop the stream. A server that takes a
+port stops another server of this process that holds it, so that a cell can be run again.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import secrets
 import socket
 import sys
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import quote
 
@@ -33,14 +33,13 @@ from logistream.stream.arrivals import Arrivals
 from logistream.stream.journal import open_journal
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
-from logistream.times import wall_clock
+from logistream.times import parse_duration, wall_clock
 from logistream.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    import pandas as pd
     from fastapi import FastAPI
 
     from logistream.model.model import Model
@@ -134,7 +133,7 @@ def _bind(host: str, port: int, shared: bool, accept: bool) -> socket.socket:
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 _PING_EVERY = 20  # seconds; the heartbeat of a connection on which nothing happens
 _PONG_WITHIN = 60  # seconds; what is gone for good without a word is given up after that
-_GOODBYE = 0.5  # seconds for readers to take what was sent and leave
+_CLOSE_WITHIN = 0.5  # seconds for readers to take what was sent and leave
 _GIVE_UP = 10  # seconds for everything else that ends with the server
 
 _SWITCH_INTERVAL = 0.0005
@@ -165,7 +164,7 @@ class StreamServer:
     timeline : path or None
         A file that keeps when events happen. A server that is started with it again goes on as if it had
         never stopped, and servers that share it serve the same stream. None keeps it in memory.
-    history : str, Timedelta or None
+    history : str, timedelta or None
         How long before the start event 0 happened, such as `5min`, so that readers find a past. A timeline
         file that is there already has its own.
     arrivals : str
@@ -193,6 +192,26 @@ class StreamServer:
     200.0
     """
 
+    # What is not listed cannot be set: a misspelled setting is an error.
+    __slots__ = (
+        "__weakref__",
+        "_allow_origins",
+        "_arrivals",
+        "_asked_port",
+        "_file",
+        "_gauges",
+        "_history",
+        "_limits",
+        "_lock",
+        "_port",
+        "_server",
+        "_shared",
+        "_stream",
+        "_thread",
+        "host",
+        "token",
+    )
+
     def __init__(
         self,
         model: Model | None = None,
@@ -202,7 +221,7 @@ class StreamServer:
         host: str = "127.0.0.1",
         port: int = 8000,
         timeline: str | os.PathLike[str] | None = None,
-        history: str | pd.Timedelta | None = None,
+        history: str | timedelta | None = None,
         arrivals: str = "even",
         allow_origins: Iterable[str] = (),
         token: str | None = None,
@@ -225,7 +244,7 @@ class StreamServer:
         self._gauges = Gauges()
         entry = first_entry(wall_clock(), rate=rate, history=self._history)
         self._stream = Stream(model or load_model(), Timeline([entry], self._arrivals), seed=seed)
-        self._new_app()  # complains of what it cannot use
+        self._new_app()  # raises for settings that are not allowed
         self._lock = threading.RLock()  # start and stop come from any thread
         self._port: int | None = None
         self._server: _Uvicorn | None = None
@@ -273,7 +292,7 @@ class StreamServer:
             return self
 
     def stop(self) -> None:
-        """Say goodbye to all readers and free thread and port; a server that does not run stays as it is."""
+        """Close all connections and free thread and port; a server that does not run stays as it is."""
         with self._lock:
             if self._server is not None and self._thread is not None:
                 self._server.ask_to_exit()
@@ -378,6 +397,11 @@ class StreamServer:
         self._stream.change(scenario=scenario)
 
     @property
+    def seed(self) -> int:
+        """Which of the model's streams; set when the server is made."""
+        return self._stream.seed
+
+    @property
     def timeline(self) -> Timeline:
         """When the events of this stream happen, and at which rates."""
         return self._stream.timeline
@@ -389,12 +413,12 @@ class StreamServer:
 
     @property
     def connected_clients(self) -> int:
-        """Readers of the WebSocket at this moment."""
+        """How many readers the WebSocket has now."""
         return self._gauges.total("clients") if self.running else 0
 
     @property
     def state(self) -> dict[str, Any]:
-        """Status (running, paused or stopped), connected clients, and what `GET /stream` tells."""
+        """Status (running, paused or stopped), connected clients, and what `GET /stream` returns."""
         status = "stopped" if not self.running else "paused" if self.paused else "running"
         return {"status": status, "connected_clients": self.connected_clients, **self._stream.state}
 
@@ -419,7 +443,7 @@ class StreamServer:
 
 
 class _Uvicorn(uvicorn.Server):
-    """A uvicorn server that tells when it serves, or that it never will."""
+    """A uvicorn server that sets `serving` when it serves, or when it never will."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -449,7 +473,7 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # A reader that does not read would hold its connection, and with it the shutdown, for ever.
-        timer = asyncio.get_running_loop().call_later(_GOODBYE, self._drop_connections)
+        timer = asyncio.get_running_loop().call_later(_CLOSE_WITHIN, self._drop_connections)
         await super().shutdown(sockets)
         timer.cancel()
 
@@ -475,27 +499,24 @@ def _config(app: Any, limits: Limits) -> uvicorn.Config:  # noqa: ANN401 - any A
         ws_max_size=limits.message,
         ws_ping_interval=_PING_EVERY,
         ws_ping_timeout=_PONG_WITHIN,
-        ws_per_message_deflate=False,  # a text is made once for all; compressing would be done for each
+        ws_per_message_deflate=False,  # bytes are made once for all; they would be compressed for each
         log_config=None,  # a kernel's log is the user's notebook: only what goes wrong belongs there
-        log_level="error",  # what strangers get wrong is answered, and no matter of the log
+        log_level="error",  # bad requests are answered and not logged
         access_log=False,
         timeout_graceful_shutdown=_GIVE_UP,
     )
 
 
-def _micros(history: str | pd.Timedelta | None) -> int:
+def _micros(history: str | timedelta | None) -> int:
     """Return a length of time in microseconds."""
     if history is None:
         return 0
-    import pandas as pd
-
-    try:
-        span = pd.Timedelta(history) // pd.Timedelta(1, "us")
-    except (ValueError, TypeError):
-        span = -1
-    if not span >= 0:  # NaT compares as False
-        raise RequestError(f"history must be a length of time such as 5min or 2h, not {history!r}")
-    return int(span)
+    with contextlib.suppress(ValueError):
+        if isinstance(history, timedelta):
+            return history // timedelta(microseconds=1)
+        if isinstance(history, str):
+            return parse_duration(history)
+    raise RequestError(f"history must be a length of time such as 5min or 2h, not {history!r}")
 
 
 def _share_interpreter() -> None:
@@ -505,6 +526,6 @@ def _share_interpreter() -> None:
 
 @atexit.register
 def _stop_all() -> None:
-    """Free what is held when the process ends, so that readers get a proper goodbye."""
+    """Stop all servers when the process ends, so that their readers get a close frame."""
     for server in list(holders):
         server.stop()

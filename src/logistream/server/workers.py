@@ -35,7 +35,7 @@ _MOST = 64
 _STARTS_WITHIN = 30.0  # seconds
 _STOPS_WITHIN = 15.0
 _LIVES_AT_LEAST = 2.0  # seconds
-_MOST_EARLY_DEATHS = 3  # in a row: who goes on starting a worker that dies at once helps nobody
+_MOST_EARLY_DEATHS = 3  # in a row; after that, starting another would not help
 
 
 class Workers:
@@ -71,7 +71,7 @@ class Workers:
         self._early_deaths = [0] * count
 
     def __enter__(self) -> StreamServer:
-        """Start them; return a server that tells where they listen, and is not started itself."""
+        """Start them; return a server with their addresses, which is not started itself."""
         with ExitStack() as stack:
             if self._settings.get("timeline") is None:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="logistream-"))

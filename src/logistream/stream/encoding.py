@@ -1,12 +1,9 @@
-"""Columns to JSON texts, all rows in one pass, so that no event is ever a Python object on its way out.
+"""Events as JSON: columns to one compact object for each event, and JSON back to columns.
 
-Each column becomes an Arrow array of text pieces, `"key":value`, and the pieces of all columns are joined row
-by row into one buffer: the lines of an NDJSON text, or texts with room for a WebSocket frame header before
-each. Texts of a dictionary, which hardly ever changes, are written once.
-
-Events as JSON texts: columns to one compact object per event, and texts back to columns.
-
-Pure functions over Arrow record batches.
+All rows are written in one pass, so that no event is ever a Python object on its way out. Each column
+becomes an Arrow array of strings, `"key":value`, and those of all columns are joined row by row into one
+buffer: lines of NDJSON, or objects with room for a WebSocket frame header before each. The values of a
+dictionary, which hardly ever changes, are written once.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ import pyarrow.compute as pc
 from logistream.errors import DataError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
     from numpy.typing import NDArray
@@ -31,11 +28,11 @@ if TYPE_CHECKING:
 
     Pieces: TypeAlias = "list[pa.Array | pa.Scalar]"
 
-__all__ = ["ROWS_AT_ONCE", "Encoder", "Texts", "decode", "encode", "from_events", "parse"]
+__all__ = ["ROWS_AT_ONCE", "Encoder", "Strings", "decode", "from_events", "parse"]
 
 
 ROWS_AT_ONCE = 16_384
-"""Rows joined in one pass: far below the 2 GB that an Arrow text array can hold."""
+"""Rows joined in one pass: far below the 2 GB that an Arrow array of strings can hold."""
 
 _MINUTE = 60_000_000  # microseconds
 _CENTS = pa.array([f"{cents // 100:02d}.{cents % 100:02d}" for cents in range(6000)])
@@ -43,16 +40,16 @@ _FOUR_DIGITS = pa.array([f"{part:04d}" for part in range(10_000)])
 _COARSE = frozenset("aAbBdDeFhHIjmMpRuUVwWyY%")
 """strftime directives that do not change within a minute."""
 _FEW = 0.25  # distinct numbers per row: then each is written once
-_ENOUGH = 256  # rows that tell whether a column's numbers are few
+_ENOUGH = 256  # rows that show whether a column has few numbers
 
 
-class Texts(NamedTuple):
-    """Texts that stand one after the other.
+class Strings(NamedTuple):
+    """Strings that stand one after the other.
 
     Attributes
     ----------
     data : ndarray of uint8
-        All octets.
+        All bytes, in UTF-8.
     ends : ndarray of int64, shape (n_rows + 1,)
         Row `i` is `data[ends[i]:ends[i + 1]]`.
     """
@@ -83,8 +80,8 @@ class Encoder:
         self._dictionaries: dict[str, tuple[pa.Array, pa.Array]] = {}  # what was in a batch, as written
         self._few: dict[str, bool] = {}
 
-    def join(self, batch: pa.RecordBatch) -> Texts:
-        """Write each row as one text.
+    def join(self, batch: pa.RecordBatch) -> Strings:
+        """Write each row as one object.
 
         Parameters
         ----------
@@ -101,17 +98,28 @@ class Encoder:
         joined = self._join(batch)
         _, offsets, data = joined.buffers()
         ends = np.frombuffer(offsets, np.int32, len(joined) + 1, joined.offset * 4).astype(np.int64)
-        octets = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-        return Texts(octets[ends[0] : ends[-1]], ends - ends[0])
+        written = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+        return Strings(written[ends[0] : ends[-1]], ends - ends[0])
 
-    def texts(self, batch: pa.RecordBatch) -> list[bytes]:
-        """Write each row of a batch of any length as one text; see `join` for the errors."""
+    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+        """Write each row of a batch of any length as one JSON object in UTF-8; see `join` for the errors.
+
+        Numbers are written so that `json.loads` gives the same float64. Missing values, and NaN, of a
+        nullable column are `null`.
+
+        Examples
+        --------
+        >>> from logistream.schema import Column, Schema
+        >>> pair = Schema((Column("Market", "category"), Column("Sales", "number")))
+        >>> Encoder(pair).encode(pa.record_batch({"Market": ["LATAM"], "Sales": [12.5]}))
+        [b'{"Market":"LATAM","Sales":12.5}']
+        """
         if not batch.num_rows:
             self._check_columns(batch)
-        texts: list[bytes] = []
-        for part in _parts(batch):
-            texts.extend(self._join(part).cast(pa.binary()).to_pylist())
-        return texts
+        strings: list[bytes] = []
+        for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+            strings.extend(self._join(batch.slice(start, ROWS_AT_ONCE)).cast(pa.binary()).to_pylist())
+        return strings
 
     def _check_columns(self, batch: pa.RecordBatch) -> None:
         if absent := [name for name in self.schema.names if name not in batch.schema.names]:
@@ -140,7 +148,7 @@ class Encoder:
                 f"but its schema allows none"
             )
         if column.kind == "category" and pa.types.is_dictionary(values.type) and not values.null_count:
-            return [self._dictionary_texts(values, column.name, key)]
+            return [self._dictionary_strings(values, column.name, key)]
         pieces = (
             self._number(values, column.name)
             if column.kind == "number"
@@ -150,8 +158,8 @@ class Encoder:
             pieces = [pc.fill_null(_concat(pieces), "null")]
         return [pa.scalar(key), *pieces]
 
-    def _dictionary_texts(self, values: pa.Array, name: str, key: str) -> pa.Array:
-        """Return key and quoted text of each row; the dictionary is written once for all batches."""
+    def _dictionary_strings(self, values: pa.Array, name: str, key: str) -> pa.Array:
+        """Return key and quoted string of each row; the dictionary is written once for all batches."""
         dictionary, codes = values.dictionary, values.indices
         known = self._dictionaries.get(name)
         if known is None or not _same(known[0], dictionary):
@@ -162,7 +170,7 @@ class Encoder:
         return known[1].take(codes)
 
     def _number(self, values: pa.Array, name: str) -> Pieces:
-        """Return the texts of floats; if few differ, as prices do, each is written once."""
+        """Write floats; if few differ, as prices do, each is written once."""
         if self._few.get(name, True):
             distinct = values.dictionary_encode()
             few = len(distinct.dictionary) < _FEW * len(values)
@@ -173,13 +181,8 @@ class Encoder:
         return [_write_number(values)]
 
 
-def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-        yield batch.slice(start, ROWS_AT_ONCE)
-
-
 def _same(one: pa.Array, other: pa.Array) -> bool:
-    """Tell whether two arrays of text share their memory (both are alive, so the address tells)."""
+    """Return whether two arrays of strings, both alive, share their memory."""
     return (
         len(one) == len(other)
         and one.offset == other.offset
@@ -192,7 +195,7 @@ def _same(one: pa.Array, other: pa.Array) -> bool:
 
 
 def _concat(pieces: Pieces) -> pa.Array:
-    """Concatenate texts row by row; a row with a missing piece is missing."""
+    """Concatenate strings row by row; a row with a missing piece is missing."""
     return pieces[0] if len(pieces) == 1 else pc.binary_join_element_wise(*pieces, "")
 
 
@@ -211,20 +214,20 @@ def _write_category(values: pa.Array, column: Column) -> Pieces:  # noqa: ARG001
     return [_quote(values.cast(pa.string()))]
 
 
-def _quote(texts: pa.Array) -> pa.Array:
-    """Return texts as JSON strings."""
-    data = texts.buffers()[2]
+def _quote(strings: pa.Array) -> pa.Array:
+    """Return strings as JSON."""
+    data = strings.buffers()[2]
     if data is not None:
-        octets = np.frombuffer(data, np.uint8)
-        if ((octets < 0x20) | (octets == ord('"')) | (octets == ord("\\"))).any():
+        used = np.frombuffer(data, np.uint8)
+        if ((used < 0x20) | (used == ord('"')) | (used == ord("\\"))).any():
             return pa.array(
                 [
-                    None if text is None else json.dumps(text, ensure_ascii=False)
-                    for text in texts.to_pylist()
+                    None if string is None else json.dumps(string, ensure_ascii=False)
+                    for string in strings.to_pylist()
                 ],
                 pa.string(),
             )
-    return pc.binary_join_element_wise('"', texts, '"', "")
+    return pc.binary_join_element_wise('"', strings, '"', "")
 
 
 def _write_boolean(values: pa.Array, column: Column) -> Pieces:  # noqa: ARG001
@@ -239,13 +242,13 @@ def _write_number(values: pa.Array) -> pa.Array:
     # Arrow writes the shortest digits that read back exactly, as Python does, but 12.0 as "12", which a
     # parser takes for an integer, and loses the sign of -0.0. Those, and very small and very large ones,
     # whose exponents differ between versions of Arrow, are written by Python.
-    texts = values.cast(pa.string())
+    written = values.cast(pa.string())
     floats = np.nan_to_num(values.to_numpy(zero_copy_only=False), nan=0.5)
     size = np.abs(floats)
     odd = (floats == np.trunc(floats)) | (size < 1e-4) | (size >= 1e6)
     if odd.any():
-        texts = pc.replace_with_mask(texts, odd, pa.array([repr(x) for x in floats[odd].tolist()]))
-    return texts
+        written = pc.replace_with_mask(written, odd, pa.array([repr(x) for x in floats[odd].tolist()]))
+    return written
 
 
 def _write_timestamp(values: pa.Array, column: Column) -> Pieces:
@@ -271,7 +274,10 @@ def _floor(micros: pa.Array, step: int) -> pa.Array:
 
 
 def _strftime(
-    micros: pa.Array, step: int, pattern: str, finish: Callable[[pa.Array], pa.Array] = lambda texts: texts
+    micros: pa.Array,
+    step: int,
+    pattern: str,
+    finish: Callable[[pa.Array], pa.Array] = lambda written: written,
 ) -> pa.Array:
     distinct = _floor(micros, step).dictionary_encode()
     instants = pc.divide(distinct.dictionary, 1_000_000).cast(pa.timestamp("s", tz="UTC"))
@@ -286,47 +292,15 @@ _WRITERS: Mapping[Kind, Callable[[pa.Array, Column], Pieces]] = {
 }
 
 
-def encode(batch: pa.RecordBatch, schema: Schema) -> list[bytes]:
-    """Write each row as one JSON object.
+# JSON to columns
+
+
+def decode(strings: Iterable[str | bytes], schema: Schema) -> pa.RecordBatch:
+    """Read JSON objects, one event each, into typed columns.
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch of n rows
-        Holds at least the columns of `schema`, with its types; other columns are left out.
-    schema : Schema
-        The keys, in order.
-
-    Returns
-    -------
-    list of bytes, length n
-        UTF-8 texts without blanks between the tokens. `json.loads` of a number gives the very float64 that
-        was in the column. Missing values (and NaN) of a nullable column are `null`.
-
-    Raises
-    ------
-    DataError
-        A column is absent, a column that is not nullable has missing values, or a number is infinite
-        (JSON has no such number).
-
-    Examples
-    --------
-    >>> from logistream.schema import Column, Schema
-    >>> pair = Schema((Column("Market", "category"), Column("Sales", "number")))
-    >>> encode(pa.record_batch({"Market": ["LATAM"], "Sales": [12.5]}), pair)
-    [b'{"Market":"LATAM","Sales":12.5}']
-    """
-    return Encoder(schema).texts(batch)
-
-
-# Texts to columns
-
-
-def decode(texts: Iterable[str | bytes], schema: Schema) -> pa.RecordBatch:
-    """Read JSON texts, one event each, into typed columns.
-
-    Parameters
-    ----------
-    texts : iterable of n str or bytes
+    strings : iterable of n str or bytes
         JSON objects. Keys that `schema` does not know are ignored; a nullable key may be absent.
     schema : Schema
         The columns to read, in order.
@@ -339,7 +313,7 @@ def decode(texts: Iterable[str | bytes], schema: Schema) -> pa.RecordBatch:
     Raises
     ------
     RequestError
-        A text is not a JSON object, or a key is absent or of another type; the sentence names it.
+        A string is not a JSON object, or a key is absent or of another type; the sentence names it.
 
     Examples
     --------
@@ -347,7 +321,7 @@ def decode(texts: Iterable[str | bytes], schema: Schema) -> pa.RecordBatch:
     >>> decode(['{"Sales":12.5}'], Schema((Column("Sales", "number"),)))["Sales"].to_pylist()
     [12.5]
     """
-    return from_events([parse(text) for text in texts], schema)
+    return from_events([parse(string) for string in strings], schema)
 
 
 def from_events(events: Iterable[Mapping[str, Any]], schema: Schema) -> pa.RecordBatch:
@@ -364,14 +338,14 @@ def from_events(events: Iterable[Mapping[str, Any]], schema: Schema) -> pa.Recor
     return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
 
 
-def parse(text: str | bytes) -> dict[str, Any]:
+def parse(string: str | bytes) -> dict[str, Any]:
     """Read one event as a dict; `RequestError` for what is not a JSON object."""
     try:
-        event = _JSON.decode(text if isinstance(text, str) else text.decode())
+        event = _JSON.decode(string if isinstance(string, str) else string.decode())
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         event = None
     if not isinstance(event, dict):
-        raise RequestError(f"an event must be a JSON object, got {_shorten(text)}")
+        raise RequestError(f"an event must be a JSON object, got {_shorten(string)}")
     return event
 
 
@@ -417,10 +391,10 @@ def _read_number(values: list[Any], column: Column) -> pa.Array:  # noqa: ARG001
 
 
 def _read_timestamp(values: list[Any], column: Column) -> pa.Array:
-    texts = pa.array(values, pa.string())
+    strings = pa.array(values, pa.string())
     if column.text_format is None:
-        return texts.cast(pa.timestamp("us", tz="UTC"))
-    return pc.strptime(texts, column.text_format, "us").cast(pa.timestamp("us", tz="UTC"))
+        return strings.cast(pa.timestamp("us", tz="UTC"))
+    return pc.strptime(strings, column.text_format, "us").cast(pa.timestamp("us", tz="UTC"))
 
 
 _READERS: Mapping[Kind, Callable[[list[Any], Column], pa.Array]] = {
@@ -438,7 +412,7 @@ _ACCEPTED: Mapping[Kind, frozenset[type]] = {
     "timestamp": frozenset({str}),
 }
 _EXPECTED: Mapping[Kind, str] = {
-    "category": "a text",
+    "category": "a string",
     "boolean": "true or false",
     "integer": "a whole number of 64 bits",
     "number": "a finite number",
@@ -466,7 +440,7 @@ def _blame(rows: Sequence[Mapping[str, Any]], column: Column) -> NoReturn:
     raise AssertionError(f"no value of {column.name!r} is wrong on its own")
 
 
-def _shorten(text: str | bytes, limit: int = 80) -> str:
-    """Return a text as a sentence can quote it."""
-    shown = text if isinstance(text, str) else text.decode("utf-8", "replace")
+def _shorten(string: str | bytes, limit: int = 80) -> str:
+    """Return a string as an error message quotes it."""
+    shown = string if isinstance(string, str) else string.decode("utf-8", "replace")
     return shown if len(shown) <= limit else f"{shown[:limit]}… ({len(shown)} characters)"

@@ -44,7 +44,7 @@ __all__ = ["LEAD_MICROS", "JournalTimeline", "open_journal", "timeline_table"]
 
 
 LEAD_MICROS = 50_000
-"""Microseconds from the moment at which an entry is written to that at which it takes effect.
+"""Microseconds from the clock reading of whoever writes an entry until the entry takes effect.
 
 A server looks at the file every 20 ms, so it misses a look or two without running out of what is certain.
 """
@@ -88,17 +88,17 @@ def open_journal(
     path : path-like
         Where it is. Its folder must exist.
     header : mapping of str to str or int
-        What the stream is made of besides the timeline. `arrivals` and `seed` in it say how the events follow
-        each other, `even` and 0 if they are left out. It must agree with that in the file.
+        What the stream is made of besides the timeline. `arrivals` and `seed` in it determine how the events
+        follow each other, `even` and 0 if they are left out. It must agree with that in the file.
     first_entry : callable
-        Takes the moment, in microseconds since the Unix epoch, and returns the first entry of a new timeline.
+        Takes the time in microseconds since the Unix epoch, and returns the first entry of a new timeline.
     clock : callable
         Returns the time in microseconds since the Unix epoch.
 
     Raises
     ------
     RequestError
-        If the timeline in the file belongs to something else than the header says.
+        If the timeline in the file belongs to another stream than that of the header.
     DataError
         If the file is damaged, is no timeline, or is one of a later version.
     StreamError
@@ -163,9 +163,9 @@ class JournalTimeline(Timeline):
                 _set_patience(self._database, _PATIENCE)
                 self._require_timeline(self._database)
                 self._database.execute("PRAGMA synchronous = EXTRA")
-                moment = self._now()
+                timestamp = self._now()
                 values, checksum = self._new_values(self._database)
-            self._known = moment + LEAD_MICROS
+            self._known = timestamp + LEAD_MICROS
             self.header: Header = values[0]
             _require_same(path, self.header, self.header if header is None else header)
             arrivals = Arrivals(self.header.get("arrivals", "even"), self.header.get("seed", 0))
@@ -184,7 +184,7 @@ class JournalTimeline(Timeline):
             self._database = None
 
     def known_until(self, now: int) -> int:
-        """Return the moment up to which this timeline is certain, at most `now` (microseconds).
+        """Return the time up to which this timeline is certain, at most `now` (microseconds).
 
         That is `LEAD_MICROS` after the last look at the file: by `refresh`, `change`, or on opening.
         """
@@ -209,12 +209,12 @@ class JournalTimeline(Timeline):
             if self._database is None:
                 return False
             _set_patience(self._database, 0)
-            moment = self._now()  # before the look
+            timestamp = self._now()  # before the look
             try:
                 found = self._read(self._database)
             except _HeldError:
                 return False
-            self._known = moment + LEAD_MICROS
+            self._known = timestamp + LEAD_MICROS
             return found
         finally:
             self._lock.release()
@@ -224,7 +224,7 @@ class JournalTimeline(Timeline):
     ) -> Entry:
         """Append an entry with the given settings changed and return it; the last one if nothing changes.
 
-        As in a timeline in memory, but `LEAD_MICROS` after the moment at which it is written, which is not
+        As in a timeline in memory, but `LEAD_MICROS` after the time at which it is written, which is not
         before `now` (microseconds). When it returns, the entry is on the disk.
 
         Raises
@@ -241,9 +241,9 @@ class JournalTimeline(Timeline):
                 raise StreamError(f"timeline {self.path} is closed")
             _set_patience(self._database, _PATIENCE)
             with self._in_words("written"), _exclusively(self._database):
-                moment = self._now(now)  # under the lock
+                timestamp = self._now(now)  # under the lock
                 self._read(self._database)
-                self._known = moment + LEAD_MICROS
+                self._known = timestamp + LEAD_MICROS
                 entry = self._changed(self._known, rate, paused, scenario)
                 if entry is self.last:
                     return entry
@@ -340,7 +340,7 @@ class JournalTimeline(Timeline):
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
-        """Say of entries that cannot be used in which file they are."""
+        """Name the file of entries that cannot be used."""
         try:
             yield
         except (DataError, StreamError) as error:

@@ -26,9 +26,9 @@ __all__ = [
     "STREAM_HEADER",
     "Format",
     "Lag",
-    "Moment",
     "Selection",
     "Start",
+    "Timestamp",
     "parse_conditions",
     "parse_number",
     "parse_start",
@@ -44,7 +44,7 @@ Format = Literal["json", "ndjson", "arrow"]
 Lag = Literal["wait", "skip"]
 """What a reader that has fallen behind gets next: what it has missed, or the newest."""
 
-Start: TypeAlias = 'int | Literal["earliest", "latest"] | Moment'
+Start: TypeAlias = 'int | Literal["earliest", "latest"] | Timestamp'
 """Where to begin: event number, first or next event, or just after a time."""
 
 PARAMETERS = ("start", "format", "numbered", "columns", "where", "lag")
@@ -62,7 +62,7 @@ _LARGEST_NUMBER = 2**53  # that a JSON reader in a browser holds exactly, and th
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Timestamp:
     """Just after a time, in microseconds since the Unix epoch."""
 
     micros: int
@@ -106,14 +106,14 @@ def parse_start(value: str) -> Start:
         return parse_number("start", value)
     try:
         # In a query string a plus sign means a blank, unless it was quoted.
-        moment = Moment(parse_rfc3339(re.sub(r" (\d\d:\d\d)$", r"+\1", value)))
-        rfc3339(moment.micros)  # by its offset, or a leap second, it may be in a year of five digits
+        timestamp = Timestamp(parse_rfc3339(re.sub(r" (\d\d:\d\d)$", r"+\1", value)))
+        rfc3339(timestamp.micros)  # by its offset, or a leap second, it may be in a year of five digits
     except (ValueError, OverflowError):
         raise RequestError(
             f"start must be an event number, earliest, latest, or a time such as "
             f"2026-11-24T06:23:00Z, not {shorten(value)!r}"
         ) from None
-    return moment
+    return timestamp
 
 
 def selected_columns(value: str | None, numbered: bool, model: Model) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ def parse_where(schema: Schema, strings: Iterable[str]) -> dict[str, list[Any]]:
     Parameters
     ----------
     schema : Schema
-        Says of what kind each column is.
+        Gives the kind of each column.
     strings : iterable of str
         One condition each; several on one column are alternatives.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from logistream.errors import NotYetError, RequestError
 from logistream.model.sampling import Sampler
-from logistream.stream.query import Moment
+from logistream.stream.query import Timestamp
 from logistream.stream.timeline import Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
 
@@ -127,7 +127,7 @@ class Stream:
             return first
         if start == "latest":
             return self.next_number()
-        if isinstance(start, Moment):
+        if isinstance(start, Timestamp):
             if start.micros > self.now() + _TOLERANCE:
                 raise NotYetError(f"an event after {rfc3339(start.micros)}", self.next_number() - 1)
             number = self.timeline.count(start.micros)
@@ -174,8 +174,8 @@ class Stream:
         """
         if scenario is not None:
             raise RequestError(f"no scenario {scenario!r}: this model has none, leave it null")
-        # Who looks at the clock while the change is made must see it: else an event would be made known that
-        # the change then moves. A shared timeline sees to that by itself, and may have to wait for others.
+        # Nobody may read the clock meanwhile: an event could be sent that the change then moves. A shared
+        # timeline ensures that by itself (see `journal`), and may have to wait for others.
         with contextlib.nullcontext() if self.timeline.shared else self._clock_lock:
             entry = self.timeline.change(self.now(), rate=rate, paused=paused)
         self._notify()
@@ -220,6 +220,6 @@ class Stream:
 
 
 def identity(model: Model, seed: int, arrivals: Arrivals, entry: Entry) -> str:
-    """Return 16 hexadecimal digits that tell streams apart: equal only if all their events can be equal."""
+    """Return 16 hexadecimal digits that identify a stream: equal only if all its events can be equal."""
     described = json.dumps([model.checksum, seed, arrivals.kind, entry.to_json()], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:16]

@@ -46,7 +46,7 @@ class Entry:
     first : int
         The event number from which this entry holds.
     since : int
-        The moment at which the entry takes effect, in microseconds since the Unix epoch. Every event before
+        When the entry takes effect, in microseconds since the Unix epoch. Every event before
         `first` has happened by then; `first` itself comes later, except in the entry that begins a stream.
     start : int
         The time of event `first`, in microseconds since the Unix epoch. If the entry is paused, the time it
@@ -143,7 +143,7 @@ def first_entry(
     Parameters
     ----------
     now : int
-        The moment, in microseconds since the Unix epoch.
+        The time in microseconds since the Unix epoch.
     rate : float
         Events per second.
     first : int
@@ -253,7 +253,7 @@ class Timeline:
         return self._arrivals
 
     def known_until(self, now: int) -> int:
-        """Return the moment up to which this timeline is certain, at most `now` (microseconds).
+        """Return the time up to which this timeline is certain, at most `now` (microseconds).
 
         No entry that is still to come, from whichever process, changes what happens until then.
         """
