@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import uvicorn
@@ -45,30 +45,19 @@ if TYPE_CHECKING:
     from logistream.model.model import Model
     from logistream.stream.timeline import Entry
 
-__all__ = ["PortHolder", "StreamServer", "holders", "listen"]
+__all__ = ["StreamServer", "listen"]
 
 
 _BACKLOG = 2048  # connections that wait to be accepted
-_SEND_BUFFER = 262_144  # bytes in the kernel for each reader: a slow one waits for events, not behind them
+_SEND_BUFFER = 262_144  # bytes in the kernel for each reader; more would only add to its delay
 
 
-class PortHolder(Protocol):
-    """What holds a port of this machine and can be told to leave it; `StreamServer` is one."""
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-
-    def stop(self) -> None:
-        """Free the port."""
-
-
-holders: set[PortHolder] = set()
+_running: set[StreamServer] = set()
 """The servers of this process that hold a port."""
 
 
 def listen(host: str, port: int, *, shared: bool = False, accept: bool = True) -> socket.socket:
-    """Return a socket on an address; a server of this process that holds the port gives way.
+    """Return a socket on an address; a server of this process that holds the port is stopped.
 
     Parameters
     ----------
@@ -91,7 +80,7 @@ def listen(host: str, port: int, *, shared: bool = False, accept: bool = True) -
     try:
         return _bind(host, port, shared, accept)
     except PortInUseError:
-        ours = [server for server in holders if server.port == port]
+        ours = [server for server in _running if server.port == port]
         if not ours:
             raise
         for server in ours:
@@ -132,7 +121,7 @@ def _bind(host: str, port: int, shared: bool, accept: bool) -> socket.socket:
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 _PING_EVERY = 20  # seconds; the heartbeat of a connection on which nothing happens
-_PONG_WITHIN = 60  # seconds; what is gone for good without a word is given up after that
+_PONG_WITHIN = 60  # seconds; a peer that vanished without closing is dropped after that
 _CLOSE_WITHIN = 0.5  # seconds for readers to take what was sent and leave
 _GIVE_UP = 10  # seconds for everything else that ends with the server
 
@@ -282,7 +271,7 @@ class StreamServer:
             )
             self._thread.start()
             self._server.serving.wait()
-            holders.add(self)
+            _running.add(self)
             _share_interpreter()
             if not self._server.started:
                 self.stop()
@@ -299,7 +288,7 @@ class StreamServer:
                 self._thread.join()
                 self._stream.timeline.close()
             self._server = self._thread = None
-            holders.discard(self)
+            _running.discard(self)
             _share_interpreter()
 
     def _new_app(self) -> FastAPI:
@@ -521,11 +510,11 @@ def _micros(history: str | timedelta | None) -> int:
 
 def _share_interpreter() -> None:
     """Have threads take turns more often as long as a server runs here."""
-    sys.setswitchinterval(min(_SWITCH_INTERVAL, _usual_interval) if holders else _usual_interval)
+    sys.setswitchinterval(min(_SWITCH_INTERVAL, _usual_interval) if _running else _usual_interval)
 
 
 @atexit.register
 def _stop_all() -> None:
     """Stop all servers when the process ends, so that their readers get a close frame."""
-    for server in list(holders):
+    for server in list(_running):
         server.stop()

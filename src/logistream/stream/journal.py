@@ -4,7 +4,7 @@ Why a change takes effect 50 ms later: no process may send an event that an entr
 moves. So an entry takes effect `LEAD_MICROS` after the moment at which it is written, and a process that has
 read the file knows the timeline for certain until `LEAD_MICROS` after that. SQLite's locks make this safe:
 
-- A writer holds the EXCLUSIVE lock from before it reads the clock until its entry is committed. Nobody reads
+- A writer holds the EXCLUSIVE lock from before it reads the clock until its entry is committed. No one reads
   the file meanwhile. (That is so with a rollback journal, and not with a write-ahead log.)
 - A reader first reads the clock and then, under a SHARED lock, the file.
 
@@ -44,7 +44,7 @@ __all__ = ["LEAD_MICROS", "JournalTimeline", "open_journal", "timeline_table"]
 
 
 LEAD_MICROS = 50_000
-"""Microseconds from the clock reading of whoever writes an entry until the entry takes effect.
+"""Microseconds from the writing of an entry until it takes effect: why, see the top of this module.
 
 A server looks at the file every 20 ms, so it misses a look or two without running out of what is certain.
 """
@@ -363,7 +363,7 @@ def _create(path: Path, values: tuple[Any, ...]) -> None:
     """
     if not path.parent.is_dir():
         raise StreamError(f"timeline {path} cannot be made: there is no folder {path.parent}")
-    # Under another name first, so that nobody ever sees a part of it.
+    # Under another name first, so that no process ever sees a part of it.
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:
         with closing(sqlite3.connect(scratch)) as database:
@@ -408,7 +408,7 @@ def _set_patience(database: sqlite3.Connection, seconds: float) -> None:
 
 @contextmanager
 def _exclusively(database: sqlite3.Connection) -> Iterator[None]:
-    """Hold the file so that nobody else reads or writes it; commit in the end, or undo all after an error."""
+    """Keep others from reading and writing the file; commit in the end, or undo all after an error."""
     database.execute("BEGIN EXCLUSIVE")
     try:
         yield
