@@ -7,13 +7,15 @@ JSON Schema forms. Every model carries the schema of its table; that of the publ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pyarrow as pa
 
 from logistream.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["EVENT_NUMBER", "EVENT_TIME", "Column", "Kind", "Schema"]
 
@@ -165,17 +167,6 @@ class Schema:
             "additionalProperties": False,
         }
 
-    @classmethod
-    def from_json_schema(cls, published: Mapping[str, Any]) -> Self:
-        """Rebuild the columns from what `json_schema` gave; names, kinds, order and formats are exact.
-
-        Raises `RequestError` if `published` is not the schema of a flat object of known types.
-        """
-        properties = published.get("properties") if isinstance(published, Mapping) else None
-        if not isinstance(properties, Mapping):
-            raise RequestError("expected the JSON Schema of an object with properties")
-        return cls(tuple(_published_column(name, value) for name, value in properties.items()))
-
     def to_list(self) -> list[dict[str, Any]]:
         """Return plain data for a model file."""
         return [asdict(column) for column in self.columns]
@@ -184,24 +175,6 @@ class Schema:
     def from_list(cls, columns: Iterable[Mapping[str, Any]]) -> Self:
         """Rebuild what `to_list` gave."""
         return cls(tuple(Column(**column) for column in columns))
-
-
-def _published_column(name: str, value: Mapping[str, Any]) -> Column:
-    """Undo `Column.json_schema`."""
-    types = value.get("type") if isinstance(value, Mapping) else None
-    types = [types] if isinstance(types, str) else types or []
-    kinds: dict[str, Kind] = {text: kind for kind, text in _JSON_TYPE.items() if kind != "timestamp"}
-    kind = next((kinds[text] for text in types if text in kinds), None)
-    if kind is None:
-        raise RequestError(f"property {name!r} must be one of {', '.join(kinds)}, got {value!r}")
-    text_format = value.get("x-strftime")
-    if kind == "category" and (text_format is not None or value.get("format") == "date-time"):
-        kind = "timestamp"
-    description = str(value.get("description", ""))
-    meaning, _, unit = description.rpartition(" (")
-    if not (meaning and unit.endswith(")")):
-        meaning, unit = description, ")"
-    return Column(name, kind, meaning, unit[:-1], nullable="null" in types, text_format=text_format)
 
 
 EVENT_TIME = Column("event_time", "timestamp", "the moment of the event; an order is booked then", "UTC")

@@ -20,8 +20,9 @@ from logistream.stream.encoding import parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from typing import Unpack
 
-    from logistream.client.subscription import Columns, Start, Where
+    from logistream.client.subscription import ReadOptions, Source
 
 __all__ = ["run"]
 
@@ -33,39 +34,33 @@ _RATE_SECONDS = 5.0
 
 
 def run(
-    url: str = "ws://127.0.0.1:8000/ws",
+    source: Source = "ws://127.0.0.1:8000/ws",
     count: int | None = None,
     *,
-    start: Start | None = None,
-    columns: Columns | None = None,
-    where: Where | None = None,
-    numbered: bool = False,
-    token: str | None = None,
     console: Console | None = None,
+    **options: Unpack[ReadOptions],
 ) -> int:
     """Show the events of a stream until interrupted, or until `count` came.
 
     In a terminal a live table of the newest ones; in a pipe one line per event, exactly as it was sent.
-    Trouble goes to stderr in one sentence, and the stream is taken up again where it was left; what is
-    refused for good ends the command.
+    Trouble goes to stderr in one sentence, and reading goes on where it broke off; a final refusal ends the
+    command.
 
     Parameters
     ----------
-    url : str
+    source : str or StreamServer
         Any address that `connect` takes.
     count : int, optional
         Stop after so many events.
-    start, columns, where, numbered
-        Where to begin, which columns, which events, and whether with their numbers, as in `connect`.
-    token : str, optional
-        What a server off this machine demands.
     console : rich.console.Console, optional
         Where a table is drawn; stdout by default.
+    **options : ReadOptions
+        As in `connect`.
 
     Returns
     -------
     int
-        Exit code: 0 done, 1 refused, 2 an impossible address, count or parameter, 130 interrupted.
+        Exit code: 0 done, 1 refused, 2 an impossible address, count or option, 130 interrupted.
     """
     console = console or Console()
     show = _show_table if console.is_terminal else _print_lines
@@ -73,15 +68,7 @@ def run(
         _complain(f"count must be at least 1, got {count}")
         return 2
     try:
-        messages = Messages(
-            url,
-            start=start,
-            columns=columns,
-            where=where,
-            numbered=numbered,
-            token=token,
-            on_trouble=_complain,
-        )
+        messages = Messages(source, on_trouble=_complain, **options)
     except RequestError as error:
         _complain(str(error))
         return 2
@@ -103,7 +90,7 @@ def _complain(sentence: str) -> None:
     sys.stderr.flush()
 
 
-async def _first(messages: Messages, count: int | None) -> AsyncIterator[str | bytes]:
+async def _first(messages: Messages, count: int | None) -> AsyncIterator[str]:
     async with messages:
         async for message in messages:
             yield message
@@ -111,17 +98,17 @@ async def _first(messages: Messages, count: int | None) -> AsyncIterator[str | b
                 return
 
 
-async def _print_lines(events: AsyncIterator[str | bytes], messages: Messages, console: Console) -> None:  # noqa: ARG001 - as `_show_table`
+async def _print_lines(events: AsyncIterator[str], messages: Messages, console: Console) -> None:  # noqa: ARG001 - as `_show_table`
     try:
         async for event in events:
-            sys.stdout.write((event if isinstance(event, str) else event.decode()) + "\n")
+            sys.stdout.write(event + "\n")
             if not messages.ahead:  # what was received together is written together
                 sys.stdout.flush()
     finally:
         sys.stdout.flush()
 
 
-async def _show_table(events: AsyncIterator[str | bytes], messages: Messages, console: Console) -> None:
+async def _show_table(events: AsyncIterator[str], messages: Messages, console: Console) -> None:
     newest: deque[dict[str, Any]] = deque(maxlen=console.height)
     clock = asyncio.get_running_loop().time
     counts = deque([(clock(), 0)], maxlen=round(_RATE_SECONDS * _REDRAWS))  # when, and how many until then
@@ -157,7 +144,7 @@ def _table(events: list[dict[str, Any]], width: int, height: int, caption: str) 
     room = width - 1
     chosen: list[str] = []
     for name in names:
-        widest = max(cell_len(_text(event, name)) for event in events)
+        widest = max(cell_len(_cell(event, name)) for event in events)
         # A long heading is folded at its blanks, so its longest word counts.
         widest = min(_WIDEST, max(widest, *(cell_len(word) for word in name.split() or [name])))
         if room < widest + 3:
@@ -168,11 +155,11 @@ def _table(events: list[dict[str, Any]], width: int, height: int, caption: str) 
         table.add_column(name, width=widest, overflow="ellipsis", justify="right" if number else "left")
     heading = max((len(name.split()) for name in chosen), default=1)  # lines of it, at most
     for event in events[-max(1, height - _FRAME_LINES - heading) :]:
-        table.add_row(*(_text(event, name) for name in chosen))
+        table.add_row(*(_cell(event, name) for name in chosen))
     return table
 
 
-def _text(event: dict[str, Any], name: str) -> str:
+def _cell(event: dict[str, Any], name: str) -> str:
     value = event.get(name)
     if name == EVENT_TIME.name:
         return str(value)[11:23]  # hours to milliseconds

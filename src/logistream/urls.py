@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from logistream.errors import RequestError
 
-__all__ = ["is_address", "is_local", "is_loopback", "query_of", "schema_url", "websocket_url", "with_query"]
+__all__ = ["is_address", "is_local", "is_loopback", "query_of", "websocket_url", "with_query"]
 
 
 def websocket_url(url: str) -> str:
@@ -29,23 +29,6 @@ def websocket_url(url: str) -> str:
             f"or http://127.0.0.1:8000"
         )
     return urlunsplit((scheme, parts.netloc, parts.path if parts.path.strip("/") else "/ws", parts.query, ""))
-
-
-def schema_url(url: str, leave_out: tuple[str, ...] = ()) -> str:
-    """Return where the server of an event socket publishes its schema.
-
-    Parameters
-    ----------
-    url : str
-        What `websocket_url` gave.
-    leave_out : tuple of str
-        Parameters of the socket's query that mean nothing there; the others, such as a token, are kept.
-    """
-    parts = urlsplit(url)
-    scheme = {"ws": "http", "wss": "https"}[parts.scheme]
-    path = parts.path.rpartition("/")[0] + "/schema"
-    query = [(name, value) for name, value in query_of(url) if name not in leave_out]
-    return with_query(urlunsplit((scheme, parts.netloc, path, "", "")), query)
 
 
 def query_of(url: str) -> list[tuple[str, str]]:

@@ -1,19 +1,25 @@
-"""Listening to a stream, and what happens when it breaks."""
+"""Reading a stream, and what happens when the connection breaks or the server refuses."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import logging
+import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers.sockets import EventServer, answering, free_port, sending, until_closed
-from logistream.client.client import Messages, connect
-from logistream.client.publication import fetch_schema
+from helpers.numbered import NumberedServer, event, text, until_closed
+from helpers.sockets import answering, free_port
+from helpers.waiting import until
+from logistream.client.client import connect
+from logistream.client.subscription import ReadOptions
 from logistream.dataco import EVENT
 from logistream.errors import RequestError
+from logistream.frame.frame import RollingFrame
 from logistream.urls import websocket_url
 
 if TYPE_CHECKING:
@@ -23,7 +29,12 @@ FAST: dict[str, Any] = {"first_delay": 0.01, "max_delay": 0.05}
 """Delays in seconds, scaled down."""
 
 
-async def take(url: str, count: int, **options: Any) -> list[dict[str, Any]]:
+def line(number: int) -> str:
+    """Return the message of one event."""
+    return text(number, {"event_number": number}) + "\n"
+
+
+async def take(url: Any, count: int, **options: Any) -> list[dict[str, Any]]:
     """Return the first events of a stream."""
     async with connect(url, **{"on_trouble": lambda _: None, **FAST, **options}) as events:
         return [await anext(events) for _ in range(count)]
@@ -67,39 +78,22 @@ def test_impossible_delays_are_refused(delays: dict[str, Any]) -> None:
         connect("ws://127.0.0.1:1/ws", **delays)
 
 
-def test_events_as_dicts() -> None:
-    """Events arrive in order as dicts, from text and from binary messages."""
-    with EventServer(sending('{"n":0}', b'{"n":1}')) as server:
-        assert asyncio.run(take(server.url, 2)) == [{"n": 0}, {"n": 1}]
-
-
-def test_messages_as_they_came() -> None:
-    """`Messages` gives the texts untouched."""
-
-    async def run(url: str) -> str | bytes:
-        async with Messages(url) as messages:
-            return await anext(messages)
-
-    with EventServer(sending('{ "n": 0 }')) as server:
-        assert asyncio.run(run(server.url)) == '{ "n": 0 }'
-
-
 def test_async_for_inside_async_with_can_be_left_and_taken_up() -> None:
     """Leaving the loop keeps the connection while the block lasts; leaving the block closes it."""
 
     async def run(url: str) -> None:
-        async with connect(url) as events:
-            async for event in events:
-                assert event == {"n": 0}
+        async with connect(url, start=0) as events:
+            async for first in events:
+                assert first == event(0)
                 break
-            async for event in events:
-                assert event == {"n": 1}
+            async for second in events:
+                assert second == event(1)
                 break
             assert (events.connected, events.received, events.reconnects) == (True, 2, 0)
         assert not events.connected
-        assert [event async for event in events] == []
+        assert [more async for more in events] == []
 
-    with EventServer(sending('{"n":0}', '{"n":1}')) as server:
+    with NumberedServer(2) as server:
         asyncio.run(run(server.url))
 
 
@@ -109,17 +103,45 @@ def test_async_for_without_a_block_closes_when_left() -> None:
     async def run() -> None:
         loop, left = asyncio.get_running_loop(), asyncio.Event()
 
-        def then(connection: Any) -> None:
+        def handle(connection: Any) -> None:
+            connection.send(line(0))
             until_closed(connection)
             loop.call_soon_threadsafe(left.set)
 
-        with EventServer(sending('{"n":0}', then=then)) as server:
-            async for event in connect(server.url):
-                assert event == {"n": 0}
+        with NumberedServer(0, handle=handle) as server:
+            async for first in connect(server.url):
+                assert first == event(0)
                 break
             await asyncio.wait_for(left.wait(), 10)
 
     asyncio.run(run())
+
+
+def test_plain_for_needs_no_asyncio() -> None:
+    """`for event in connect(url)` gives each event once, also across a break, and hangs up when left."""
+    with NumberedServer(60, most=[2]) as server:
+        events = connect(server.url, start=0, on_trouble=lambda _: None, **FAST)
+        assert list(itertools.islice(events, 55)) == [event(n) for n in range(55)]
+        assert (events.received, events.reconnects) == (55, 1)
+        until(lambda: not events.connected)
+    assert [thread.name for thread in threading.enumerate() if "reader" in thread.name] == []
+
+
+def test_plain_for_works_while_a_loop_runs() -> None:
+    """In a notebook cell the thread has a running loop already."""
+
+    async def run(url: str) -> list[dict[str, Any]]:
+        return list(itertools.islice(connect(url, start=0), 3))
+
+    with NumberedServer(5) as server:
+        assert asyncio.run(run(server.url)) == [event(n) for n in range(3)]
+
+
+def test_plain_for_raises_what_the_server_refuses() -> None:
+    """A refusal ends the loop with the server's sentence, and leaves no thread."""
+    with NumberedServer(5) as server, pytest.raises(RequestError, match="event 9 has not happened yet"):
+        list(connect(server.url, start=9))
+    assert [thread.name for thread in threading.enumerate() if "reader" in thread.name] == []
 
 
 def test_close_ends_a_waiting_iteration() -> None:
@@ -140,40 +162,32 @@ def test_cancelling_loses_nothing() -> None:
     """A read that is given up before a message came does not swallow the next one."""
 
     async def run() -> None:
-        loop, go = asyncio.get_running_loop(), asyncio.Event()
-
-        def handler(connection: Any) -> None:
-            connection.send('{"n":0}')
-            asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
-            connection.send('{"n":1}')
-            until_closed(connection)
-
-        with EventServer(handler) as server:
-            async with connect(server.url) as events:
-                assert await anext(events) == {"n": 0}
+        with NumberedServer(1) as server:
+            async with connect(server.url, start=0) as events:
+                assert await anext(events) == event(0)
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(anext(events), 0.01)
-                go.set()
-                assert await anext(events) == {"n": 1}
+                server.happen(1)
+                assert await anext(events) == event(1)
 
     asyncio.run(run())
 
 
 def test_reconnects_when_the_server_dies_and_returns() -> None:
-    """A server that dies and comes back on its port is found again; the outage is told once per attempt."""
+    """A server that dies and comes back on its port is found again; each failed attempt is reported once."""
 
     async def run() -> None:
         troubles: list[str] = []
-        with EventServer(sending('{"n":0}')) as server:
-            events = connect(server.url, on_trouble=troubles.append, **FAST)
-            assert await anext(events) == {"n": 0}
+        with NumberedServer(1) as server:
+            events = connect(server.url, start=0, on_trouble=troubles.append, **FAST)
+            assert await anext(events) == event(0)
         waiting = asyncio.create_task(anext(events))
         while len(troubles) < 3:
             await asyncio.sleep(0.001)
         assert not events.connected
         assert events.trouble == troubles[-1]
-        with EventServer(sending('{"n":1}'), port=server.port):
-            assert await asyncio.wait_for(waiting, 10) == {"n": 1}
+        with NumberedServer(2, port=server.port):
+            assert await asyncio.wait_for(waiting, 10) == event(1)
             assert repr(events) == f"<connect {server.url}: connected, 2 received>"
             assert events.reconnects == 1
             await events.close()
@@ -200,9 +214,9 @@ def test_server_that_accepts_and_closes_is_not_hammered() -> None:
             await asyncio.wait_for(enough.wait(), 20)
             waiting.cancel()
 
-    with EventServer(lambda _: None) as server:
+    with NumberedServer(0, handle=lambda _: None) as server:
         asyncio.run(run(server.url))
-        assert server.dials == 7
+        assert len(server.queries) == 7
     for number, wait in enumerate(waits):
         full = min(0.1 * 1.618**number, 0.8)
         assert 0.7 * full - 0.051 <= wait <= full + 0.051  # the sentence shows tenths
@@ -210,56 +224,71 @@ def test_server_that_accepts_and_closes_is_not_hammered() -> None:
 
 def test_message_resets_the_delay() -> None:
     """A server that sends one message per connection is dialled again after the first delay each time."""
-    numbers = itertools.count()
-
-    def handler(connection: Any) -> None:
-        connection.send(f'{{"n":{next(numbers)}}}')
-
-    with EventServer(handler) as server:
-        events = asyncio.run(asyncio.wait_for(take(server.url, 20, first_delay=0.01, max_delay=1000), 20))
-    assert [event["n"] for event in events] == list(range(20))
+    with NumberedServer(20, per_message=1, most=[1] * 20) as server:
+        options = {"start": 0, "first_delay": 0.01, "max_delay": 1000}
+        events = asyncio.run(asyncio.wait_for(take(server.url, 20, **options), 20))
+    assert events == [event(n) for n in range(20)]
 
 
 @pytest.mark.parametrize(
-    ("refusal", "words", "dials"),
+    ("refusal", "words"),
     [
-        ((401, '{"detail": "a token is required"}'), "a token is required", 1),
-        (
-            (403, '{"detail": "page http://evil.example may not listen"}'),
-            "page http://evil.example may not listen",
-            2,
-        ),
-        ((403, "no"), "HTTP 403 Forbidden", 2),
-        ((404, '{"detail": ["odd"]}'), "HTTP 404 Not Found", 2),
+        ((401, '{"detail": "a token is required"}'), "a token is required"),
+        ((403, '{"detail": "page http://evil.example is refused"}'), "page http://evil.example is refused"),
+        ((403, "no"), "HTTP 403 Forbidden"),
+        ((404, '{"detail": ["odd"]}'), "HTTP 404 Not Found"),
     ],
 )
-def test_refused_handshake_is_final(refusal: tuple[int, str], words: str, dials: int) -> None:
-    """An HTTP refusal is raised at once in the server's own words.
-
-    It is tried once more without parameters if these may be the reason.
-    """
-    with EventServer(until_closed, refuse=refusal) as server:
+def test_refused_handshake_is_final(refusal: tuple[int, str], words: str) -> None:
+    """An HTTP refusal is raised at once in the server's own words."""
+    with NumberedServer(0, refuse=refusal) as server:
         with pytest.raises(RequestError) as caught:
             asyncio.run(take(server.url, 1))
         assert str(caught.value) == f"{server.url} refuses: {words}"
-        assert server.dials == dials
+        assert len(server.queries) == 1
 
 
 def test_close_with_1008_is_final() -> None:
     """A close with code 1008 is raised with its reason; what came before it is delivered."""
 
+    def handle(connection: Any) -> None:
+        connection.send(line(0))
+        connection.close(1008, "unknown parameter 'wher'")
+
     async def run(url: str) -> None:
         async with connect(url) as events:
-            assert await anext(events) == {"n": 0}
+            assert await anext(events) == event(0)
             with pytest.raises(RequestError) as caught:
                 await anext(events)
             assert str(caught.value) == f"{url} refuses: unknown parameter 'wher'"
 
-    with EventServer(
-        sending('{"n":0}', then=lambda peer: peer.close(1008, "unknown parameter 'wher'"))
-    ) as server:
+    with NumberedServer(0, handle=handle) as server:
         asyncio.run(run(server.url))
-        assert server.dials == 1
+        assert len(server.queries) == 1
+
+
+def silent(connection: Any) -> None:
+    """Send nothing."""
+    until_closed(connection)
+
+
+def talking(connection: Any) -> None:
+    """Send something."""
+    connection.send("hello")
+    until_closed(connection)
+
+
+@pytest.mark.parametrize("handle", [silent, talking])
+def test_another_websocket_server_is_refused(handle: Any) -> None:
+    """A server that is not ours is named at once, whether it sends something or not."""
+    with NumberedServer(0, foreign=True, handle=handle) as server:
+        with pytest.raises(RequestError) as caught:
+            asyncio.run(take(server.url, 1))
+        assert len(server.queries) == 1
+    assert str(caught.value) == (
+        f"{server.url} is not a Logistream server: its answer lacks the header Logistream-Stream; "
+        f"check host and port"
+    )
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -267,26 +296,16 @@ def test_busy_server_is_tried_again(status: int) -> None:
     """A server that is overloaded or starting is tried again."""
 
     async def run() -> None:
-        with EventServer(sending('{"n":0}'), refuse=(status, "busy")) as server:
+        with NumberedServer(1, refuse=(status, "busy")) as server:
 
             def calm(trouble: str) -> None:
                 assert f"refuses: HTTP {status}" in trouble
                 server.refuse = None
 
-            assert await take(server.url, 1, on_trouble=calm) == [{"n": 0}]
-            assert server.dials == 2
+            assert await take(server.url, 1, start=0, on_trouble=calm) == [event(0)]
+            assert len(server.queries) == 2
 
     asyncio.run(run())
-
-
-@pytest.mark.parametrize("garbage", ["hello", "[1, 2]", b"\xff\xfe", '{"a":'])
-def test_garbage_is_explained(garbage: str | bytes) -> None:
-    """A server that sends something else than events is named, with what it sent."""
-    with EventServer(sending(garbage)) as server, pytest.raises(RequestError) as caught:
-        asyncio.run(take(server.url, 1))
-    assert str(caught.value).startswith(
-        f"{server.url} does not send events: an event must be a JSON object, got "
-    )
 
 
 def test_something_else_on_the_port_is_final() -> None:
@@ -313,7 +332,7 @@ def test_hanging_up_without_an_answer_is_tried_again() -> None:
 
 
 def test_outage_is_logged_once_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """Without `on_trouble` the first failed attempt is a warning, the others are not."""
+    """Without `on_trouble` the first failed attempt is logged as a warning, the others are not."""
 
     async def run() -> None:
         events = connect(f"ws://127.0.0.1:{free_port()}/ws", **FAST)
@@ -330,47 +349,41 @@ def test_outage_is_logged_once_as_a_warning(caplog: pytest.LogCaptureFixture) ->
 
 def test_token_is_sent_as_a_header() -> None:
     """A token goes into the header, where it is not logged with the address."""
-    with EventServer(sending('{"n":0}')) as server:
-        asyncio.run(take(server.url, 1, token="secret"))
+    with NumberedServer(1) as server:
+        asyncio.run(take(server.url, 1, start=0, token="secret"))
         assert server.authorizations == ["Bearer secret"]
 
 
 def test_repr_shows_the_state() -> None:
-    """The text of a connection names the address and what was received, no token."""
+    """The repr of a connection names the address and what was received, no token."""
     assert repr(connect("localhost:8000", token="secret")) == (
         "<connect ws://localhost:8000/ws: not connected, 0 received>"
     )
 
 
-def test_no_published_schema() -> None:
-    """A server without `/schema` has none; one that cannot be reached is an `OSError`."""
-    with answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as url:
-        assert fetch_schema(url) is None
-    with pytest.raises(OSError, match="refused"):
-        fetch_schema(f"http://127.0.0.1:{free_port()}")
-
-
-@pytest.mark.parametrize(
-    "body", ["[]", '{"type": "array"}', "<html>", '{"properties": {"a": {"type": "array"}}}']
-)
-def test_unusable_schema_is_explained(body: str) -> None:
-    """Something else at `/schema` is named."""
-    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
-    with (
-        answering(answer) as url,
-        pytest.raises(RequestError, match=r"the schema at http://.*/schema cannot be used: "),
-    ):
-        fetch_schema(url)
-
-
 def test_stream_server_sends_the_published_event(server: StreamServer) -> None:
-    """The real server's events are dicts with the 23 keys in order, and its schema gives the columns back."""
-    events = asyncio.run(take(server.url, 20))
-    assert all(tuple(event) == EVENT.names for event in events)
-    schema = fetch_schema(server.url)
-    assert schema is not None
-    assert schema.pandas_dtypes == EVENT.pandas_dtypes
-    assert [column.text_format for column in schema] == [column.text_format for column in EVENT]
+    """The real server's events are dicts with the 23 keys in order; the server itself serves as address."""
+    for source in (server.url, server):
+        events = asyncio.run(take(source, 20))
+        assert all(tuple(made) == EVENT.names for made in events)
+
+
+def test_something_that_has_no_address_is_refused() -> None:
+    """The sentence says what can be read from."""
+    with pytest.raises(RequestError, match=r"^cannot read from 8000: expected a StreamServer, or an address"):
+        connect(8000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reader", [connect, RollingFrame.follow])
+def test_options_are_shown_where_they_are_given(reader: Any) -> None:
+    """Signature and docstring name every option with its default, as `?` in a notebook shows them."""
+    parameters = inspect.signature(reader).parameters
+    assert set(parameters) >= {"source", *ReadOptions.__annotations__}
+    assert (parameters["start"].default, parameters["silence"].default) == (None, 10.0)
+    shown = inspect.getdoc(reader) or ""
+    assert all(
+        re.search(rf"^(\w+, )?{name}\b.* : ", shown, re.MULTILINE) for name in ReadOptions.__annotations__
+    )
 
 
 def test_stream_server_refuses_in_its_own_words(server: StreamServer) -> None:

@@ -1,35 +1,33 @@
-"""A frame that follows a stream in the background."""
+"""A frame that follows a stream in the background: each event once, whatever breaks."""
 
 from __future__ import annotations
 
 import gc
-import json
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from helpers.sockets import EventServer, free_port, sending, until_closed
+from helpers.numbered import FULL_SCHEMA, SCHEMA, START, NumberedServer, event, process
+from helpers.sockets import free_port
 from helpers.waiting import until
 from logistream.dataco import EVENT
-from logistream.errors import RequestError
+from logistream.errors import DataError, RequestError
 from logistream.frame.frame import RollingFrame
-from logistream.schema import EVENT_TIME, Column, Schema
+from logistream.schema import EVENT_NUMBER, EVENT_TIME
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from logistream.client.follower import Follower
     from logistream.model.model import Model
 
-SMALL = Schema((Column("n", "integer"), EVENT_TIME))
-FAST: dict[str, Any] = {"first_delay": 0.01, "max_delay": 0.05}
-
-
-def event(number: int) -> str:
-    """Write event `number`, one a second."""
-    return f'{{"n":{number},"event_time":"2026-11-24T00:{number // 60:02d}:{number % 60:02d}.000000Z"}}'
+FAST: dict[str, Any] = {"first_delay": 0.005, "max_delay": 0.02}
 
 
 def followers() -> list[str]:
@@ -41,22 +39,18 @@ def followers() -> list[str]:
 def no_thread_left() -> Iterator[None]:
     """Every test ends without a follower's thread."""
     yield
-    assert followers() == []
+    until(lambda: followers() == [])
 
 
 def test_follows_and_stops() -> None:
     """Events come into the frame by themselves; after stop nothing runs any more."""
-    frame = RollingFrame(schema=SMALL)
-    with EventServer(sending(*map(event, range(50)))) as server:
-        follower = frame.follow(server.url)
+    frame = RollingFrame()
+    with NumberedServer(50) as server:
+        follower = frame.follow(server.url, start=0)
         assert frame.wait(50, timeout=20)
         assert frame.df["n"].tolist() == list(range(50))
-        assert (follower.received, follower.reconnects, follower.connected, follower.error) == (
-            50,
-            0,
-            True,
-            None,
-        )
+        assert (follower.received, follower.reconnects, follower.connected) == (50, 0, True)
+        assert follower.error is None
         assert frame.following
         assert repr(follower) == f"<Follower {server.url}: connected, 50 received, 0 reconnects>"
         follower.stop()
@@ -65,26 +59,18 @@ def test_follows_and_stops() -> None:
         assert repr(follower) == f"<Follower {server.url}: stopped, 50 received, 0 reconnects>"
 
 
-def test_many_messages_are_handed_over_together() -> None:
-    """A fast stream loses nothing and keeps its order."""
-    frame = RollingFrame(rows=None, window=None, schema=SMALL)
-    with EventServer(sending(*(event(n % 3000) for n in range(20_000)))) as server, frame.follow(server.url):
-        assert frame.wait(20_000, timeout=30)
-    assert frame.df["n"].tolist() == [n % 3000 for n in range(20_000)]
-
-
 def test_survives_the_death_of_the_server() -> None:
     """A server that dies and comes back is followed on; the trouble is shown in between."""
-    frame = RollingFrame(schema=SMALL)
-    with EventServer(sending(event(0))) as server:
-        follower = frame.follow(server.url, **FAST)
+    frame = RollingFrame()
+    with NumberedServer(1) as server:
+        follower = frame.follow(server.url, start=0, **FAST)
         assert frame.wait(1, timeout=20)
     with follower:
         until(lambda: "nothing listens there" in (follower.trouble or ""))
         assert "nothing listens there" in repr(follower)
         assert follower.running
         assert not follower.connected
-        with EventServer(sending(event(1)), port=server.port):
+        with NumberedServer(2, port=server.port):
             assert frame.wait(2, timeout=20)
             assert (follower.reconnects, follower.trouble) == (1, None)
     assert frame.df["n"].tolist() == [0, 1]
@@ -92,44 +78,79 @@ def test_survives_the_death_of_the_server() -> None:
 
 def test_follower_may_come_before_the_server() -> None:
     """Following returns at once when nothing is there, and begins when the server does."""
-    frame = RollingFrame(schema=SMALL)
+    frame = RollingFrame()
     port = free_port()
-    with frame.follow(f"http://127.0.0.1:{port}", **FAST) as follower:
-        until(lambda: follower.trouble is not None)
-        with EventServer(sending(event(0)), port=port):
+    start = time.monotonic()
+    with frame.follow(f"http://127.0.0.1:{port}", start=0, **FAST) as follower:
+        assert time.monotonic() - start < 0.9
+        assert "nothing listens there" in (follower.trouble or "")
+        with NumberedServer(1, port=port):
             assert frame.wait(1, timeout=20)
 
 
-def test_refusal_ends_it_and_is_kept() -> None:
-    """A final refusal stops the thread and is found in `error`."""
-    frame = RollingFrame(schema=SMALL)
-    with EventServer(until_closed, refuse=(403, '{"detail": "a token is needed"}')) as server:
-        follower = frame.follow(server.url)
-        until(lambda: not follower.running)
-        assert isinstance(follower.error, RequestError)
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"start": 9}, "refuses: event 9 has not happened yet: the newest is 4"),
+        ({"columns": "Markt"}, "refuses: no column 'Markt'"),
+    ],
+)
+@pytest.mark.parametrize("denies", [True, False])
+def test_what_the_server_refuses_at_once_is_raised_by_follow(
+    options: dict[str, Any], sentence: str, denies: bool
+) -> None:
+    """A refused handshake, or a close right after it, is an error of the call; the frame stays usable."""
+    frame = RollingFrame()
+    with NumberedServer(5, denies=denies) as server:
+        with pytest.raises(RequestError) as caught:
+            frame.follow(server.url, **options)
+        assert str(caught.value) == f"{server.url} {sentence}"
+        assert not frame.following
+        with frame.follow(server.url, start=0):
+            assert frame.wait(5)
+
+
+def test_what_the_stream_server_refuses_is_raised_by_follow(server: StreamServer) -> None:
+    """A condition that no event meets is an error of the call, in the server's words."""
+    with pytest.raises(RequestError, match="a condition is written COLUMN:VALUE, and 'market:Europe'"):
+        RollingFrame().follow(server.url, where={"market": "Europe"})
+
+
+def test_a_later_refusal_ends_the_waiting() -> None:
+    """`wait` raises what has ended the last follower, which keeps it in `error`."""
+    frame = RollingFrame()
+    with NumberedServer(5) as server:
+        follower = frame.follow(server.url, start=0, **FAST)
+        assert frame.wait(5)
+        server.refuse = (403, '{"detail": "a token is needed"}')
+        server.cut()
+        with pytest.raises(RequestError) as caught:
+            frame.wait(6, timeout=20)
+        assert caught.value is follower.error
         assert str(follower.error) == f"{server.url} refuses: a token is needed"
-        assert repr(follower).endswith("ended: " + str(follower.error) + ", 0 received, 0 reconnects>")
+        assert follower.state == f"ended: {follower.error}"
+        assert frame.wait(5)  # what has come is there
 
 
-@pytest.mark.parametrize("garbage", ["hello", '{"n":"x"}', '{"n":1}'])
-def test_garbage_ends_it_and_leaves_the_frame_usable(garbage: str) -> None:
-    """What is not an event of the frame's schema ends the follower with a sentence."""
-    frame = RollingFrame(schema=SMALL)
-    with EventServer(sending(garbage)) as server:
-        follower = frame.follow(server.url)
-        until(lambda: not follower.running)
-    assert isinstance(follower.error, RequestError)
-    frame.append(event(1))
-    assert frame.df["n"].tolist() == [1]
+def test_waiting_ends_when_the_follower_is_stopped() -> None:
+    """`wait` returns False as soon as no follower is left, without an error."""
+    frame = RollingFrame()
+    with NumberedServer(5) as server:
+        follower = frame.follow(server.url, start=0)
+        assert frame.wait(5)
+        threading.Timer(0.05, follower.stop).start()
+        start = time.monotonic()
+        assert not frame.wait(6, timeout=20)
+        assert time.monotonic() - start < 10
 
 
 def test_same_address_again_replaces_the_follower() -> None:
     """Running the cell again does not feed the frame twice."""
-    frame = RollingFrame(schema=SMALL)
-    with EventServer(sending(event(0))) as server:
-        first = frame.follow(server.url)
+    frame = RollingFrame()
+    with NumberedServer(1) as server:
+        first = frame.follow(server.url, start=0)
         assert frame.wait(1, timeout=20)
-        with frame.follow(server.url) as second:
+        with frame.follow(server.url, start=0) as second:
             assert frame.wait(2, timeout=20)
             assert not first.running
             assert second.running
@@ -137,9 +158,9 @@ def test_same_address_again_replaces_the_follower() -> None:
 
 def test_follower_of_a_forgotten_frame_ends() -> None:
     """A frame that nobody holds is not fed for ever."""
-    with EventServer(sending(event(0))) as server:
-        frame = RollingFrame(schema=SMALL)
-        frame.follow(server.url)
+    with NumberedServer(1) as server:
+        frame = RollingFrame()
+        frame.follow(server.url, start=0)
         assert frame.wait(1, timeout=20)
         del frame
         gc.collect()
@@ -148,7 +169,7 @@ def test_follower_of_a_forgotten_frame_ends() -> None:
 
 def test_stop_does_not_wait_for_a_pause_between_attempts() -> None:
     """Stopping is quick while the next attempt is a minute away."""
-    frame = RollingFrame(schema=SMALL)
+    frame = RollingFrame()
     follower = frame.follow(f"127.0.0.1:{free_port()}", first_delay=60, max_delay=60)
     until(lambda: follower.trouble is not None)
     start = time.monotonic()
@@ -156,52 +177,168 @@ def test_stop_does_not_wait_for_a_pause_between_attempts() -> None:
     assert time.monotonic() - start < 5
 
 
-class Publishing(EventServer):
-    """A server that also answers `GET /schema`."""
+@settings(max_examples=20, deadline=None)
+@given(
+    most=st.lists(st.integers(0, 4), max_size=8),
+    back=st.integers(0, 25),
+    per_message=st.integers(1, 20),
+    where=st.sampled_from([None, {"text": ["t1", "t5"]}]),
+)
+def test_every_event_is_in_the_frame_once(most: list[int], back: int, per_message: int, where: Any) -> None:
+    """Breaks at any place and messages that overlap what was taken leave no gap and no repeat."""
+    wanted = [n for n in range(60) if where is None or n % 7 in (1, 5)]
+    frame = RollingFrame(window=None)
+    with (
+        NumberedServer(60, most=most, back=back, per_message=per_message) as server,
+        frame.follow(server.url, start="earliest", where=where, **FAST) as follower,
+    ):
+        until(lambda: follower.next_number == 60)
+        until(lambda: frame.appended == len(wanted))
+        assert (follower.received, follower.missed, follower.restarts) == (len(wanted), 0, 0)
+    assert frame.df["n"].tolist() == wanted
+    assert frame.schema.names == SCHEMA.names
 
-    schema: Any = SMALL.json_schema("Reading")
 
-    def _process_request(self, connection: Any, request: Any) -> Any:
-        if request.path.startswith("/schema"):
-            return connection.respond(200, json.dumps(self.schema))
-        return super()._process_request(connection, request)
-
-
-def test_columns_are_learned_from_the_server() -> None:
-    """A frame without a schema takes the one that the server publishes, before the first event."""
+def test_a_frame_takes_the_columns_of_the_stream() -> None:
+    """Names and types are those of the batches; nothing is asked for but the events."""
     frame = RollingFrame()
-    with Publishing(sending(event(0), event(1))) as server, frame.follow(server.url):
-        assert frame.wait(2, timeout=20)
-    assert frame.schema.names == SMALL.names
-    assert {name: str(dtype) for name, dtype in frame.df.dtypes.items()} == SMALL.pandas_dtypes
+    with NumberedServer(20) as server, frame.follow(server.url, start=0) as follower:
+        assert frame.wait(20)
+        assert server.queries == [{"format": ["arrow"], "start": ["0"]}]
+        assert follower.stream_id == server.stream_id
+    assert frame.schema.arrow.equals(SCHEMA.arrow)
+    assert {name: str(dtype) for name, dtype in frame.df.dtypes.items()} == SCHEMA.pandas_dtypes
+    assert frame.df["event_time"].tolist()[4].to_pydatetime() == START.replace(microsecond=4000)
 
 
-def test_server_without_a_schema_sends_the_published_event() -> None:
-    """A server that publishes no schema is taken to send the published event."""
-    sample: dict[str, Any] = {"category": "a", "integer": 1, "number": 1.5}
-    values = {column.name: sample.get(column.kind, "2026-11-24T06:23:00.123456Z") for column in EVENT}
-    values["shipping date (DateOrders)"] = "11/24/2026 06:23"
-    frame = RollingFrame()
-    with EventServer(sending(json.dumps(values))) as server, frame.follow(server.url):
-        assert frame.wait(1, timeout=20)
-    assert {name: str(dtype) for name, dtype in frame.df.dtypes.items()} == EVENT.pandas_dtypes
+def test_columns_and_numbers() -> None:
+    """Columns are those asked for, in order; the number is the last if it is asked for."""
+    frame = RollingFrame(window=None)
+    with (
+        NumberedServer(20) as server,
+        frame.follow(server.url, start=3, columns=["more", "n"], where={"text": "t1"}, numbered=True),
+    ):
+        assert frame.wait(2)
+    assert frame.df.to_dict("list") == {"more": [4.0, 7.5], "n": [8, 15], "event_number": [8, 15]}
+    assert frame.schema["event_number"] == EVENT_NUMBER
+    whole = RollingFrame()
+    with NumberedServer(20) as server, whole.follow(server.url, start=3, columns="all"):
+        assert whole.wait(17)
+    assert whole.schema.names == FULL_SCHEMA.names
 
 
 def test_window_without_event_times_is_explained() -> None:
-    """A stream without event times cannot be bounded by time: the follower ends with the way out."""
+    """Columns without the event time cannot be bounded by time: the follower ends with the way out."""
     frame = RollingFrame()
-    with Publishing(sending('{"n":1}')) as server:
-        server.schema = Schema((Column("n", "integer"),)).json_schema("Bare")
-        follower = frame.follow(server.url)
+    with NumberedServer(20) as server:
+        follower = frame.follow(server.url, start=0, columns=["n"])
         until(lambda: not follower.running)
     assert "use window=None" in str(follower.error)
 
 
+def test_frame_with_a_schema_takes_its_own_columns() -> None:
+    """Columns that the caller has chosen are picked out of what comes; one that does not come is named."""
+    frame = RollingFrame(schema=SCHEMA.select(["event_time", "n"]))
+    with NumberedServer(20) as server, frame.follow(server.url, start=0):
+        assert frame.wait(20)
+        assert list(frame.df) == ["event_time", "n"]
+    frame = RollingFrame(schema=FULL_SCHEMA)
+    with NumberedServer(20) as server, frame.follow(server.url, start=0) as follower:
+        until(lambda: not follower.running)
+        assert isinstance(follower.error, DataError)
+        assert str(follower.error) == "cannot append: no column 'more'"
+
+
+def test_earliest_fills_the_window_at_once() -> None:
+    """History and present without a seam."""
+    frame = RollingFrame(rows=15)
+    with NumberedServer(40) as server, frame.follow(server.url, start="earliest"):
+        assert frame.wait(40)
+        server.happen(5)
+        assert frame.wait(45)
+    assert frame.df["n"].tolist() == list(range(30, 45))
+
+
+def test_what_the_server_leaves_out_is_counted() -> None:
+    """A follower that may be skipped ahead says how many events it missed."""
+    frame = RollingFrame()
+    with (
+        NumberedServer(60, skip={20: 15}) as server,
+        frame.follow(server.url, start=0, lag="skip") as follower,
+    ):
+        assert frame.wait(45)
+        assert follower.missed == 15
+    assert frame.df["n"].tolist() == [*range(20), *range(35, 60)]
+
+
+def test_restarted_stream_begins_again() -> None:
+    """Without its timeline the server has another stream: its numbers are not those of the old one."""
+    frame = RollingFrame(window=None)
+    with NumberedServer(20) as old:
+        follower = frame.follow(old.url, start="earliest", numbered=True, **FAST)
+        assert frame.wait(20)
+    with follower, NumberedServer(5, port=old.port, stream_id="bb") as new:
+        assert frame.wait(25)
+        assert (follower.restarts, follower.stream_id, follower.reconnects) == (1, new.stream_id, 1)
+    assert frame.df["event_number"].tolist() == [*range(20), *range(5)]
+
+
+def test_impossible_parameter_is_refused_at_once() -> None:
+    """Before a thread is started."""
+    with pytest.raises(RequestError, match="start must be an event number from 0"):
+        RollingFrame().follow("localhost:1", start=-1)
+
+
+@pytest.mark.parametrize("sent", [b"hello", "hello"])
+def test_garbage_is_explained(sent: str | bytes) -> None:
+    """What is not a batch ends the follower with a sentence."""
+    frame = RollingFrame()
+    with NumberedServer(5, handle=lambda connection: connection.send(sent)) as server:
+        follower = frame.follow(server.url)
+        until(lambda: not follower.running)
+        assert str(follower.error).startswith(
+            f"{server.url} does not send events: a message must be an Arrow stream of one record batch"
+        )
+
+
+def test_message_of_more_than_a_mebibyte() -> None:
+    """Large batches come through."""
+    frame = RollingFrame(rows=None, window=None)
+    with NumberedServer(60_000, per_message=60_000) as server, frame.follow(server.url, start=0):
+        assert frame.wait(60_000)
+    assert (frame.df["n"].to_numpy() == range(60_000)).all()
+
+
+def kill_and_restart(stack: ExitStack, frame: RollingFrame, count: int, start: Any) -> Follower:
+    """Follow a server that is killed three times on the way to `count` events."""
+    server, port = stack.enter_context(process(count, pause=0.003))
+    follower = stack.enter_context(frame.follow(f"127.0.0.1:{port}", start=start, **FAST))
+    for share in (1, 2, 3):
+        assert frame.wait(share * count // 4)
+        server.kill()
+        server.wait()
+        server, port = stack.enter_context(process(count, port, pause=0.003))
+    assert frame.wait(count)
+    return follower
+
+
+def test_killed_server_costs_nothing() -> None:
+    """A server killed three times while it sends leaves every event in the frame once."""
+    count = 1500
+    frame = RollingFrame(window=None)
+    with ExitStack() as stack:
+        follower = kill_and_restart(stack, frame, count, start=0)
+        assert follower.reconnects >= 3
+        assert (follower.restarts, follower.missed, follower.received) == (0, 0, count)
+    assert frame.df["n"].tolist() == list(range(count))
+    assert frame.df["text"].tolist() == [event(n)["text"] for n in range(count)]
+
+
 def test_stopping_from_a_busy_thread_loses_nothing_received() -> None:
     """What was received before a stop is in the frame."""
-    frame = RollingFrame(rows=None, window=None, schema=SMALL)
-    with EventServer(sending(*map(event, range(3000)))) as server:
-        follower = frame.follow(server.url)
+    frame = RollingFrame(rows=None, window=None)
+    with NumberedServer(3000) as server:
+        follower = frame.follow(server.url, start=0)
         until(lambda: follower.received > 100)
         follower.stop()
     assert frame.appended == follower.received
@@ -211,7 +348,7 @@ def test_stopping_from_a_busy_thread_loses_nothing_received() -> None:
 def test_stream_server_fills_a_frame(server: StreamServer) -> None:
     """A frame that follows a stream has its columns and types, and event times at the rate asked for."""
     frame = RollingFrame()
-    with frame.follow(server.url):
+    with frame.follow(server):
         assert frame.wait(100, timeout=20)
     df = frame.df
     assert {name: str(dtype) for name, dtype in df.dtypes.items()} == EVENT.pandas_dtypes

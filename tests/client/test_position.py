@@ -1,15 +1,14 @@
-"""Where a reader stands, whatever breaks, repeats and restarts do."""
+"""Where a reader is in its stream, whatever breaks, repeats and restarts do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logistream.client.follower import Batch
+from logistream.client.follower import new_rows
 from logistream.client.position import Position
 from logistream.schema import EVENT_NUMBER
 
@@ -41,11 +40,15 @@ connections = st.builds(
 )
 
 
-def rows(first: int, stop: int, keep: int = 1) -> pa.RecordBatch:
-    """Return those events whose number is a multiple of `keep`, with their numbers."""
+def message(first: int, stop: int, keep: int) -> bytes:
+    """Write the message of those events whose number is a multiple of `keep`, with their numbers."""
     numbers = [number for number in range(first, stop) if number % keep == 0]
-    columns = [pa.array(numbers, pa.int64())] * 2
-    return pa.RecordBatch.from_arrays(columns, names=["n", EVENT_NUMBER.name])
+    fields = [pa.field(name, pa.int64()) for name in ("n", EVENT_NUMBER.name)]
+    schema = pa.schema(fields, {"first_event_number": str(first), "next_event_number": str(stop)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as stream:
+        stream.write_batch(pa.RecordBatch.from_arrays([pa.array(numbers, pa.int64())] * 2, schema=schema))
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def read(script: list[Connection], keep: int, *, batches: bool) -> tuple[list[list[int]], Position]:
@@ -64,9 +67,8 @@ def read(script: list[Connection], keep: int, *, batches: bool) -> tuple[list[li
         for size in connection.sizes:
             stop = cursor + size
             if batches:
-                batch = Batch(rows(cursor, stop, keep), None if keep > 1 else cursor, stop)
-                fresh = batch.fresh(position, filtered=keep > 1, numbered=True)
-                taken[-1] += fresh.column("n").to_pylist()
+                rows = new_rows(message(cursor, stop, keep), position, filtered=keep > 1, numbered=True)
+                taken[-1] += rows.column("n").to_pylist()
             else:
                 taken[-1] += [n for n in range(cursor, stop) if n % keep == 0 and position.take(n)]
             cursor = stop
@@ -89,7 +91,7 @@ def test_every_event_of_a_stream_is_taken_once_and_in_order(
         assert position.next_number > (last[-1] if last else -1)
 
 
-def test_before_the_first_event_the_answer_gives_the_place() -> None:
+def test_the_answer_gives_the_number_of_the_first_event() -> None:
     """A break before the first event loses nothing: what is asked for then is what was promised."""
     position = Position()
     assert position.start is None
@@ -108,14 +110,6 @@ def test_another_stream_begins_again_with_what_the_caller_asked_for() -> None:
     assert position.start == "0"
 
 
-def test_a_server_without_numbers_in_its_place_forgets_the_number() -> None:
-    """An older server that comes back cannot be asked for a number."""
-    position = Position()
-    position.enter("a", 7)
-    assert position.enter(None, None)
-    assert (position.start, position.stream_id, position.restarts) == (None, None, 1)
-
-
 def test_gaps_are_counted_unless_events_are_filtered() -> None:
     """A gap between numbers is a loss; of a selection only the server knows."""
     whole, some = Position(), Position(filtered=True)
@@ -126,10 +120,3 @@ def test_gaps_are_counted_unless_events_are_filtered() -> None:
         assert position.missed == 5
         assert not position.take(12)
         assert position.next_number == 16
-
-
-def test_batch_that_contradicts_itself_is_refused() -> None:
-    """A message says how many events it covers."""
-    batch = Batch(rows(0, 3), 0, 5)
-    with pytest.raises(ValueError, match="a message of events 0 to 4 holds 3 rows"):
-        batch.fresh(Position(), filtered=False, numbered=False)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.numbered import START, NumberedServer, event, process, text
-from helpers.sockets import EventServer, Proxy, sending, until_closed
+from helpers.numbered import START, NumberedServer, event, process, text, until_closed
+from helpers.sockets import Proxy
 from logistream.client.client import Messages, connect
 from logistream.errors import RequestError
 
@@ -68,7 +68,7 @@ def test_break_before_the_first_event_loses_nothing() -> None:
 
 
 def test_counters() -> None:
-    """What happened can be told from the attributes."""
+    """The attributes show what happened."""
 
     async def run(url: str) -> None:
         async with connect(url, start=0, **FAST, on_trouble=lambda _: None) as events:
@@ -96,7 +96,7 @@ def test_counters() -> None:
     ],
 )
 def test_start(start: Any, first: int) -> None:
-    """Reading begins at a number, at either end, or after a moment."""
+    """Reading starts at a number, at either end, or after a time."""
     with NumberedServer(20) as server:
         threading.Timer(0.05, server.happen, [2]).start()
         assert numbers(asyncio.run(take(server.url, 2, start=start))) == [first, first + 1]
@@ -135,7 +135,7 @@ def test_condition_goes_on_after_a_break() -> None:
 
 @pytest.mark.parametrize("where", [None, {"text": "t1"}])
 def test_what_a_server_leaves_out_is_counted(where: Any) -> None:
-    """A reader that may be skipped ahead is told how many events it missed."""
+    """A reader that may be skipped ahead learns how many events it missed."""
 
     async def run(server: NumberedServer) -> None:
         async with connect(server.url, start=0, lag="skip", where=where) as events:
@@ -148,15 +148,7 @@ def test_what_a_server_leaves_out_is_counted(where: Any) -> None:
         asyncio.run(run(server))
 
 
-@pytest.mark.parametrize(
-    ("denies", "query", "why"),
-    [
-        (True, "", "refuses: event 20 has not happened yet: the newest is 4"),
-        (False, "", "refuses: event 20 has not happened yet: the newest is 4"),
-        (False, "?start=0", "did not go on where it was left"),
-    ],
-)
-def test_replica_that_is_a_little_behind_is_asked_again(denies: bool, query: str, why: str) -> None:
+def test_replica_that_is_a_little_behind_is_asked_again() -> None:
     """An event that was promised by one replica and has not happened at another is waited for."""
 
     async def run(proxy: Proxy, behind: NumberedServer) -> None:
@@ -167,25 +159,22 @@ def test_replica_that_is_a_little_behind_is_asked_again(denies: bool, query: str
             if len(behind.queries) > 1 and behind.count < 30:
                 behind.happen(30 - behind.count)
 
-        start: dict[str, Any] = {} if query else {"start": 0}
-        async with (
-            asyncio.timeout(20),
-            connect(proxy.url + query, **start, **FAST, on_trouble=note) as events,
-        ):
+        async with asyncio.timeout(20), connect(proxy.url, start=0, **FAST, on_trouble=note) as events:
             got = [await anext(events) for _ in range(20)]
             proxy.switch(behind.port)
             got += [await anext(events) for _ in range(10)]
             assert numbers(got) == list(range(30))
             assert (events.restarts, events.missed) == (0, 0)
-        assert any(why in told for told in troubles)
+        refusal = "refuses: event 20 has not happened yet: the newest is 4"
+        assert any(refusal in trouble for trouble in troubles)
 
-    with NumberedServer(20) as ahead, NumberedServer(5, denies=denies) as behind, Proxy(ahead.port) as proxy:
+    with NumberedServer(20) as ahead, NumberedServer(5) as behind, Proxy(ahead.port) as proxy:
         asyncio.run(run(proxy, behind))
 
 
 @pytest.mark.parametrize("denies", [True, False])
 def test_event_that_has_not_happened_is_refused_at_first(denies: bool) -> None:
-    """A caller who asks for the far future is told so."""
+    """A start in the far future is refused, also by a server that can only accept and close."""
     with NumberedServer(5, denies=denies) as server, pytest.raises(RequestError) as caught:
         asyncio.run(take(server.url, 1, start=1000))
     assert str(caught.value) == f"{server.url} refuses: event 1000 has not happened yet: the newest is 4"
@@ -208,100 +197,17 @@ def test_server_that_has_lost_its_timeline_is_read_from_the_beginning(begun: int
                 assert got == [*range(20), 0, 1, 2]
                 assert (events.restarts, events.stream_id) == (1, new.stream_id)
                 assert [query.get("start") for query in new.queries] == [["20"], ["earliest"]]
-        told = "serves another stream than before: beginning again with earliest"
-        assert f"{old.url} {told}" in troubles
+        assert f"{old.url} serves another stream than before: starting again with earliest" in troubles
 
     old = NumberedServer(20)
     old.__enter__()
     asyncio.run(run(old))
 
 
-def test_older_server_is_listened_to_as_it_is() -> None:
-    """A server that refuses our parameters is dialled without them, and again so after a break."""
+def test_strings_are_those_that_come_without_numbers() -> None:
+    """`Messages` removes the number from the string, and nothing else; or leaves it, if asked for."""
 
-    async def run(server: NumberedServer) -> None:
-        async with asyncio.timeout(20), connect(server.url, **FAST, on_trouble=lambda _: None) as events:
-            for first, dials in ((5, 2), (6, 4)):
-                waiting = asyncio.create_task(anext(events))
-                while not (events.connected and len(server.queries) == dials):
-                    await asyncio.sleep(0.001)
-                server.happen(1)
-                assert await waiting == event(first)
-                server.cut()
-            assert (events.next_number, events.stream_id, events.restarts) == (None, None, 0)
-
-    with NumberedServer(5, knows=False) as server:
-        asyncio.run(run(server))
-        assert [sorted(query) for query in server.queries] == [["format", "numbered"], []] * 2
-
-
-def test_refusal_by_closing_means_the_parameters_too() -> None:
-    """A server that can refuse only after it has accepted is dialled without parameters."""
-
-    def handler(connection: Any) -> None:
-        if "?" in connection.request.path:
-            connection.close(1008, "unknown query parameter")
-        else:
-            sending('{"n":0}')(connection)
-
-    with EventServer(handler) as server:
-        assert asyncio.run(take(server.url, 1)) == [{"n": 0}]
-        assert server.dials == 2
-
-
-@pytest.mark.parametrize("older", [True, False])
-def test_server_that_cannot_do_what_was_asked_is_refused(older: bool) -> None:
-    """What the caller has asked for by name is not silently left out."""
-    with ExitStack() as stack:
-        server: NumberedServer | EventServer
-        server = NumberedServer(5, knows=False) if older else EventServer(sending('{"n":0}'))
-        stack.enter_context(server)
-        with pytest.raises(RequestError) as caught:
-            asyncio.run(take(server.url, 1, start=0, where={"n": 0}))
-        assert str(caught.value) == (
-            f"{server.url} refuses: unknown query parameter"
-            if older
-            else f"{server.url} does not know start, where: it is another kind of server, or an older one; "
-            f"ask for nothing but the address"
-        )
-
-
-def test_foreign_address_is_dialled_as_typed() -> None:
-    """Parameters of another program's address are its own, whatever their names."""
-    paths: list[str] = []
-
-    def handler(connection: Any) -> None:
-        paths.append(connection.request.path)
-        sending('{"n":0}')(connection)
-
-    with EventServer(handler) as server:
-        assert asyncio.run(take(server.url + "?format=csv&where=here", 1)) == [{"n": 0}]
-    assert "/ws?format=csv&where=here" in paths
-
-
-def test_server_that_is_upgraded_is_read_by_number_from_then_on() -> None:
-    """An older server that comes back as a new one is asked with parameters again."""
-
-    async def run(old: EventServer) -> None:
-        async with asyncio.timeout(20), connect(old.url, **FAST, on_trouble=lambda _: None) as events:
-            assert await anext(events) == {"n": -1}
-            old.__exit__()
-            with NumberedServer(5, port=old.port) as new:
-                waiting = asyncio.create_task(anext(events))
-                while events.next_number is None:
-                    await asyncio.sleep(0.001)
-                new.happen(1)
-                assert await waiting == event(5)
-
-    old = EventServer(sending('{"n":-1}'))
-    old.__enter__()
-    asyncio.run(run(old))
-
-
-def test_texts_are_those_of_a_server_without_numbers() -> None:
-    """`Messages` takes the number away from the text, and nothing else; or leaves it, if asked for."""
-
-    async def run(url: str, **options: Any) -> list[str | bytes]:
+    async def run(url: str, **options: Any) -> list[str]:
         async with Messages(url, start=0, **options) as messages:
             return [await anext(messages) for _ in range(12)]
 
@@ -316,18 +222,19 @@ def test_texts_are_those_of_a_server_without_numbers() -> None:
     ("sent", "sentence"),
     [
         ('{"n":0}\n', "an event without 'event_number' came: {\"n\":0}"),
+        ("hello", "an event without 'event_number' came: hello"),
+        (b"\xff\xfe", "an event without 'event_number' came: \ufffd\ufffd"),
         ('[1],"event_number":7}\n', "an event must be a JSON object, got [1]}"),
     ],
 )
-def test_numbered_server_that_sends_something_else_is_explained(sent: str, sentence: str) -> None:
-    """A server that says it numbers its events has to."""
+def test_server_that_sends_something_else_is_explained(sent: str, sentence: str) -> None:
+    """What is not an event with its number is named, with the address."""
 
-    class Lying(NumberedServer):
-        def _handle(self, connection: Any) -> None:
-            connection.send(sent)
-            until_closed(connection)
+    def handle(connection: Any) -> None:
+        connection.send(sent)
+        until_closed(connection)
 
-    with Lying(5) as server, pytest.raises(RequestError) as caught:
+    with NumberedServer(5, handle=handle) as server, pytest.raises(RequestError) as caught:
         asyncio.run(take(server.url, 1))
     assert str(caught.value) == f"{server.url} does not send events: {sentence}"
 

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 FAST: dict[str, Any] = {"first_delay": 0.005, "max_delay": 0.02}
 SILENCE = 0.6
 """Seconds, scaled down."""
-
-
-def threads(word: str) -> list[str]:
-    """Return the names of threads with a word in them."""
-    return [thread.name for thread in threading.enumerate() if word in thread.name]
 
 
 @contextlib.contextmanager
@@ -54,7 +48,7 @@ def seconds_to_stop(follower: Follower) -> float:
 
 
 def test_silent_server_is_given_up_and_dialled_again() -> None:
-    """A server that does not answer pings is told of and left; when it is back, nothing is missing."""
+    """A server that does not answer pings is reported and left; when it is back, nothing is missing."""
     frame = RollingFrame(window=None)
     with process(600, pause=0.003) as (server, port):
         follower = frame.follow(f"127.0.0.1:{port}", start=0, silence=SILENCE, **FAST)
@@ -62,13 +56,13 @@ def test_silent_server_is_given_up_and_dialled_again() -> None:
             assert frame.wait(100)
             with stopped(server.pid):
                 until(lambda: "has been silent for" in (follower.trouble or ""))
-                told = follower.trouble
+                trouble = follower.trouble
                 assert not follower.connected
                 assert follower.silent_for >= SILENCE
             assert frame.wait(600)
             assert follower.silent_for < 30
-        assert told is not None
-        assert told.startswith(f"{follower.url} has been silent for 1 s; trying again in ")
+        assert trouble is not None
+        assert trouble.startswith(f"{follower.url} has been silent for 1 s; trying again in ")
     assert frame.df["n"].tolist() == list(range(600))
 
 
@@ -141,7 +135,7 @@ def test_impossible_silence_is_refused(silence: float) -> None:
 
 
 def test_stopping_does_not_wait_for_a_silent_server() -> None:
-    """A server that does not take leave is left alone."""
+    """A server that does not answer the close frame is left alone."""
     frame = RollingFrame(window=None)
     with process(100_000, pause=0.003) as (server, port):
         follower = frame.follow(f"127.0.0.1:{port}", start=0)
@@ -154,55 +148,13 @@ def test_stopping_does_not_wait_for_a_handshake() -> None:
     """A server that accepts and says nothing is left alone."""
     frame = RollingFrame()
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        start = time.monotonic()
         follower = frame.follow(f"127.0.0.1:{listener.getsockname()[1]}")
+        assert time.monotonic() - start < 5  # it has waited a second for an answer
         peer, _ = listener.accept()
         with peer:
             peer.recv(65_536)
             assert seconds_to_stop(follower) < 1
-
-
-class Hesitant(NumberedServer):
-    """A server that takes any time to answer the question for its schema."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.answer = threading.Event()
-
-    def _process_request(self, connection: Any, request: Any) -> Any:
-        if request.path.startswith("/schema"):
-            self.schemas += 1
-            self.answer.wait(20)
-        return super()._process_request(connection, request)
-
-
-@pytest.mark.parametrize("knows", [True, False], ids=["batches", "texts"])
-def test_stopping_does_not_wait_for_the_schema(knows: bool) -> None:
-    """A server that hangs while it is asked for its schema is left alone, and no thread stays behind."""
-    frame = RollingFrame(window=None)
-    with Hesitant(5, knows=knows) as server:
-        follower = frame.follow(server.url)
-        until(
-            lambda: follower.connected and server.queries[-1].get("format") == (["arrow"] if knows else None)
-        )
-        server.happen(3)
-        until(lambda: server.schemas == 1)
-        assert seconds_to_stop(follower) < 1
-        until(lambda: not threads("logistream schema"), within=3)
-        server.answer.set()
-    if knows:  # what was received before the stop is in the frame
-        assert frame.df["n"].tolist() == [5, 6, 7]
-
-
-def test_server_that_dies_while_it_is_asked_for_its_schema() -> None:
-    """The frame goes on with the next server, and loses nothing."""
-    frame = RollingFrame(window=None)
-    with Hesitant(5) as server:
-        follower = frame.follow(server.url, start=0, **FAST)
-        until(lambda: server.schemas == 1)
-        server.answer.set()
-    with follower, NumberedServer(9, port=server.port):
-        assert frame.wait(9)
-    assert frame.df["n"].tolist() == list(range(9))
 
 
 def test_stopping_does_not_wait_for_a_flood() -> None:

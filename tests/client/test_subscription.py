@@ -40,7 +40,7 @@ def test_nothing_asked() -> None:
     ],
 )
 def test_start(start: Any, written: str) -> None:
-    """Numbers, words and moments; a moment without a zone is UTC."""
+    """Numbers, words and times; a time without a zone is UTC."""
     subscription = Subscription.of("localhost:1", start=start)
     assert subscription.start == written
     assert ("start", written) in parse_qsl(
@@ -50,7 +50,7 @@ def test_start(start: Any, written: str) -> None:
 
 @pytest.mark.parametrize("start", [-1, 1.5, True, "", " ", [1]])
 def test_impossible_start_is_refused(start: Any) -> None:
-    """One sentence that tells what is possible."""
+    """The sentence says what is possible."""
     with pytest.raises(RequestError) as caught:
         Subscription.of("localhost:1", start=start)
     assert str(caught.value) == (
@@ -77,7 +77,7 @@ def test_columns(columns: Any, written: str) -> None:
 
 @pytest.mark.parametrize("columns", [[], [1]])
 def test_impossible_columns_are_refused(columns: Any) -> None:
-    """Names are texts, and there is one at least."""
+    """Names are strings, and there is one at least."""
     with pytest.raises(RequestError, match="columns must be 'all' or a list of names, not "):
         Subscription.of("localhost:1", columns=columns)
 
@@ -96,7 +96,7 @@ def test_impossible_columns_are_refused(columns: Any) -> None:
     ],
 )
 def test_where(where: Any, written: list[str]) -> None:
-    """Conditions as a mapping or as texts; a missing value is nothing after the colon."""
+    """Conditions as a mapping or as strings; a missing value is nothing after the colon."""
     assert [value for name, value in query(where=where) if name == "where"] == written
     assert Subscription.of("localhost:1", where=where).filtered == bool(written)
 
@@ -104,7 +104,7 @@ def test_where(where: Any, written: list[str]) -> None:
 @pytest.mark.parametrize("where", [7, [1], {"a": ""}])
 def test_impossible_where_is_refused(where: Any) -> None:
     """One sentence."""
-    with pytest.raises(RequestError, match=r"where must be like|cannot ask for the empty text"):
+    with pytest.raises(RequestError, match=r"where must be like|cannot ask for the empty string"):
         Subscription.of("localhost:1", where=where)
 
 
@@ -115,7 +115,7 @@ def test_impossible_lag_is_refused() -> None:
 
 
 def test_parameters_of_the_address_count_where_none_are_given() -> None:
-    """What a user has typed into the address is taken over, but the form is ours; others stay."""
+    """Parameters typed into the address are kept, except for the format."""
     url = "ws://h/ws?start=5&format=json&token=abc&where=a:1&where=a:2&numbered=true&lag=skip"
     wanted = {"format": "ndjson", "token": "abc", "lag": "skip", "start": "5", "where": "a:2"}
     assert dict(query(url)) == wanted
@@ -124,5 +124,3 @@ def test_parameters_of_the_address_count_where_none_are_given() -> None:
     assert subscription.numbered
     assert subscription.where == ("b:3",)
     assert subscription.url == url
-    assert subscription.asked == ("where",)
-    assert subscription.rewrites

@@ -60,7 +60,7 @@ def test_frame_keeps_exactly_the_newest_rows(data: Any) -> None:
     seconds = st.lists(st.integers(0, 60), max_size=12)
     frame = RollingFrame(rows, None if span is None else f"{span}s", schema=schema)
     everything: list[dict[str, Any]] = []
-    with patch.object(window, "BLOCK_ROWS", 4):
+    with patch.object(window, "CHUNK_ROWS", 4):
         for _ in range(data.draw(st.integers(0, 4))):
             ages = data.draw(seconds if data.draw(st.booleans()) else seconds.map(sorted))
             field = schema.arrow.field(EVENT_TIME.name)
@@ -88,7 +88,7 @@ def test_published_event_has_proper_dtypes() -> None:
 
 
 def test_rows_bound() -> None:
-    """Only the newest rows stay, across many blocks and from one long batch."""
+    """Only the newest rows stay, across many chunks and from one long batch."""
     frame = RollingFrame(rows=5000, window=None, schema=SMALL)
     for start in range(0, 30_000, 700):
         frame.append(small(range(start, start + 700)))
@@ -113,8 +113,8 @@ def test_late_event_older_than_the_window_is_not_shown() -> None:
     assert len(frame) == 6
 
 
-def test_memory_is_bounded_for_ever_new_texts() -> None:
-    """A column whose texts never repeat does not keep the texts of rows that are gone."""
+def test_memory_is_bounded_for_ever_new_strings() -> None:
+    """A column whose strings never repeat does not keep the strings of rows that are gone."""
     frame = RollingFrame(rows=100, window=None, schema=SMALL)
     for start in range(0, 100_000, 1000):
         texts = pa.array([str(n) for n in range(start, start + 1000)]).dictionary_encode()
@@ -125,12 +125,12 @@ def test_memory_is_bounded_for_ever_new_texts() -> None:
 
 
 def of_dictionary(numbers: range, texts: list[str], places: list[int]) -> pa.RecordBatch:
-    """Make a batch whose texts are those places of a dictionary."""
+    """Make a batch whose strings are those indices of a dictionary."""
     column = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(texts))
     return small(numbers).set_column(1, SMALL.arrow.field("text"), column)
 
 
-def test_texts_that_no_row_uses_are_not_taken_up() -> None:
+def test_strings_that_no_row_uses_are_not_categories() -> None:
     """Batches share a long dictionary, of which each uses a part; what others used before is remembered."""
     frame = RollingFrame(rows=None, window=None, schema=SMALL)
     texts = [f"t{n:04d}" for n in range(1000)]
@@ -143,14 +143,14 @@ def test_texts_that_no_row_uses_are_not_taken_up() -> None:
 
 @settings(deadline=None)
 @given(st.data())
-def test_any_dictionaries_give_the_texts_they_mean(data: Any) -> None:
-    """Dictionaries of any length, shared or not, with repeated and unused texts, and missing values."""
+def test_any_dictionaries_give_the_strings_they_mean(data: Any) -> None:
+    """Dictionaries of any length, shared or not, with repeated and unused strings, and missing values."""
     schema = Schema((Column("text", "category", nullable=True),))
     frame = RollingFrame(rows=data.draw(st.none() | st.integers(1, 5)), window=None, schema=schema)
     words = st.lists(st.sampled_from(["", "a", "b", "é", "ab"]), min_size=1, max_size=6)
     dictionaries = data.draw(st.lists(words, min_size=1, max_size=3))
     meant: list[str | None] = []
-    with patch.object(window, "BLOCK_ROWS", 4), patch.object(window, "_SHORT", data.draw(st.integers(0, 3))):
+    with patch.object(window, "CHUNK_ROWS", 4), patch.object(window, "_SHORT", data.draw(st.integers(0, 3))):
         for texts in data.draw(st.lists(st.sampled_from(dictionaries), max_size=5)):
             places = data.draw(st.lists(st.none() | st.integers(0, len(texts) - 1), max_size=6))
             column = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(texts))
@@ -196,7 +196,7 @@ def test_categories_are_sorted() -> None:
 
 
 def test_every_form_of_events_is_taken() -> None:
-    """Batches, tables, DataFrames, dicts, texts, octets and mixtures give the same frame."""
+    """Batches, tables, DataFrames, dicts, strings, bytes and mixtures give the same frame."""
     batch = small(range(6))
     texts = Encoder(SMALL).encode(batch)
     dicts = [
@@ -248,7 +248,7 @@ def test_columns_are_turned_into_their_types() -> None:
         ),
         (
             [1, 2.5],
-            "expected a record batch, a DataFrame, or an iterable of dicts or JSON texts to append; got",
+            "expected a record batch, a DataFrame, or an iterable of dicts or JSON strings to append; got",
         ),
         (["hello"], "an event must be a JSON object, got hello"),
         ([{"n": 1}], "an event must have the key 'text'; it has n"),
@@ -386,14 +386,14 @@ def test_since_gives_each_event_once() -> None:
 
 
 def test_append_does_not_depend_on_the_window() -> None:
-    """A small append to a large window touches one block: older blocks are the very same arrays."""
+    """A small append to a large window touches one chunk: older chunks are the very same arrays."""
     frame = RollingFrame(rows=None, window=None, schema=SMALL)
     frame.append(small(range(50_000)))
     store = frame._store
     assert store is not None
-    before = [block.columns[0] for block in store._blocks]
+    before = [chunk.columns[0] for chunk in store._chunks]
     held = [array.copy() for array in before[:-1]]
     frame.append(small(range(50_000, 50_001)))
-    after = [block.columns[0] for block in store._blocks]
+    after = [chunk.columns[0] for chunk in store._chunks]
     assert all(a is b for a, b in zip(before, after, strict=True))
     assert all((a == b).all() for a, b in zip(before[:-1], held, strict=True))

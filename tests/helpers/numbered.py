@@ -1,7 +1,7 @@
-"""A server of numbered events that speaks the whole wire, and misbehaves on request.
+"""The WebSocket server of the client's tests: numbered events, and any misbehaviour on request.
 
-Event `n` is a function of `n`. In this process: `NumberedServer`, a context manager. In another one, to be
-killed or stopped by signals: `process`.
+Event `n` is a function of `n`. `NumberedServer` runs in this process, `process` in another one, which can be
+killed or stopped by signals.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from websockets.sync.server import ServerConnection, serve
 from logistream.schema import EVENT_NUMBER, EVENT_TIME, Column, Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from websockets.http11 import Request, Response
 
@@ -62,7 +62,7 @@ class Asked:
     texts: frozenset[str] | None = None  # of the column `text`
 
     def wants(self, number: int) -> bool:
-        """Tell whether a condition lets an event through."""
+        """Return whether an event meets the conditions."""
         return self.texts is None or f"t{number % 7}" in self.texts
 
     def values(self, number: int) -> dict[str, Any]:
@@ -86,19 +86,17 @@ def messages(first: int, stop: int, asked: Asked, missed: int = 0) -> list[str |
     """Return the messages that cover events `first` to `stop` (exclusive)."""
     numbers = [number for number in range(first, stop) if asked.wants(number)]
     if asked.form == "arrow":
-        told = {"next_event_number": str(stop)}
-        if asked.texts is None:
-            told["first_event_number"] = str(first)
+        metadata = {"first_event_number": str(first), "next_event_number": str(stop)}
         if missed:
-            told["missed_events"] = str(missed)
-        rows = batch(numbers, asked).replace_schema_metadata(told)
+            metadata["missed_events"] = str(missed)
+        rows = batch(numbers, asked).replace_schema_metadata(metadata)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as stream:
             stream.write_batch(rows)
         return [sink.getvalue().to_pybytes()]
     lines = [json.dumps(asked.values(number), separators=(",", ":")) for number in numbers]
     lines = [f'{{"missed_events": {missed}}}'] * bool(missed) + lines
-    return [*lines] if asked.form == "json" else ["".join(f"{line}\n" for line in lines)] if lines else []
+    return ["".join(f"{line}\n" for line in lines)] if lines else []
 
 
 @dataclass
@@ -121,14 +119,21 @@ class NumberedServer:
         On reaching an event, leave out so many.
     pause : float
         Seconds between messages.
-    knows : bool
-        False: an older server, which refuses every parameter.
-    refuse : (status, text), optional
+    refuse : (status, body), optional
         Answer each handshake with this.
-    publishes : bool
-        Whether there is a schema.
     denies : bool
         False: it cannot answer a handshake with a refusal, only accept and close.
+    foreign : bool
+        True: its answers lack our headers.
+    handle : callable, optional
+        Called with each connection in place of sending events; when it returns, the connection is closed.
+
+    Attributes
+    ----------
+    queries : list of dict
+        Of every handshake.
+    authorizations : list of str or None
+        Header of every handshake.
     """
 
     count: int
@@ -139,14 +144,14 @@ class NumberedServer:
     back: int = 0
     skip: dict[int, int] = field(default_factory=dict)
     pause: float = 0.0
-    knows: bool = True
     refuse: tuple[int, str] | None = None
-    publishes: bool = True
     denies: bool = True
+    foreign: bool = False
+    handle: Callable[[ServerConnection], None] | None = None
 
     def __post_init__(self) -> None:
-        self.queries: list[dict[str, list[str]]] = []  # of every handshake
-        self.schemas = 0  # how often the schema was asked for
+        self.queries: list[dict[str, list[str]]] = []
+        self.authorizations: list[str | None] = []
         self._happened = threading.Condition()
         self._ended = False
         self._connections: list[ServerConnection] = []
@@ -170,10 +175,10 @@ class NumberedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.cut()  # before a handler ends, which would close its connection politely
         with self._happened:
             self._ended = True
             self._happened.notify_all()
-        self.cut()
         self._server.shutdown()
         self._thread.join()
 
@@ -192,18 +197,13 @@ class NumberedServer:
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         parts = urlsplit(request.path)
         query = parse_qs(parts.query, keep_blank_values=True)
-        if parts.path == "/schema" and self.publishes:
-            self.schemas += 1
-            return connection.respond(200, json.dumps(SCHEMA.json_schema("Reading")))
         if parts.path != "/ws":
             return connection.respond(404, "there is only /ws")
         self.queries.append(query)
+        self.authorizations.append(request.headers.get("Authorization"))
         if self.refuse is not None:
             return connection.respond(*self.refuse)
         self._connections.append(connection)
-        if not self.knows:
-            self._asked[connection] = Asked(start=self.count)
-            return self._deny(connection, 422, "unknown query parameter") if query else None
         if unknown := set(query) - PARAMETERS:
             return self._deny(connection, 422, f"unknown query parameter {min(unknown)!r}")
         start = self._number(query.get("start", ["latest"])[0])
@@ -213,6 +213,8 @@ class NumberedServer:
             )
         chosen = query.get("columns", [",".join(SCHEMA.names)])[0]
         columns = FULL_SCHEMA.names if chosen == "all" else tuple(chosen.split(","))
+        if unknown := set(columns) - set(FULL_SCHEMA.names):
+            return self._deny(connection, 422, f"no column {min(unknown)!r}")
         texts = {condition.removeprefix("text:") for condition in query.get("where", [])}
         self._asked[connection] = Asked(
             query.get("format", ["json"])[0],
@@ -235,18 +237,21 @@ class NumberedServer:
             self._refused[connection] = sentence
             return None
         response = connection.respond(status, json.dumps({"detail": sentence}))
-        if self.knows:
-            response.headers["Logistream-Stream"] = self.stream_id
+        response.headers["Logistream-Stream"] = self.stream_id
         return response
 
     def _process_response(self, connection: ServerConnection, request: Request, response: Response) -> None:  # noqa: ARG002
-        if self.knows and response.status_code == 101 and connection not in self._refused:
+        if not self.foreign and response.status_code == 101 and connection not in self._refused:
             response.headers["Logistream-Stream"] = self.stream_id
             response.headers["Logistream-Event-Number"] = str(self._asked[connection].start)
 
     def _handle(self, connection: ServerConnection) -> None:
         if connection in self._refused:
             connection.close(1008, self._refused[connection])
+            return
+        if self.handle is not None:
+            with contextlib.suppress(ConnectionClosed):
+                self.handle(connection)
             return
         most = self.most.pop(0) if self.most else None
         asked = self._asked.pop(connection)
@@ -270,6 +275,12 @@ class NumberedServer:
                 if self.pause:
                     threading.Event().wait(self.pause)
             connection.socket.shutdown(socket.SHUT_RDWR)
+
+
+def until_closed(connection: ServerConnection) -> None:
+    """Wait until the other side is gone."""
+    for _ in connection:
+        pass
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Real servers on loopback that misbehave on request."""
+"""TCP on loopback: a free port, a peer that gives a fixed answer, and a proxy that can be switched."""
 
 from __future__ import annotations
 
@@ -6,94 +6,16 @@ import contextlib
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
-
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import ServerConnection, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from websockets.http11 import Request, Response
-
-
-class EventServer:
-    """A WebSocket server that calls `handler` for each client and dies at the end of the block.
-
-    It knows nothing of numbers and parameters, and ignores what is asked of it.
-
-    Parameters
-    ----------
-    handler : callable
-        Gets the connection; when it returns, the connection is closed politely.
-    port : int
-        0 takes a free one; the port of a server that has died brings it back.
-    refuse : (status, text), optional
-        Answer each handshake with this HTTP error.
-    """
-
-    def __init__(
-        self,
-        handler: Callable[[ServerConnection], None],
-        port: int = 0,
-        refuse: tuple[int, str] | None = None,
-    ) -> None:
-        self.handler, self.refuse, self.dials = handler, refuse, 0
-        self.authorizations: list[str | None] = []
-        self._connections: list[ServerConnection] = []
-        self._server = serve(
-            self._handle, "127.0.0.1", port, process_request=self._process_request, close_timeout=0.5
-        )
-        self.port: int = self._server.socket.getsockname()[1]
-        self.url = f"ws://127.0.0.1:{self.port}/ws"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for connection in self._connections:  # as when the process is killed: no close frame
-            with contextlib.suppress(OSError):
-                connection.socket.shutdown(socket.SHUT_RDWR)
-        self._server.shutdown()
-        self._thread.join()
-
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        if urlsplit(request.path).path != "/ws":
-            return connection.respond(404, "there is only /ws")
-        self.dials += 1
-        self.authorizations.append(request.headers.get("Authorization"))
-        return connection.respond(*self.refuse) if self.refuse else None
-
-    def _handle(self, connection: ServerConnection) -> None:
-        self._connections.append(connection)
-        with contextlib.suppress(ConnectionClosed):
-            self.handler(connection)
-
-
-def until_closed(connection: ServerConnection) -> None:
-    """Wait until the other side is gone."""
-    for _ in connection:
-        pass
-
-
-def sending(
-    *texts: str | bytes, then: Callable[[ServerConnection], None] = until_closed
-) -> Callable[..., None]:
-    """Return a handler that sends messages and then does something else."""
-
-    def handler(connection: ServerConnection) -> None:
-        for text in texts:
-            connection.send(text)
-        then(connection)
-
-    return handler
+__all__ = ["Proxy", "answering", "free_port"]
 
 
 @contextlib.contextmanager
-def answering(octets: bytes) -> Iterator[str]:
-    """Answer whatever is sent with some octets and hang up; yield the address."""
+def answering(answer: bytes) -> Iterator[str]:
+    """Send the same bytes to whoever connects and hang up; yield the address."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def run() -> None:
@@ -104,7 +26,7 @@ def answering(octets: bytes) -> Iterator[str]:
                 return
             with peer:
                 peer.recv(4096)
-                peer.sendall(octets)
+                peer.sendall(answer)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -179,8 +101,8 @@ class Proxy:
     @staticmethod
     def _pass_on(source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while octets := source.recv(65_536):
-                target.sendall(octets)
+            while piece := source.recv(65_536):
+                target.sendall(piece)
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

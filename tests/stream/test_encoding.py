@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from typing import Any
@@ -263,16 +262,3 @@ def test_shuffled_rows_decode_to_the_same_columns() -> None:
     order = np.random.default_rng(0).permutation(60)
     strings = encode(batch, EVENT)
     assert decode([strings[i] for i in order], EVENT).to_pylist() == batch.take(pa.array(order)).to_pylist()
-
-
-@given(schemas())
-def test_schema_survives_publication(schema: Schema) -> None:
-    """What a client rebuilds from the published JSON Schema reads the same strings into the same types."""
-    back = Schema.from_json_schema(json.loads(json.dumps(schema.json_schema("Event"))))
-    assert back == schema
-
-
-def test_published_event_survives_publication() -> None:
-    """Names, types, formats, units and meanings come through; the number of decimals is not published."""
-    back = Schema.from_json_schema(EVENT.json_schema("Event", {"Type": ["CASH", "DEBIT"]}))
-    assert back == Schema(tuple(dataclasses.replace(column, decimals=None) for column in EVENT))

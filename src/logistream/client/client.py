@@ -1,40 +1,46 @@
-"""Listen to a stream over WebSocket: connect, connect again, and go on where it was left.
+"""Read a stream over WebSocket: after a break, connect again and go on with the event that comes next.
 
-`connect` gives events as dicts, `Messages` the texts of the events as they came.
+`connect` gives events as dicts, `Messages` as JSON strings.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from logistream.client.listener import Listener
-from logistream.client.subscription import Subscription
+from logistream.client.subscription import Subscription, with_read_options
 from logistream.errors import RequestError
 from logistream.schema import EVENT_NUMBER
 from logistream.stream.encoding import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from typing import Unpack
 
-    from logistream.client.subscription import Columns, Start, Where
-    from logistream.stream.query import Lag
+    from logistream.client.subscription import ReadOptions, Source
 
 __all__ = ["Messages", "Reader", "connect"]
 
 
 T = TypeVar("T")
 
-_NUMBER_KEY = f'"{EVENT_NUMBER.name}":'
-_NUMBER = re.compile(rf",?{_NUMBER_KEY}(\d+)}}$")
+_NUMBER = re.compile(rf',?"{EVENT_NUMBER.name}":(\d+)}}$')
 _MISSED = re.compile(r'\{\s*"missed_events"\s*:\s*(\d+)\s*\}\s*$')
 
 
 class Reader:
-    """Whoever owns a listener, and tells of it: how the connection is, and where in the stream it stands."""
+    """Owns a listener; shows its connection and its position in the stream."""
 
     _listener: Listener
+
+    @property
+    def url(self) -> str:
+        """Address of the event socket."""
+        return self._listener.subscription.url
 
     @property
     def connected(self) -> bool:
@@ -53,7 +59,7 @@ class Reader:
 
     @property
     def restarts(self) -> int:
-        """How often another stream stood in the place of the one that was read."""
+        """How often another stream was found in place of the one that was read."""
         return self._listener.position.restarts
 
     @property
@@ -63,12 +69,12 @@ class Reader:
 
     @property
     def next_number(self) -> int | None:
-        """Number of the event that comes next; None if the server does not number its events."""
+        """Number of the event that comes next; None before the first connection."""
         return self._listener.position.next_number
 
     @property
     def stream_id(self) -> str | None:
-        """Identity of the stream; None if the server gives none."""
+        """Identity of the stream; None before the first connection."""
         return self._listener.position.stream_id
 
     @property
@@ -82,37 +88,17 @@ class _Events(Reader, Generic[T]):
 
     def __init__(
         self,
-        url: str,
+        source: Source,
         *,
-        start: Start | None = None,
-        numbered: bool = False,
-        columns: Columns | None = None,
-        where: Where | None = None,
-        lag: Lag | None = None,
-        token: str | None = None,
-        first_delay: float = 0.25,
-        max_delay: float = 10.0,
-        silence: float = 10.0,
         on_trouble: Callable[[str], None] | None = None,
+        **options: Unpack[ReadOptions],
     ) -> None:
-        subscription = Subscription.of(
-            url, start=start, numbered=numbered, columns=columns, where=where, lag=lag
-        )
-        self.url = subscription.url
+        subscription = Subscription.of(source, **options)
         self.received = 0
         self._numbered = subscription.numbered
         self._lines: deque[str] = deque()  # received, and not given to the caller yet
         self._entered = False
-        self._listener = Listener(
-            subscription,
-            "ndjson",
-            numbered=True,
-            token=token,
-            first_delay=first_delay,
-            max_delay=max_delay,
-            silence=silence,
-            on_trouble=on_trouble,
-        )
+        self._listener = Listener(subscription, "ndjson", numbered=True, on_trouble=on_trouble)
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "not connected"
@@ -147,103 +133,104 @@ class _Events(Reader, Generic[T]):
                 await self.close()
 
     async def __anext__(self) -> T:
-        """Return the next one; cancelling this loses nothing."""
-        listener, lines = self._listener, self._lines
+        """Return the next event; cancelling this loses nothing."""
         while True:
-            while lines:
-                try:
-                    event = self._take(lines.popleft())
-                except RequestError as error:
-                    await self.close()
-                    raise RequestError(f"{self.url} does not send events: {error}") from None
-                if event is not None:
-                    self.received += 1
+            try:
+                for event in self._received():
                     return event
-            message = await listener.receive()
-            if message is None:
+            except RequestError:
+                await self.close()
+                raise
+            if not await self._receive():
                 raise StopAsyncIteration
-            if not listener.offers:
-                event = await self._foreign(message)
-                self.received += 1
-                return event
-            text = message if isinstance(message, str) else message.decode(errors="replace")
-            lines.extend(line for line in text.split("\n") if line)
+
+    def __iter__(self) -> Generator[T]:
+        """Iterate without asyncio; leaving the loop closes the connection, which a thread keeps."""
+        loop = asyncio.new_event_loop()
+
+        def wait_for(work: Coroutine[Any, Any, bool | None]) -> bool | None:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+        thread = threading.Thread(target=loop.run_forever, name=f"logistream reader {self.url}", daemon=True)
+        thread.start()
+        try:
+            while True:
+                yield from self._received()
+                if not wait_for(self._receive()):
+                    return
+        finally:
+            wait_for(self.close())
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
     async def close(self) -> None:
         """End the connection and the iteration; harmless if called again."""
         self._lines.clear()
         await self._listener.close()
 
-    async def _foreign(self, message: str | bytes) -> T:
-        """Read a message of a server that knows nothing of numbers and lines."""
-        try:
-            return self._read(message)
-        except RequestError as error:
-            await self.close()
-            raise RequestError(f"{self.url} does not send events: {error}") from None
+    async def _receive(self) -> bool:
+        """Wait for more lines; return False when closed."""
+        message = await self._listener.receive()
+        if message is None:
+            return False
+        lines = message if isinstance(message, str) else message.decode(errors="replace")
+        self._lines.extend(line for line in lines.split("\n") if line)
+        return True
+
+    def _received(self) -> Generator[T]:
+        """Yield the events that are there; `RequestError` for a line that is none."""
+        while self._lines:
+            try:
+                event = self._take(self._lines.popleft())
+            except RequestError as error:
+                raise RequestError(f"{self.url} does not send events: {error}") from None
+            if event is not None:
+                self.received += 1
+                yield event
 
     def _take(self, line: str) -> T | None:
-        """Return what a line holds; None for what was taken before, or is no event."""
+        """Return the event of a line; None for a repeated event, or a report of missed ones."""
         position = self._listener.position
         found = _NUMBER.search(line, max(0, len(line) - 40))
         if found is None:
-            if (note := _MISSED.match(line)) is None:
+            if (report := _MISSED.match(line)) is None:
                 raise RequestError(f"an event without {EVENT_NUMBER.name!r} came: {line[:80]}")
-            position.skip(int(note[1]))
+            position.skip(int(report[1]))
             return None
         if not position.take(int(found[1])):
             return None
         return self._read(line if self._numbered else f"{line[: found.start()]}}}")
 
-    def _read(self, text: str | bytes) -> T:
-        """Turn the text of an event into what the caller asked for; `RequestError` if it cannot be one."""
+    def _read(self, line: str) -> T:
+        """Return the event in the caller's form; `RequestError` if the line holds none."""
         raise NotImplementedError
 
 
-class Messages(_Events[str | bytes]):
-    """The texts of the events as they came; parameters and attributes are those of `connect`.
+class Messages(_Events[str]):
+    """The events as JSON strings; parameters and attributes are those of `connect`.
 
-    Without `numbered`, a text is what a server sends that was not asked for numbers.
+    Without `numbered`, a string is exactly what the server sends to a reader that asks for no numbers.
     """
 
-    def _read(self, text: str | bytes) -> str | bytes:
-        return text
+    def _read(self, line: str) -> str:
+        return line
 
 
+@with_read_options
 class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case because it is used as a verb
-    """Listen to the events of a stream, each once and in order.
+    """Read the events of a stream, each once and in order.
 
-    An asynchronous context manager and iterator of dicts. It connects when the first event is asked for,
-    connects again for ever with a growing delay, and ends when closed. After a break it asks for the event
-    that comes next, so that nothing is lost or given twice, even if the server was killed and started again
-    on the same timeline. A server that numbers nothing (another program, an older version) is listened to
-    from the moment of each connection on.
+    An iterator of dicts, for `async for` (also inside `async with`) and for a plain `for`. It connects when
+    the first event is asked for, connects again for ever with a growing delay, and ends when closed. After a
+    break it asks for the event that comes next, so that nothing is lost or given twice, even if the server
+    was killed and started again on the same timeline.
 
     Parameters
     ----------
-    url : str
-        `ws://host:port/ws`, or the server's `http://host:port`.
-    start : int, str or datetime, optional
-        The first event: its number, `"earliest"`, `"latest"` (the next one that happens, as by default), or
-        the first one after a moment (RFC 3339, or a datetime; without a zone it is UTC).
-    numbered : bool, default=False
-        Whether each event has its number as the last key, `event_number`.
-    columns : str or iterable of str, optional
-        `"all"`, or the keys wanted, in order; the published event by default.
-    where : mapping or iterable of str, optional
-        Only such events: for each column the value or the list of values it may have (None: missing), or
-        texts `COLUMN:VALUE`. Numbers stay as they are.
-    lag : {"wait", "skip"}, optional
-        What comes next if this reader falls behind: what happened meanwhile (as by default), or the newest
-        event; what was left out is counted in `missed`.
-    token : str, optional
-        What a server off this machine demands.
-    first_delay, max_delay : float, default=0.25 and 10.0
-        Seconds before the first new attempt, and at most. The delay grows with each attempt, is shortened at
-        random by up to 30 %, and starts anew only after a received message.
-    silence : float, default=10.0
-        Seconds after which a server from which nothing comes, not even an answer to a ping, is given up and
-        dialled again.
+    source : str or StreamServer
+        `ws://host:port/ws`, the server's `http://host:port`, or a server of this process.
+    **options : ReadOptions
     on_trouble : callable, optional
         Called with one sentence at each failed attempt, lost connection or restarted stream, in place of a
         logged warning.
@@ -251,19 +238,19 @@ class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case be
     Attributes
     ----------
     url : str
-        The address of the socket.
+        Address of the event socket.
     connected : bool
         Whether a connection is open now.
     received, reconnects : int
         Events given, and connections made after the first one.
     restarts : int
-        How often another stream stood in the place of the one that was read (the server was started again
-        without its timeline): then it begins again, with `start`.
+        How often another stream was found in place of the one that was read (the server was started again
+        without its timeline): then reading starts again, with `start`.
     missed : int
         Events that the server left out.
     next_number : int or None
-        Number of the event that comes next, or of a later one with `where`: what to give as `start` to go on
-        in another process. None if the server numbers nothing.
+        Number of the event that comes next, or of a later one with `where`: the `start` with which another
+        process can go on.
     stream_id : str or None
         Identity of the stream.
     silent_for : float
@@ -274,19 +261,15 @@ class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case be
     Raises
     ------
     RequestError
-        At once for an impossible address or parameter; while iterating if the server refuses for good (in
-        its own words), does not know what was asked for, or sends what is not an event.
+        At once for an impossible address or option; while iterating if the server refuses for good (in its
+        own words), is not a Logistream server, or sends what is not an event.
 
     Examples
     --------
-    >>> async def first_cities(url, count):
-    ...     cities = []
-    ...     async with connect(url) as events:
-    ...         async for event in events:
-    ...             cities.append(event["Customer City"])
-    ...             if len(cities) == count:
-    ...                 return cities
+    >>> from itertools import islice
+    >>> def first_cities(url, count):
+    ...     return [event["Customer City"] for event in islice(connect(url), count)]
     """
 
-    def _read(self, text: str | bytes) -> dict[str, Any]:
-        return parse(text)
+    def _read(self, line: str) -> dict[str, Any]:
+        return parse(line)

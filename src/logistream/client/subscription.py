@@ -1,116 +1,174 @@
-"""What a client asks of a stream: which events, which columns, from where on.
+"""What a client asks of a stream: which events, which columns, where to start, and how patiently.
 
-A `Subscription` turns what a caller gives into the query of the event socket. The server judges the values;
-what can be told to be impossible without one is refused at once.
+`ReadOptions` documents the options once for `connect`, `RollingFrame.follow` and `logistream tail`. A
+`Subscription` checks them and writes the query of the event socket. The server judges names and values.
 """
 
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypedDict, TypeVar, get_args
 
 from logistream.errors import RequestError
-from logistream.stream.query import PARAMETERS
+from logistream.stream.query import PARAMETERS, Lag
 from logistream.urls import query_of, websocket_url, with_query
 
 if TYPE_CHECKING:
-    from logistream.stream.query import Format, Lag
+    from logistream.stream.query import Format
 
-__all__ = ["Columns", "Start", "Subscription", "Where"]
+__all__ = [
+    "Columns",
+    "ReadOptions",
+    "Served",
+    "Source",
+    "Start",
+    "Subscription",
+    "Where",
+    "with_read_options",
+]
 
+
+class Served(Protocol):
+    """Anything that knows its event socket, such as a `StreamServer`."""
+
+    @property
+    def websocket_url(self) -> str:
+        """Address of the event socket."""
+
+
+Source: TypeAlias = "str | Served"
+"""An address, or a server."""
 
 Start: TypeAlias = "int | str | datetime"
-"""An event number, `earliest`, `latest`, or a moment (RFC 3339, or a datetime; without a zone it is UTC)."""
+"""An event number, `earliest`, `latest`, or a time (RFC 3339, or a datetime; without a zone it is UTC)."""
 
 Columns: TypeAlias = "str | Iterable[str]"
-"""`all`, or names; as one text, with commas between them."""
+"""`all`, or names; in one string they are separated by commas."""
 
 Where: TypeAlias = "Mapping[str, Any] | str | Iterable[str]"
-"""For each column concerned a value or a list of values (None: missing), or texts `COLUMN:VALUE`."""
+"""For each column a value or a list of values (None: missing), or strings `COLUMN:VALUE`."""
 
-_MISSING = ("nan", "NaT", "<NA>")  # as NumPy and pandas write what is missing
+T = TypeVar("T", bound=Callable[..., Any])
+
+_MISSING = ("nan", "NaT", "<NA>")  # as NumPy and pandas write missing values
+_MARK = "**options : ReadOptions"
+
+
+class ReadOptions(TypedDict, total=False):
+    """Options of every reader of a stream, all of them keywords.
+
+    start : int, str or datetime, optional
+        The first event: its number, `"earliest"`, `"latest"` (the next one that happens; the default), or a
+        time, for the first event after it (RFC 3339, or a datetime; without a zone it is UTC).
+    columns : str or iterable of str, optional
+        `"all"`, or the columns wanted, in order. By default those of the published event.
+    where : mapping or iterable of str, optional
+        Only matching events: for each column the value or the list of values it may have (None: missing), or
+        strings `COLUMN:VALUE`. The numbering is unchanged.
+    numbered : bool, default=False
+        Whether to add the number of each event as the last column, `event_number`.
+    lag : {"wait", "skip"}, optional
+        What comes next if this reader falls behind: what happened meanwhile (the default), or the newest
+        event; `missed` counts what was left out.
+    token : str, optional
+        Demanded by servers on other machines.
+    first_delay, max_delay : float, default=0.25 and 10.0
+        Seconds before the first new attempt to connect, and at most. The delay grows with each attempt, is
+        shortened at random by up to 30 %, and is reset by a received message.
+    silence : float, default=10.0
+        Seconds after which a server that does not even answer pings is given up and dialled again.
+    """
+
+    start: Start | None
+    columns: Columns | None
+    where: Where | None
+    numbered: bool
+    lag: Lag | None
+    token: str | None
+    first_delay: float
+    max_delay: float
+    silence: float
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What one reader asks for.
+    """What one reader asks for, checked; `ReadOptions` documents the options.
 
-    Parameters
+    Attributes
     ----------
     url : str
         Address of the event socket, as the user gave it.
     start : str or None
-        Where to begin the first time; None for the next event that happens.
-    numbered : bool
-        Whether the caller wants the numbers of the events.
+        Value of the parameter for the first connection.
     columns : str or None
-        Value of the parameter; None for the published event.
+        Value of the parameter.
     where : tuple of str
         Conditions, each `COLUMN:VALUE`.
-    lag : str or None
-        Value of the parameter.
-    asked : tuple of str
-        The parameters that the caller gave besides the address, by name: only a server that knows them will
-        do.
     """
 
     url: str
     start: str | None = None
-    numbered: bool = False
     columns: str | None = None
     where: tuple[str, ...] = ()
+    numbered: bool = False
     lag: str | None = None
-    asked: tuple[str, ...] = ()
+    token: str | None = None
+    first_delay: float = 0.25
+    max_delay: float = 10.0
+    silence: float = 10.0
 
     @classmethod
     def of(
         cls,
-        url: str,
+        source: Source,
         *,
         start: Start | None = None,
-        numbered: bool = False,
         columns: Columns | None = None,
         where: Where | None = None,
+        numbered: bool = False,
         lag: Lag | None = None,
+        token: str | None = None,
+        first_delay: float = 0.25,
+        max_delay: float = 10.0,
+        silence: float = 10.0,
     ) -> Self:
-        """Make one of what a caller gave; `RequestError` for what no server could fulfil.
+        """Check what a caller gave; `RequestError` for what no server could fulfil.
 
-        Parameters that stand in the query of the address count where the caller gives none.
+        A parameter in the query of the address counts where the caller gives none.
         """
-        typed = websocket_url(url)
-        own = query_of(typed)
+        if not 0 < first_delay <= max_delay:
+            raise RequestError(
+                f"first_delay must be above 0 and not above max_delay (seconds), "
+                f"got first_delay={first_delay!r} and max_delay={max_delay!r}"
+            )
+        if not 0 < silence < float("inf"):
+            raise RequestError(f"silence must be a number of seconds above 0, got {silence!r}")
+        url = _address(source)
+        own = query_of(url)
         single = dict(own)
-        conditions = _conditions(where)
-        asked = {
-            "start": start,
-            "numbered": numbered or None,
-            "columns": columns,
-            "where": conditions or None,
-        }
         return cls(
-            typed,
+            url,
             start=single.get("start") if start is None else _start(start),
-            numbered=numbered or single.get("numbered", "").lower() in ("true", "1"),
             columns=single.get("columns") if columns is None else _columns(columns),
-            where=conditions or tuple(value for name, value in own if name == "where"),
+            where=_conditions(where) or tuple(value for name, value in own if name == "where"),
+            numbered=numbered or single.get("numbered", "").lower() in ("true", "1"),
             lag=single.get("lag") if lag is None else _lag(lag),
-            asked=tuple(name for name, value in {**asked, "lag": lag}.items() if value is not None),
+            token=token,
+            first_delay=first_delay,
+            max_delay=max_delay,
+            silence=silence,
         )
 
     @property
     def filtered(self) -> bool:
-        """Whether events are left out on purpose, so that a gap between numbers says nothing."""
+        """Whether events are left out on purpose, so that a gap between numbers is no loss."""
         return bool(self.where)
-
-    @property
-    def rewrites(self) -> bool:
-        """Whether the address that the user gave has parameters which `address` puts its own in place of."""
-        return any(name in PARAMETERS for name, _ in query_of(self.url))
 
     def address(self, form: Format, start: str | None, *, numbered: bool) -> str:
         """Return the address to dial.
@@ -118,9 +176,9 @@ class Subscription:
         Parameters
         ----------
         form : Format
-            How the events should come.
+            Format of the messages.
         start : str or None
-            From where on; None for the next event that happens.
+            The first event; None for the next one that happens.
         numbered : bool
             Whether each event should bring its number.
         """
@@ -136,12 +194,38 @@ class Subscription:
         return with_query(self.url, query + [("where", condition) for condition in self.where])
 
 
+def with_read_options(reader: T) -> T:
+    """Show the options in the signature and the docstring of a function or class that takes `**options`."""
+    signature = inspect.signature(reader)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    options = [
+        p
+        for p in inspect.signature(Subscription.of).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    keywords = [*options, *(p for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY)]
+    own = [p for p in own if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    reader.__signature__ = signature.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
+    _, _, entries = inspect.cleandoc(ReadOptions.__doc__ or "").partition("\n\n")
+    reader.__doc__ = inspect.cleandoc(reader.__doc__ or "").replace(_MARK, entries)
+    return reader
+
+
+def _address(source: Source) -> str:
+    url = getattr(source, "websocket_url", source)
+    if not isinstance(url, str):
+        raise RequestError(
+            f"cannot read from {source!r}: expected a StreamServer, or an address such as http://127.0.0.1:8000"
+        )
+    return websocket_url(url)
+
+
 def _start(start: Start) -> str:
     if isinstance(start, str) and start.strip():
         return start.strip()
     if isinstance(start, datetime):
-        moment = start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        instant = start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
+        return instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     try:
         number = -1 if isinstance(start, bool) else operator.index(start)  # type: ignore[arg-type]
     except TypeError:
@@ -161,7 +245,7 @@ def _columns(columns: Columns) -> str:
     if not names or not all(isinstance(name, str) for name in names):
         raise RequestError(f"columns must be 'all' or a list of names, not {columns!r}")
     line = io.StringIO()
-    # A lone column that is called all must not be taken for all of them, nor blanks be lost at the ends.
+    # Quotes keep a lone column named "all" from meaning all of them, and keep blanks at the ends.
     odd = names == ["all"] or any(name != name.strip() for name in names)
     csv.writer(line, lineterminator="", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL).writerow(names)
     return line.getvalue()
@@ -176,20 +260,20 @@ def _conditions(where: Where | None) -> tuple[str, ...]:
         return tuple(
             f"{name}:{_value(name, value)}"
             for name, values in where.items()
-            for value in (values if _is_several(values) else [values])
+            for value in (values if _is_list(values) else [values])
         )
-    texts = tuple(where) if isinstance(where, Iterable) else (None,)
-    if not all(isinstance(text, str) for text in texts):
+    conditions = tuple(where) if isinstance(where, Iterable) else (None,)
+    if not all(isinstance(condition, str) for condition in conditions):
         raise RequestError(f"where must be like {{'Market': 'Europe'}} or ['Market:Europe'], not {where!r}")
-    return texts
+    return conditions
 
 
-def _is_several(values: object) -> bool:
+def _is_list(values: object) -> bool:
     return isinstance(values, Iterable) and not isinstance(values, str | bytes)
 
 
 def _value(name: str, value: Any) -> str:  # noqa: ANN401 - as users write it
-    """Return a value as the query writes it: nothing for a missing one."""
+    """Return a value as the query writes it; a missing one is the empty string."""
     value = value.item() if hasattr(value, "item") else value  # a NumPy scalar
     if value is None or (not isinstance(value, str) and str(value) in _MISSING):
         return ""
@@ -199,12 +283,12 @@ def _value(name: str, value: Any) -> str:  # noqa: ANN401 - as users write it
         return _start(value)
     if value == "":
         raise RequestError(
-            f"a condition on {name!r} cannot ask for the empty text: None asks for a missing value"
+            f"a condition on {name!r} cannot ask for the empty string: None asks for a missing value"
         )
     return str(value)
 
 
 def _lag(lag: str) -> str:
-    if lag not in ("wait", "skip"):
+    if lag not in get_args(Lag):
         raise RequestError(f"lag must be 'wait' or 'skip', not {lag!r}")
     return lag

@@ -1,4 +1,4 @@
-"""What can be appended to a frame → record batches; what it holds → a DataFrame."""
+"""Turn what is appended to a frame into record batches, and what it holds into a DataFrame."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from logistream.errors import DataError
-from logistream.schema import EVENT_TIME
+from logistream.dataco import ORDERS
+from logistream.errors import DataError, RequestError
+from logistream.schema import EVENT_NUMBER, EVENT_TIME, Column, Schema
 from logistream.stream.encoding import decode, from_events, parse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from logistream.frame.window import Cut
-    from logistream.schema import Column, Schema
+    from logistream.schema import Kind
 
-__all__ = ["Events", "to_batches", "to_pandas"]
+__all__ = ["Events", "schema_of", "to_batches", "to_pandas"]
 
+
+_KNOWN: tuple[Column, ...] = (*ORDERS, EVENT_TIME, EVENT_NUMBER)  # a batch lacks their meanings and units
 
 Events: TypeAlias = "pa.RecordBatch | pa.Table | pd.DataFrame | Iterable[Mapping[str, Any] | str | bytes]"
-"""What can be appended: columns, or events as dicts or JSON texts."""
+"""What can be appended: columns, or events as dicts or JSON strings."""
 
 
 def to_batches(events: Events, schema: Schema, arrow: pa.Schema) -> list[pa.RecordBatch]:
@@ -32,7 +35,7 @@ def to_batches(events: Events, schema: Schema, arrow: pa.Schema) -> list[pa.Reco
     Parameters
     ----------
     events : RecordBatch, Table, DataFrame or iterable
-        Columns with the names of the schema (more are ignored), or events as dicts or JSON texts.
+        Columns with the names of the schema (more are ignored), or events as dicts or JSON strings.
     schema : Schema
         The columns.
     arrow : pyarrow.Schema
@@ -57,7 +60,7 @@ def to_batches(events: Events, schema: Schema, arrow: pa.Schema) -> list[pa.Reco
         return [decode(items, schema)]
     if not all(isinstance(item, str | bytes | Mapping) for item in items):
         raise DataError(
-            "expected a record batch, a DataFrame, or an iterable of dicts or JSON texts to append; got "
+            "expected a record batch, a DataFrame, or an iterable of dicts or JSON strings to append; got "
             + ", ".join(sorted({type(item).__name__ for item in items}))
         )
     return [from_events([parse(item) if isinstance(item, str | bytes) else item for item in items], schema)]
@@ -99,6 +102,34 @@ def _check_complete(array: pa.Array, column: Column) -> None:
         raise DataError(f"cannot append: column {column.name!r} has {array.null_count} missing values")
 
 
+def schema_of(arrow: pa.Schema) -> Schema:
+    """Return the columns of the record batches of a stream; `RequestError` for a type that no event has."""
+    return Schema(tuple(map(_column, arrow)))
+
+
+def _column(field: pa.Field) -> Column:
+    kind = _kind(field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+    if kind is None:
+        raise RequestError(f"column {field.name!r} is of the type {field.type}, which no event has")
+    nullable = bool(field.nullable)
+    for known in _KNOWN:
+        if (known.name, known.kind, known.nullable) == (field.name, kind, nullable):
+            return known
+    return Column(str(field.name), kind, nullable=nullable)
+
+
+def _kind(arrow: pa.DataType) -> Kind | None:
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
+        return "category"
+    if pa.types.is_boolean(arrow):
+        return "boolean"
+    if pa.types.is_integer(arrow):
+        return "integer"
+    if pa.types.is_floating(arrow):
+        return "number"
+    return "timestamp" if pa.types.is_timestamp(arrow) else None
+
+
 def to_pandas(cut: Cut, names: Iterable[str] | None = None) -> pd.DataFrame:
     """Return the rows of a cut as a DataFrame, in the columns `names` or all."""
     wanted = cut.schema.names if names is None else cut.schema.select(names).names
@@ -108,8 +139,8 @@ def to_pandas(cut: Cut, names: Iterable[str] | None = None) -> pd.DataFrame:
             continue
         values, mask = cut.column(position)
         if column.kind == "category":
-            texts, count = cut.texts[position]
-            columns[column.name] = _categorical(values, texts[:count])
+            strings, count = cut.strings[position]
+            columns[column.name] = _categorical(values, strings[:count])
         elif column.kind == "timestamp":
             columns[column.name] = pd.DatetimeIndex(values.view("M8[us]")).tz_localize("UTC")
         elif mask is None:
@@ -125,11 +156,11 @@ def to_pandas(cut: Cut, names: Iterable[str] | None = None) -> pd.DataFrame:
     return df if df.columns.tolist() == list(wanted) else df[list(wanted)]
 
 
-def _categorical(codes: NDArray[np.int32], texts: list[str]) -> pd.Categorical:
+def _categorical(codes: NDArray[np.int32], strings: list[str]) -> pd.Categorical:
     """Return codes as a categorical whose categories are sorted, as pandas users expect."""
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    rank = np.empty(len(texts) + 1, np.int32)
-    rank[order] = np.arange(len(texts), dtype=np.int32)
-    rank[-1] = -1  # where the code of a missing text, -1, points
-    dtype = pd.CategoricalDtype(pd.Index([texts[i] for i in order], dtype="str"))
+    order = sorted(range(len(strings)), key=strings.__getitem__)
+    rank = np.empty(len(strings) + 1, np.int32)
+    rank[order] = np.arange(len(strings), dtype=np.int32)
+    rank[-1] = -1  # where the code of a missing string, -1, points
+    dtype = pd.CategoricalDtype(pd.Index([strings[i] for i in order], dtype="str"))
     return pd.Categorical.from_codes(rank[codes], dtype=dtype, validate=False)

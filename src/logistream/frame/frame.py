@@ -8,33 +8,35 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from logistream.client.follower import Follower
-from logistream.client.subscription import Subscription
+from logistream.client.subscription import Subscription, with_read_options
 from logistream.dataco import EVENT
 from logistream.errors import RequestError, StreamError
-from logistream.frame.convert import to_batches, to_pandas
+from logistream.frame.convert import schema_of, to_batches, to_pandas
 from logistream.frame.window import NO_TIME, Window
 from logistream.schema import EVENT_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Unpack
 
-    from logistream.client.subscription import Columns, Start, Where
+    import pyarrow as pa
+
+    from logistream.client.subscription import ReadOptions, Source
     from logistream.frame.convert import Events
     from logistream.schema import Schema
-    from logistream.stream.query import Lag
 
 __all__ = ["RollingFrame"]
 
 
-RATE_SECONDS = 5.0
-"""How far back `RollingFrame.rate` looks."""
+_RATE_SECONDS = 5.0  # of event time, over which `rate` is taken
+_ANSWER_SECONDS = 1.0  # that `follow` waits for a refusal
 
 
 class RollingFrame:
-    """The newest events, as a DataFrame that is ready whenever it is looked at.
+    """The newest events of a stream, as a DataFrame at any time.
 
-    Appending costs the same whatever the window holds; `df` puts the window together when asked and keeps
-    it until the next append. All methods may be called from any thread.
+    An append costs the same whatever the window holds; `df` makes the DataFrame when asked and keeps it until
+    the next append. All methods may be called from any thread.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ class RollingFrame:
     window : str, timedelta or None, default="5min"
         Keep events whose `event_time` is at most so much before the newest one; None for any age.
     schema : Schema, optional
-        The columns. Left out, `follow` asks the server, and `append` expects the published event.
+        The columns. By default `follow` takes those of the stream, and `append` expects the published event.
 
     Examples
     --------
@@ -63,11 +65,8 @@ class RollingFrame:
     ) -> None:
         if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
             raise RequestError(f"rows must be a whole number from 1, or None for no bound; got {rows!r}")
-        self._rows, self._span, self._window_text = (
-            rows,
-            _micros(window),
-            None if window is None else str(window),
-        )
+        self._rows, self._span = rows, _micros(window)
+        self._window = None if window is None else str(window)
         self._lock = threading.Condition()
         self._store: Window | None = None if schema is None else self._new_store(schema)
         self._appended = 0
@@ -75,7 +74,7 @@ class RollingFrame:
         self._followers: dict[str, Follower] = {}
 
     def __repr__(self) -> str:
-        window = f"RollingFrame(rows={self._rows}, window={self._window_text!r})"
+        window = f"RollingFrame(rows={self._rows}, window={self._window!r})"
         newest = self.newest
         if newest is None:
             return f"<{window}: {len(self):,} events>"
@@ -97,7 +96,7 @@ class RollingFrame:
 
     @property
     def appended(self) -> int:
-        """How many events were ever appended; grows with every append, so it tells what is new."""
+        """How many events were ever appended."""
         return self._appended
 
     @property
@@ -114,16 +113,16 @@ class RollingFrame:
         with self._lock:
             if self._store is None:
                 return 0.0
-            times = self._store.recent_times(int(RATE_SECONDS * 1e6))
+            times = self._store.recent_times(int(_RATE_SECONDS * 1e6))
         span = int(times[-1] - times[0]) if len(times) > 1 else 0
         return (len(times) - 1) / span * 1e6 if span else 0.0
 
     @property
     def df(self) -> pd.DataFrame:
-        """The window as a DataFrame of n rows in order of arrival, yours to change.
+        """The window as a DataFrame of n rows in order of arrival; later appends do not change it.
 
-        Texts are `category` (categories sorted), times `datetime64[us, UTC]`, whole numbers `int64`, others
-        `float64`; nullable whole numbers and booleans `Int64` and `boolean`. Later appends do not touch it.
+        Strings are `category` (categories sorted), times `datetime64[us, UTC]`, whole numbers `int64`, others
+        `float64`; nullable whole numbers and booleans `Int64` and `boolean`.
         """
         with self._lock:
             version = self._appended
@@ -134,22 +133,22 @@ class RollingFrame:
         with self._lock:
             if cut is not None:
                 self._ready = (version, made)
-        return made.copy(deep=False)  # pandas copies on write: what the caller changes stays with the caller
+        return made.copy(deep=False)  # pandas copies on write: changes stay with the caller
 
     def tail(self, count: int = 5) -> pd.DataFrame:
-        """Return the newest `count` events as a DataFrame, without putting the whole window together."""
+        """Return the newest `count` events as a DataFrame, without the cost of `df`."""
         with self._lock:
             store = self._store if self._store is not None else Window(EVENT, None, None)
             cut = store.cut(None if store.ragged else max(0, count))
         return to_pandas(cut).tail(max(0, count))
 
     def since(self, position: int, columns: Iterable[str] | None = None) -> tuple[pd.DataFrame, int]:
-        """Return what is new, for whoever keeps sums of their own instead of looking at the whole window.
+        """Return what is new, for callers who update figures of their own.
 
         Parameters
         ----------
         position : int
-            What the last call gave; 0 at first.
+            What the last call returned; 0 at first.
         columns : iterable of str, optional
             Only these columns, in this order; all by default.
 
@@ -173,12 +172,12 @@ class RollingFrame:
             return any(follower.running for follower in self._followers.values())
 
     def append(self, events: Events) -> None:
-        """Add events, and forget those that are then too many or too old.
+        """Add events, and drop those that are then too many or too old.
 
         Parameters
         ----------
         events : RecordBatch, Table, DataFrame or iterable
-            Columns with the names of the schema (more are ignored), or events as dicts or JSON texts.
+            Columns with the names of the schema (more are ignored), or events as dicts or JSON strings.
 
         Raises
         ------
@@ -201,54 +200,46 @@ class RollingFrame:
             self._lock.notify_all()
 
     def wait(self, events: int = 1, timeout: float = 30.0) -> bool:
-        """Block until `events` events were ever appended; return False if `timeout` seconds pass before."""
-        with self._lock:
-            return self._lock.wait_for(lambda: self._appended >= events, timeout)
+        """Block until `events` events were ever appended.
 
-    def follow(
-        self,
-        url: str,
-        *,
-        start: Start | None = None,
-        columns: Columns | None = None,
-        where: Where | None = None,
-        numbered: bool = False,
-        lag: Lag | None = None,
-        token: str | None = None,
-        first_delay: float = 0.25,
-        max_delay: float = 10.0,
-        silence: float = 10.0,
-    ) -> Follower:
+        Returns
+        -------
+        bool
+            False if `timeout` seconds pass before, or all followers of the frame were stopped.
+
+        Raises
+        ------
+        RequestError
+            A follower was refused, and none is left.
+        """
+
+        def ended() -> bool:
+            return bool(self._followers) and all(follower.ended for follower in self._followers.values())
+
+        with self._lock:
+            self._lock.wait_for(lambda: self._appended >= events or ended(), timeout)
+            if self._appended >= events:
+                return True
+            errors = [follower.error for follower in self._followers.values() if follower.error is not None]
+            if ended() and errors:
+                raise errors[-1]
+            return False
+
+    @with_read_options
+    def follow(self, source: Source, **options: Unpack[ReadOptions]) -> Follower:
         """Append the events of a stream, each once, on a thread of its own.
 
         After a break it goes on with the event that comes next, also when the server was killed and started
-        again on its timeline. The columns are those of the stream unless the frame has a schema. Following
-        the same address again replaces the first follower, so that a cell can be run twice.
+        again on its timeline. A server that is not there yet is waited for. Following the same address again
+        replaces the first follower, so that a cell can be run twice.
+
+        `start="earliest"` fills the window at once. A frame with a `window` needs the column `event_time`.
 
         Parameters
         ----------
-        url : str
-            `ws://host:port/ws` or `http://host:port`.
-        start : int, str or datetime, optional
-            The first event: its number, `"earliest"` (fills the window at once with what the server has),
-            `"latest"` (the next one that happens, as by default), or the first one after a moment (RFC 3339,
-            or a datetime; without a zone it is UTC).
-        columns : str or iterable of str, optional
-            `"all"`, or those wanted, in order; the published event by default. A frame with a `window` needs
-            `event_time`.
-        where : mapping or iterable of str, optional
-            Only such events: for each column the value or the list of values it may have (None: missing), or
-            texts `COLUMN:VALUE`.
-        numbered : bool, default=False
-            Whether to add the column `event_number`.
-        lag : {"wait", "skip"}, optional
-            What comes next if the frame falls behind: what happened meanwhile (as by default), or the newest.
-        token : str, optional
-            What a server off this machine demands.
-        first_delay, max_delay : float, default=0.25 and 10.0
-            Seconds between attempts to connect, as in `connect`.
-        silence : float, default=10.0
-            Seconds after which a server that does not even answer pings is given up and dialled again.
+        source : str or StreamServer
+            `ws://host:port/ws`, the server's `http://host:port`, or a server of this process.
+        **options : ReadOptions
 
         Returns
         -------
@@ -259,36 +250,42 @@ class RollingFrame:
         Raises
         ------
         RequestError
-            For an impossible address or parameter. What the server refuses is found in `Follower.error`.
+            For an impossible address or option, and for what the server refuses at once. What it refuses
+            later, after more than a second, is in `Follower.error`; `wait` raises it.
         """
-        subscription = Subscription.of(
-            url, start=start, numbered=numbered, columns=columns, where=where, lag=lag
-        )
-        follower = Follower(
-            subscription, self, token=token, first_delay=first_delay, max_delay=max_delay, silence=silence
-        )
+        follower = Follower(Subscription.of(source, **options), self)
         with self._lock:
             before, self._followers[follower.url] = self._followers.get(follower.url), follower
         if before is not None:
             before.stop()
-        follower.start()
-        return follower
+        try:
+            return follower.start(_ANSWER_SECONDS)
+        except RequestError:
+            with self._lock:
+                del self._followers[follower.url]
+            raise
+
+    def follower_ended(self) -> None:
+        """Wake those who wait for events."""
+        with self._lock:
+            self._lock.notify_all()
 
     @property
     def knows_columns(self) -> bool:
-        """Whether the columns are settled, by the caller, a server, or the first events."""
+        """Whether the columns are settled: by the caller, a stream, or the first events."""
         return self._store is not None
 
-    def learn(self, schema: Schema) -> None:
-        """Settle the columns, as a server publishes them; nothing happens if they are settled."""
+    def take(self, rows: pa.RecordBatch) -> None:
+        """Append events of a stream, whose columns become those of a frame without any."""
         with self._lock:
             if self._store is None:
-                self._store = self._new_store(schema)
+                self._store = self._new_store(schema_of(rows.schema))
+        self.append(rows)
 
     def _new_store(self, schema: Schema) -> Window:
         if self._span is not None and EVENT_TIME.name not in schema:
             raise RequestError(
-                f"a window of {self._window_text} needs the column {EVENT_TIME.name!r}, "
+                f"a window of {self._window} needs the column {EVENT_TIME.name!r}, "
                 f"and the schema has none; use window=None to bound the frame by rows only"
             )
         return Window(schema, self._rows, self._span)
