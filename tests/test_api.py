@@ -57,13 +57,13 @@ def test_what_is_public_is_documented(name: str) -> None:
 def test_type_checkers_see_the_same_names() -> None:
     """What is imported lazily for users is imported plainly for their editors."""
     tree = ast.parse(Path(str(logistream.__file__)).read_text(encoding="utf-8"))
-    told = {
+    imported = {
         (alias.asname, node.module)
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("logistream.")
         for alias in node.names
     }
-    assert told == {(name, f"logistream.{home}") for name, home in logistream._HOME.items()}
+    assert imported == {(name, f"logistream.{home}") for name, home in logistream._HOME.items()}
     assert sorted(logistream.__all__) == sorted(logistream._HOME)
 
 
@@ -73,6 +73,12 @@ def test_every_name_can_be_imported(name: str) -> None:
     value = getattr(logistream, name)
     assert value.__module__.startswith(f"logistream.{logistream._HOME[name]}")
     assert name in dir(logistream)
+
+
+def test_completion_offers_public_names_only() -> None:
+    """`ls.<TAB>` lists what the package offers, and no module."""
+    import_module("logistream.frame.events")
+    assert sorted(dir(logistream)) == sorted([*logistream.__all__, "__version__"])
 
 
 def test_an_unknown_name_is_an_ordinary_error() -> None:

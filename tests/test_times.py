@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,17 +75,32 @@ def test_what_is_no_such_time_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("string", "seconds"),
-    [("5min", 300), ("2h", 7200), ("2 hours 30 minutes", 9000), ("1d", 86_400), ("365d", 31_536_000),
-     ("1.5s", 1.5), ("250ms", 0.25), ("1W", 604_800), ("0s", 0), ("90m", 5400)],
-)  # fmt: skip
-def test_a_duration_is_numbers_with_units(string: str, seconds: float) -> None:
-    """Units in full or short, one after the other."""
-    assert parse_duration(string) == seconds * 1e6
+    ("length", "seconds"),
+    [
+        ("5min", 300),
+        ("2h", 7200),
+        ("2 hours 30 minutes", 9000),
+        ("1H30M", 5400),
+        (" 0.5 s ", 0.5),
+        ("250ms", 0.25),
+        ("7us", 7e-6),
+        ("1W", 604_800),
+        ("0s", 0),
+        ("365d", 31_536_000),
+        ("00:05:00", 300),
+        ("1:00:00.5", 3600.5),
+        (timedelta(minutes=2), 120),
+        (pd.Timedelta("2min"), 120),
+    ],
+)
+def test_a_duration_is_numbers_with_units(length: str | timedelta, seconds: float) -> None:
+    """Units in full or short, one after the other; a clock's form; or a timedelta."""
+    assert parse_duration(length) == round(seconds * 1e6)
 
 
 @pytest.mark.parametrize(
-    "string", ["", " ", "5", "min", "5 parsecs", "-5min", "5min ago", "1e3s", "٣s", "9" * 99]
+    "string",
+    ["", " ", "5", "min", "5 parsecs", "-5min", "5min ago", "1e3s", "1.2.3s", "٣s", "9" * 99, "NaT"],
 )
 def test_what_is_no_duration_is_refused(string: str) -> None:
     """The sentence gives an example."""

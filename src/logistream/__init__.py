@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from logistream.dataco import read_orders as read_orders
     from logistream.dataco import read_table as read_table
     from logistream.fitting.fit import fit as fit
+    from logistream.frame.events import events as events
     from logistream.frame.frame import RollingFrame as RollingFrame
     from logistream.model.model import Model as Model
     from logistream.model.model import load_model as load_model
@@ -30,6 +31,7 @@ _HOME = {
     "RollingFrame": "frame.frame",
     "StreamServer": "server.server",
     "connect": "client.client",
+    "events": "frame.events",
     "fit": "fitting.fit",
     "load_model": "model.model",
     "load_orders": "dataco",
@@ -49,4 +51,4 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the names above
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]

@@ -98,30 +98,38 @@ _UNITS = {
         ("m min mins minute minutes", 60_000_000),
         ("s sec secs second seconds", 1_000_000),
         ("ms", 1000),
+        ("us", 1),
     )
     for name in names.split()
 }
 _PART = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]+)\s*", re.ASCII | re.IGNORECASE)
+_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d):([0-5]\d(?:\.\d{1,9})?)", re.ASCII)
 
 
-def parse_duration(string: str) -> int:
+def parse_duration(length: str | timedelta) -> int:
     """Return a length of time such as `5min`, `2h 30m` or `365d` in microseconds.
 
     Parameters
     ----------
-    string : str
-        Numbers, each with a unit: weeks, days, hours, minutes, seconds or ms, in full or as one letter.
+    length : str or timedelta
+        Numbers, each with a unit: weeks, days, hours, minutes, seconds, ms or us, in full or as one letter;
+        or `HH:MM:SS`. A timedelta may also be one of pandas.
 
     Raises
     ------
     ValueError
-        If it is not such a string.
+        If it is neither.
 
     Examples
     --------
     >>> parse_duration("1.5s")
     1500000
     """
+    if isinstance(length, timedelta):
+        return length // timedelta(microseconds=1)  # a ValueError for NaT
+    string = length.strip() if isinstance(length, str) else ""
+    if clock := _CLOCK.fullmatch(string):
+        return round((int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])) * 1e6)
     place, micros = 0, 0
     while match := _PART.match(string, place):
         if match[2].lower() not in _UNITS:
@@ -129,7 +137,7 @@ def parse_duration(string: str) -> int:
         micros += round(float(match[1]) * _UNITS[match[2].lower()])
         place = match.end()
     if not string or place < len(string):
-        raise ValueError(f"expected a length of time such as 5min or 2h, not {string[:40]!r}")
+        raise ValueError(f"expected a length of time such as 5min or 2h, not {str(length)[:40]!r}")
     return micros
 
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from logistream.errors import RequestError
 
-__all__ = ["is_address", "is_local", "is_loopback", "query_of", "websocket_url", "with_query"]
+__all__ = ["http_url", "is_address", "is_local", "is_loopback", "query_of", "websocket_url", "with_query"]
 
 
 def websocket_url(url: str) -> str:
@@ -29,6 +29,13 @@ def websocket_url(url: str) -> str:
             f"or http://127.0.0.1:8000"
         )
     return urlunsplit((scheme, parts.netloc, parts.path if parts.path.strip("/") else "/ws", parts.query, ""))
+
+
+def http_url(url: str, name: str) -> str:
+    """Return the HTTP address of `name` beside an event socket, without a query."""
+    parts = urlsplit(url)
+    scheme = {"ws": "http", "wss": "https"}[parts.scheme]
+    return urlunsplit((scheme, parts.netloc, f"{parts.path.rpartition('/')[0]}/{name}", "", ""))
 
 
 def query_of(url: str) -> list[tuple[str, str]]:

@@ -59,6 +59,17 @@ def test_follows_and_stops() -> None:
         assert repr(follower) == f"<Follower {server.url}: stopped, 50 received, 0 reconnects>"
 
 
+def test_a_notebook_shows_the_state() -> None:
+    """The HTML has the state and the figures of this moment."""
+    frame = RollingFrame()
+    with NumberedServer(1500) as server, frame.follow(server.url, start=0) as follower:
+        assert frame.wait(1500)
+        page = follower._repr_html_()
+        assert "<th>state</th><td>connected</td>" in page
+        assert "<th>received</th><td>1,500</td>" in page
+    until(lambda: "<th>state</th><td>stopped</td>" in follower._repr_html_())
+
+
 def test_survives_the_death_of_the_server() -> None:
     """A server that dies and comes back is followed on; the trouble is shown in between."""
     frame = RollingFrame()

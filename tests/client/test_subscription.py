@@ -48,14 +48,21 @@ def test_start(start: Any, written: str) -> None:
     )
 
 
-@pytest.mark.parametrize("start", [-1, 1.5, True, "", " ", [1]])
+def test_start_before_now() -> None:
+    """A length of time after a minus sign is so long before now."""
+    written = Subscription.of("localhost:1", start="-10min").start or ""
+    ago = datetime.now(UTC) - datetime.fromisoformat(written)
+    assert timedelta(minutes=10) <= ago < timedelta(minutes=11)
+
+
+@pytest.mark.parametrize("start", [-1, 1.5, True, "", " ", [1], "-soon"])
 def test_impossible_start_is_refused(start: Any) -> None:
     """The sentence says what is possible."""
     with pytest.raises(RequestError) as caught:
         Subscription.of("localhost:1", start=start)
     assert str(caught.value) == (
         f"start must be an event number from 0, 'earliest', 'latest', or a time such as "
-        f"'2026-11-24T06:23:00Z', not {start!r}"
+        f"'2026-11-24T06:23:00Z' or '-10min', not {start!r}"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
 import logging
 import threading
 import weakref
@@ -138,6 +139,21 @@ class Follower(Reader):
         return (
             f"<Follower {self.url}: {self.state}, {self.received:,} received, {self.reconnects} reconnects>"
         )
+
+    def _repr_html_(self) -> str:
+        figures = {
+            "address": self.url,
+            "state": self.state,
+            "received": f"{self.received:,}",
+            "missed": f"{self.missed:,}",
+            "reconnects": self.reconnects,
+            "restarts": self.restarts,
+            "next event": "not known" if self.next_number is None else f"{self.next_number:,}",
+        }
+        rows = (
+            f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in figures.items()
+        )
+        return f"<table>{''.join(rows)}</table>"
 
     @property
     def state(self) -> str:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from logistream.client.subscription import Subscription
     from logistream.stream.query import Format
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "explain"]
 
 
 logger = logging.getLogger(__name__)
@@ -273,8 +273,8 @@ class Listener:
             return
         if _is_final(error, resuming=self.position.stream_id is not None):
             await self.close()
-            raise RequestError(f"{self.subscription.url} {_explain(error)}") from error
-        reason = f"has been silent for {silent_for:.0f} s" if given_up else _explain(error)
+            raise RequestError(f"{self.subscription.url} {explain(error)}") from error
+        reason = f"has been silent for {silent_for:.0f} s" if given_up else explain(error)
         # A little random, so that many clients do not come at once.
         wait = self._delay * random.uniform(0.7, 1.0)  # noqa: S311 - no secret
         self._delay = min(self._delay * _GROWTH, self.subscription.max_delay)
@@ -337,7 +337,7 @@ def _is_final(error: Exception, *, resuming: bool) -> bool:
     return isinstance(error, InvalidHandshake | ssl.SSLCertVerificationError)
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """Return what happened, as the end of a sentence that starts with the address."""
     if isinstance(error, InvalidStatus):
         return f"refuses: {_detail(error)}"

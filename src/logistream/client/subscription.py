@@ -6,17 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import inspect
 import io
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypedDict, TypeVar, get_args
 
 from logistream.errors import RequestError
 from logistream.stream.query import PARAMETERS, Lag
+from logistream.times import parse_duration
 from logistream.urls import query_of, websocket_url, with_query
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ Source: TypeAlias = "str | Served"
 """An address, or a server."""
 
 Start: TypeAlias = "int | str | datetime"
-"""An event number, `earliest`, `latest`, or a time (RFC 3339, or a datetime; without a zone it is UTC)."""
+"""An event number, `earliest`, `latest`, or a time (RFC 3339, a datetime, or as in `-10min`)."""
 
 Columns: TypeAlias = "str | Iterable[str]"
 """`all`, or names; in one string they are separated by commas."""
@@ -65,7 +67,8 @@ class ReadOptions(TypedDict, total=False):
 
     start : int, str or datetime, optional
         The first event: its number, `"earliest"`, `"latest"` (the next one that happens; the default), or a
-        time, for the first event after it (RFC 3339, or a datetime; without a zone it is UTC).
+        time, for the first event after it: RFC 3339, a datetime (without a zone it is UTC), or a time before
+        now such as `"-10min"`.
     columns : str or iterable of str, optional
         `"all"`, or the columns wanted, in order. By default those of the published event.
     where : mapping or iterable of str, optional
@@ -221,7 +224,10 @@ def _address(source: Source) -> str:
 
 
 def _start(start: Start) -> str:
-    if isinstance(start, str) and start.strip():
+    if isinstance(start, str) and start.strip().startswith("-"):
+        with contextlib.suppress(ValueError):
+            start = datetime.now(UTC) - timedelta(microseconds=parse_duration(start.strip()[1:]))
+    elif isinstance(start, str) and start.strip():
         return start.strip()
     if isinstance(start, datetime):
         instant = start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
@@ -233,7 +239,7 @@ def _start(start: Start) -> str:
     if number < 0:
         raise RequestError(
             f"start must be an event number from 0, 'earliest', 'latest', or a time such as "
-            f"'2026-11-24T06:23:00Z', not {start!r}"
+            f"'2026-11-24T06:23:00Z' or '-10min', not {start!r}"
         )
     return str(number)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import pandas as pd
+import pyarrow as pa
 
 from logistream.client.follower import Follower
 from logistream.client.subscription import Subscription, with_read_options
@@ -14,12 +16,12 @@ from logistream.errors import RequestError, StreamError
 from logistream.frame.convert import schema_of, to_batches, to_pandas
 from logistream.frame.window import NO_TIME, Window
 from logistream.schema import EVENT_TIME
+from logistream.times import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import timedelta
     from typing import Unpack
-
-    import pyarrow as pa
 
     from logistream.client.subscription import ReadOptions, Source
     from logistream.frame.convert import Events
@@ -59,13 +61,13 @@ class RollingFrame:
     def __init__(
         self,
         rows: int | None = 100_000,
-        window: str | pd.Timedelta | None = "5min",
+        window: str | timedelta | None = "5min",
         *,
         schema: Schema | None = None,
     ) -> None:
         if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
             raise RequestError(f"rows must be a whole number from 1, or None for no bound; got {rows!r}")
-        self._rows, self._span = rows, _micros(window)
+        self._rows, self._span = rows, None if window is None else _micros("window", window)
         self._window = None if window is None else str(window)
         self._lock = threading.Condition()
         self._store: Window | None = None if schema is None else self._new_store(schema)
@@ -141,6 +143,43 @@ class RollingFrame:
             store = self._store if self._store is not None else Window(EVENT, None, None)
             cut = store.cut(None if store.ragged else max(0, count))
         return to_pandas(cut).tail(max(0, count))
+
+    def head(self, count: int = 5) -> pd.DataFrame:
+        """Return the oldest `count` events of the window as a DataFrame."""
+        return self.df.head(max(0, count))
+
+    def last(self, span: str | timedelta) -> pd.DataFrame:
+        """Return the events of the last `span`, such as `"1min"`, before the newest one."""
+        micros, df = _micros("span", span), self.df
+        times = df[self.schema[EVENT_TIME.name].name]  # explains the absence of times
+        recent: pd.DataFrame = df[times >= times.max() - pd.Timedelta(micros, "us")].reset_index(drop=True)
+        return recent
+
+    @property
+    def columns(self) -> pd.Index[str]:
+        """Names of the columns, as `df.columns`."""
+        return pd.Index(self.schema.names)
+
+    @overload
+    def __getitem__(self, columns: str) -> pd.Series: ...
+    @overload
+    def __getitem__(self, columns: list[str]) -> pd.DataFrame: ...
+    def __getitem__(self, columns: str | list[str]) -> pd.Series | pd.DataFrame:
+        """Return a column as a Series, or some columns as a DataFrame; cheaper than `df`."""
+        df, _ = self.since(0, [columns] if isinstance(columns, str) else columns)
+        return df[columns]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.schema.names)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Give the window to any library that reads Arrow: `pyarrow.table(frame)`, polars, DuckDB."""
+        table = pa.Table.from_pandas(self.df, schema=self.schema.arrow, preserve_index=False)
+        return table.__arrow_c_stream__(requested_schema)
+
+    def _repr_html_(self) -> str:
+        newest = self.tail()._repr_html_()  # type: ignore[operator]
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{newest if len(self) else ''}"
 
     def since(self, position: int, columns: Iterable[str] | None = None) -> tuple[pd.DataFrame, int]:
         """Return what is new, for callers who update figures of their own.
@@ -291,13 +330,11 @@ class RollingFrame:
         return Window(schema, self._rows, self._span)
 
 
-def _micros(window: str | pd.Timedelta | None) -> int | None:
-    if window is None:
-        return None
+def _micros(name: str, span: str | timedelta) -> int:
     try:
-        span = pd.Timedelta(window) // pd.Timedelta(1, "us")
-    except (ValueError, TypeError):
-        span = 0
-    if not span > 0:  # NaT compares as False
-        raise RequestError(f"window must be a time above 0 such as '5min' or '30s', or None; got {window!r}")
-    return int(span)
+        micros = parse_duration(span)
+    except (ValueError, TypeError, AttributeError):
+        micros = 0
+    if not micros > 0:
+        raise RequestError(f"{name} must be a time above 0 such as '5min' or '30s'; got {span!r}")
+    return micros

@@ -74,12 +74,10 @@ class _Strings:
         positions: NDArray[np.int32] = indices.to_numpy()
         codes = self._known.take(positions)
         if len(codes) and codes.min() == _NOT_LOOKED_UP:
-            fresh = np.unique(positions[codes == _NOT_LOOKED_UP])
+            fresh = list(set(positions[codes == _NOT_LOOKED_UP].tolist()))
             short = len(dictionary) <= _SHORT  # then it is quicker read as a whole
             read = (dictionary if short else dictionary.take(pa.array(fresh))).to_pylist()
-            self._known[fresh] = [
-                self._code(read[n]) for n in (fresh.tolist() if short else range(len(fresh)))
-            ]
+            self._known[fresh] = [self._code(read[n]) for n in (fresh if short else range(len(fresh)))]
             codes = self._known.take(positions)
         return codes
 

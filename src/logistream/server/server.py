@@ -500,12 +500,12 @@ def _micros(history: str | timedelta | None) -> int:
     """Return a length of time in microseconds."""
     if history is None:
         return 0
-    with contextlib.suppress(ValueError):
-        if isinstance(history, timedelta):
-            return history // timedelta(microseconds=1)
-        if isinstance(history, str):
-            return parse_duration(history)
-    raise RequestError(f"history must be a length of time such as 5min or 2h, not {history!r}")
+    try:
+        return parse_duration(history)
+    except ValueError:
+        raise RequestError(
+            f"history must be a length of time such as 5min or 2h, not {history!r}"
+        ) from None
 
 
 def _share_interpreter() -> None:
