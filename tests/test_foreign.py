@@ -1,4 +1,4 @@
-"""A table that nobody prepared us for, from the frame to the chart: its columns become the event."""
+"""An unknown table, from the frame to the chart: its columns become the event."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def birds() -> pd.DataFrame:
-    """Return a table of all kinds, with missing values, and names that are hard to bear."""
+    """Return a table of all kinds, with missing values, and difficult names."""
     rng = np.random.default_rng(7)
     n = 2000
     species = rng.choice(["Adélie", "Gentoo", 'Chin"strap\\'], n, p=[0.45, 0.35, 0.2])
@@ -88,7 +88,7 @@ def test_a_sample_is_a_frame_of_the_same_kind(birds: pd.DataFrame, model_of_bird
 
 
 def test_the_schema_is_that_of_the_table(aviary: StreamServer, birds: pd.DataFrame) -> None:
-    """A valid JSON Schema with the table's columns, then the event's time; closed sets of texts."""
+    """A valid JSON Schema with the table's columns, then the event's time; closed sets of strings."""
     published = get(f"{aviary.url}/schema")
     jsonschema.Draft202012Validator.check_schema(published)
     assert list(published["properties"]) == [*birds.columns, "event_time"]
@@ -152,7 +152,7 @@ def test_the_server_documents_it(aviary: StreamServer) -> None:
 
 
 def test_tail_prints_it(aviary: StreamServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """One JSON text a line, exactly as sent."""
+    """One JSON object a line, exactly as sent."""
     assert tail.run(aviary.url, count=3) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -160,7 +160,7 @@ def test_tail_prints_it(aviary: StreamServer, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_widgets_suit_it(aviary: StreamServer) -> None:
-    """The panel steers it; the chart takes the first yes/no and the first column of few texts."""
+    """The panel steers it; the chart takes the first yes/no and the first column of few strings."""
     frame = ls.RollingFrame()
     panel, board = ls.ControlPanel(aviary), ls.Dashboard(frame, aviary)
     assert (board.config["title"], board.config["by"]) == ("Share of ringed?", "class")
@@ -197,7 +197,7 @@ def test_a_chart_without_a_server_learns_the_columns_with_its_frame(aviary: Stre
 
 @pytest.mark.parametrize("extra", [{}, {"n": Column("n", "integer")}, {"t": Column("t", "category")}])
 def test_a_chart_of_a_table_without_the_columns_for_it(extra: dict[str, Column]) -> None:
-    """Without a yes/no there is no share, without texts there are no groups, and still a picture."""
+    """Without a yes/no there is no share, without strings there are no groups, but there is a picture."""
     schema = Schema((Column("x", "number"), *extra.values(), EVENT_TIME))
     frame = ls.RollingFrame(schema=schema)
     when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(100), "s")

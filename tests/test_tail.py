@@ -33,7 +33,7 @@ def table(width: int, height: int = 40, count: int = 30) -> list[str]:
 
 
 def cells(line: str) -> list[str]:
-    """Return what stands between the rules of a line."""
+    """Return what is between the rules of a line."""
     return [cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]]
 
 

@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser().parse_args(arguments)
             return int(options.run(options))
         finally:
-            sys.stdout.flush()  # at the end of the process nobody could deal with a pipe that is closed
+            sys.stdout.flush()  # a closed pipe would be a traceback at the end of the process
     except RequestError as error:
         return _complain(error, _BAD_USAGE)
     except LogistreamError as error:
         return _complain(error, _FAILED)
-    except BrokenPipeError:  # the program that we were piped into has seen enough
+    except BrokenPipeError:  # the program at the other end of the pipe has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except KeyboardInterrupt:
@@ -67,7 +67,7 @@ def _complain(error: LogistreamError, code: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one sentence."""
+    """A parser whose errors are one sentence."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(_BAD_USAGE, f"logistream: {message}; see {self.prog} --help\n")
@@ -103,11 +103,13 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument(
         "--timeline",
         metavar="FILE",
-        help="keep there when events happen: a server that is started with it again goes on where it would "
-        "be, and servers that share it serve the same stream",
+        help="keep the times of events in this file: a server that is started with it again goes on as if "
+        "it had never stopped, and servers that share it serve the same stream",
     )
     parser.add_argument(
-        "--history", metavar="TIME", help="begin so long ago, as in 5min, so that readers find a past"
+        "--history",
+        metavar="TIME",
+        help="start so long ago, as in 5min, so that readers find a past",
     )
     parser.add_argument(
         "--arrivals",
@@ -146,25 +148,25 @@ def _add_serve(commands: Commands) -> None:
     parser.set_defaults(run=_serve)
 
 
-def _readers(text: str) -> int:
-    """Read a number of readers, so that a complaint names the option and not the limit that it sets."""
+def _readers(given: str) -> int:
+    """Return a number of readers; the error names the option and not the limit that it sets."""
     try:
-        count = int(text)
+        count = int(given)
     except ValueError:
         count = 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of readers, at least 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of readers, at least 1, not {given!r}")
     return count
 
 
-def _catch_up(text: str) -> float:
-    """Read a number of events per second, likewise."""
+def _catch_up(given: str) -> float:
+    """Return a number of events per second, likewise."""
     try:
-        rate = float(text)
+        rate = float(given)
     except ValueError:
         rate = 0.0
     if not 1 <= rate < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of events per second, at least 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number of events per second, at least 1, not {given!r}")
     return rate
 
 
@@ -207,7 +209,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _announce(server: StreamServer, workers: int) -> None:
-    """Say what is served, and where."""
+    """Print what is served, and where."""
     state = server.state
     processes = f", {workers} workers" if workers > 1 else ""
     print(
@@ -224,7 +226,7 @@ def _add_tail(commands: Commands) -> None:
     parser = commands.add_parser(
         "tail",
         help="watch a stream",
-        description="Show the events of a stream: a live table in a terminal, a JSON text a line in a pipe.",
+        description="Show the events of a stream: a live table in a terminal, a JSON object a line in a pipe.",
         epilog="example: logistream tail --count 10 > ten.ndjson",
     )
     parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")
@@ -245,7 +247,7 @@ def _add_tail(commands: Commands) -> None:
         "alternative",
     )
     parser.add_argument("--numbered", action="store_true", help="with the number of each event")
-    parser.add_argument("--token", help="what the server demands, if it does")
+    parser.add_argument("--token", help="demanded by servers on other machines")
     parser.set_defaults(run=_tail)
 
 
@@ -341,14 +343,14 @@ def _sample(options: argparse.Namespace) -> int:
 def _add_report(commands: Commands) -> None:
     parser = commands.add_parser(
         "report",
-        help="tell how close synthetic rows are to real ones",
+        help="measure how close synthetic rows are to real ones",
         description="Print how close a model's rows are to real rows that it has not seen.",
         epilog="example: logistream report mine.model holdout.csv --train fitted.csv --html report.html",
     )
     parser.add_argument("model", metavar="MODEL", help="a fitted model")
     parser.add_argument("holdout", metavar="HOLDOUT", help="real rows that were not fitted, CSV or Parquet")
     parser.add_argument("--train", metavar="FILE", help="the rows that were fitted, to look for copies")
-    parser.add_argument("--target", metavar="COLUMN", help="a column of two values to foretell")
+    parser.add_argument("--target", metavar="COLUMN", help="a column of two values to predict")
     parser.add_argument("--html", metavar="FILE", help="write a page besides")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic rows (default: 0)")
     parser.set_defaults(run=_report)

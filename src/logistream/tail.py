@@ -80,7 +80,7 @@ def run(
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader (`head`, say) has seen enough. Python would complain once more when it flushes at exit.
+        # The reader, such as `head`, has ended. Python would fail once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -138,7 +138,7 @@ async def _show_table(events: AsyncIterator[str], messages: Messages, console: C
 
 
 def _table(events: list[dict[str, Any]], width: int, height: int, caption: str) -> Table:
-    """Return as many of the newest events and of their columns as fit: the time, then the others in order."""
+    """Return as many of the newest events and of their columns as fit, the time first."""
     table = Table(caption=caption, caption_justify="left", expand=False)
     names = sorted(events[-1], key=lambda name: name != EVENT_TIME.name) if events else []
     room = width - 1

@@ -60,7 +60,7 @@ def test_follows_and_stops() -> None:
 
 
 def test_a_notebook_shows_the_state() -> None:
-    """The HTML has the state and the figures of this moment."""
+    """The HTML has the current state and figures."""
     frame = RollingFrame()
     with NumberedServer(1500) as server, frame.follow(server.url, start=0) as follower:
         assert frame.wait(1500)
@@ -196,7 +196,7 @@ def test_stop_does_not_wait_for_a_pause_between_attempts() -> None:
     where=st.sampled_from([None, {"text": ["t1", "t5"]}]),
 )
 def test_every_event_is_in_the_frame_once(most: list[int], back: int, per_message: int, where: Any) -> None:
-    """Breaks at any place and messages that overlap what was taken leave no gap and no repeat."""
+    """Breaks anywhere and messages that overlap what was taken leave no gap and no repeat."""
     wanted = [n for n in range(60) if where is None or n % 7 in (1, 5)]
     frame = RollingFrame(window=None)
     with (
@@ -271,7 +271,7 @@ def test_earliest_fills_the_window_at_once() -> None:
 
 
 def test_what_the_server_leaves_out_is_counted() -> None:
-    """A follower that may be skipped ahead says how many events it missed."""
+    """A follower with `lag="skip"` counts how many events it missed."""
     frame = RollingFrame()
     with (
         NumberedServer(60, skip={20: 15}) as server,

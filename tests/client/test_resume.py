@@ -182,7 +182,7 @@ def test_event_that_has_not_happened_is_refused_at_first(denies: bool) -> None:
 
 @pytest.mark.parametrize("begun", [3, 50], ids=["number not there", "number there"])
 def test_server_that_has_lost_its_timeline_is_read_from_the_beginning(begun: int) -> None:
-    """Numbers of another stream mean other events: the client begins again, counts it and says so."""
+    """Numbers of another stream mean other events: the client starts again, counts and reports it."""
 
     async def run(old: NumberedServer) -> None:
         troubles: list[str] = []

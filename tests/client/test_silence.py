@@ -145,7 +145,7 @@ def test_stopping_does_not_wait_for_a_silent_server() -> None:
 
 
 def test_stopping_does_not_wait_for_a_handshake() -> None:
-    """A server that accepts and says nothing is left alone."""
+    """A server that accepts and sends nothing is left alone."""
     frame = RollingFrame()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         start = time.monotonic()

@@ -105,7 +105,7 @@ def test_time_bound() -> None:
 
 
 def test_late_event_older_than_the_window_is_not_shown() -> None:
-    """An event that comes late is kept while it is young enough, wherever it stands."""
+    """An event that comes late is kept while it is young enough, whatever its position."""
     frame = RollingFrame(window="10s", schema=SMALL)
     for numbers in (range(50, 51), range(45, 46), range(3, 4), range(52, 57)):
         frame.append(small(numbers))
@@ -117,26 +117,26 @@ def test_memory_is_bounded_for_ever_new_strings() -> None:
     """A column whose strings never repeat does not keep the strings of rows that are gone."""
     frame = RollingFrame(rows=100, window=None, schema=SMALL)
     for start in range(0, 100_000, 1000):
-        texts = pa.array([str(n) for n in range(start, start + 1000)]).dictionary_encode()
-        frame.append(small(range(start, start + 1000)).set_column(1, SMALL.arrow.field("text"), texts))
+        strings = pa.array([str(n) for n in range(start, start + 1000)]).dictionary_encode()
+        frame.append(small(range(start, start + 1000)).set_column(1, SMALL.arrow.field("text"), strings))
     df = frame.df
     assert df["text"].tolist() == [str(n) for n in df["n"]] == [str(n) for n in range(99_900, 100_000)]
     assert len(df["text"].cat.categories) < 10_000
 
 
-def of_dictionary(numbers: range, texts: list[str], places: list[int]) -> pa.RecordBatch:
+def of_dictionary(numbers: range, strings: list[str], indices: list[int]) -> pa.RecordBatch:
     """Make a batch whose strings are those indices of a dictionary."""
-    column = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(texts))
+    column = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(strings))
     return small(numbers).set_column(1, SMALL.arrow.field("text"), column)
 
 
 def test_strings_that_no_row_uses_are_not_categories() -> None:
     """Batches share a long dictionary, of which each uses a part; what others used before is remembered."""
     frame = RollingFrame(rows=None, window=None, schema=SMALL)
-    texts = [f"t{n:04d}" for n in range(1000)]
-    frame.append(of_dictionary(range(2), texts, [7, 5]))
-    frame.append(of_dictionary(range(2, 5), list(texts), [7, 999, 5]))
-    frame.append(of_dictionary(range(5, 7), texts[::-1], [0, 992]))
+    strings = [f"t{n:04d}" for n in range(1000)]
+    frame.append(of_dictionary(range(2), strings, [7, 5]))
+    frame.append(of_dictionary(range(2, 5), list(strings), [7, 999, 5]))
+    frame.append(of_dictionary(range(5, 7), strings[::-1], [0, 992]))
     assert frame.df["text"].tolist() == ["t0007", "t0005", "t0007", "t0999", "t0005", "t0999", "t0007"]
     assert frame.df["text"].cat.categories.tolist() == ["t0005", "t0007", "t0999"]
 
@@ -151,11 +151,11 @@ def test_any_dictionaries_give_the_strings_they_mean(data: Any) -> None:
     dictionaries = data.draw(st.lists(words, min_size=1, max_size=3))
     meant: list[str | None] = []
     with patch.object(window, "CHUNK_ROWS", 4), patch.object(window, "_SHORT", data.draw(st.integers(0, 3))):
-        for texts in data.draw(st.lists(st.sampled_from(dictionaries), max_size=5)):
-            places = data.draw(st.lists(st.none() | st.integers(0, len(texts) - 1), max_size=6))
-            column = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(texts))
+        for strings in data.draw(st.lists(st.sampled_from(dictionaries), max_size=5)):
+            indices = data.draw(st.lists(st.none() | st.integers(0, len(strings) - 1), max_size=6))
+            column = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(strings))
             frame.append(pa.RecordBatch.from_arrays([column], schema=schema.arrow))
-            meant += [None if place is None else texts[place] for place in places]
+            meant += [None if index is None else strings[index] for index in indices]
         kept = meant if frame._rows is None else meant[-frame._rows :]
         assert [None if pd.isna(value) else value for value in frame.df["text"]] == kept
 
@@ -187,7 +187,7 @@ def test_snapshot_is_kept_until_the_next_append() -> None:
 
 
 def test_categories_are_sorted() -> None:
-    """Categories stand in order whatever came first."""
+    """Categories are in order whatever came first."""
     frame = RollingFrame(schema=SMALL)
     for number, text in enumerate(["pear", "apple", "fig", "apple"]):
         frame.append(small(range(number, number + 1), text=text))
@@ -198,21 +198,21 @@ def test_categories_are_sorted() -> None:
 def test_every_form_of_events_is_taken() -> None:
     """Batches, tables, DataFrames, dicts, strings, bytes and mixtures give the same frame."""
     batch = small(range(6))
-    texts = Encoder(SMALL).encode(batch)
+    strings = Encoder(SMALL).encode(batch)
     dicts = [
-        {"n": n, "text": "a", "event_time": text.decode().split('"')[-2]} for n, text in enumerate(texts)
+        {"n": n, "text": "a", "event_time": text.decode().split('"')[-2]} for n, text in enumerate(strings)
     ]
     wanted = RollingFrame(schema=SMALL)
     wanted.append(batch)
     table = pa.concat_tables([pa.Table.from_batches([part]) for part in (batch.slice(0, 2), batch.slice(2))])
-    mixed = [*dicts[:3], *texts[3:]]
-    for events in (table, batch.to_pandas(), wanted.df, dicts, texts, [t.decode() for t in texts], mixed):
+    mixed = [*dicts[:3], *strings[3:]]
+    for events in (table, batch.to_pandas(), wanted.df, dicts, strings, [t.decode() for t in strings], mixed):
         frame = RollingFrame(schema=SMALL)
         frame.append(events)
         pd.testing.assert_frame_equal(frame.df, wanted.df)
     frame = RollingFrame(schema=SMALL)
     frame.append(dicts[0])
-    frame.append(texts[1])
+    frame.append(strings[1])
     assert frame.df["n"].tolist() == [0, 1]
 
 
@@ -353,7 +353,7 @@ def test_rate_follows_a_change() -> None:
 
 
 def test_repr_is_short() -> None:
-    """The text shows bounds, size, newest time and rate, no data."""
+    """The repr shows bounds, size, newest time and rate, no data."""
     frame = RollingFrame(rows=5000, window="1h", schema=SMALL)
     frame.append(small(range(1200)))
     assert repr(frame) == (

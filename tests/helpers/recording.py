@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SMALL", "Recorder", "Seen", "numbers_in"]
 
 SMALL = "?format=ndjson&numbered=true&columns=event_time"
-"""Asks for many events that are few octets."""
+"""Asks for many events in few bytes."""
 
 _LINE = re.compile(rb'\{"event_time":"([^"]{27})","event_number":(\d+)\}\n')
 
@@ -68,7 +68,7 @@ class Recorder:
         self._wake, self._asleep = os.pipe()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder")
-        self.octets = 0
+        self.received = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -89,41 +89,41 @@ class Recorder:
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake, selectors.EVENT_READ)
-            for place, peer in enumerate(self._peers):
-                selector.register(peer.socket, selectors.EVENT_READ, place)
+            for index, peer in enumerate(self._peers):
+                selector.register(peer.socket, selectors.EVENT_READ, index)
             while not self._stopping.is_set():
                 for key, _ in selector.select():
                     if key.data is None:
                         continue
-                    octets = self._peers[key.data].socket.recv(1 << 18)
-                    if octets:
-                        self._came[key.data].append((time.time(), octets))
-                        self.octets += len(octets)
+                    received = self._peers[key.data].socket.recv(1 << 18)
+                    if received:
+                        self._came[key.data].append((time.time(), received))
+                        self.received += len(received)
                     else:
                         selector.unregister(key.fileobj)
 
-    def frames(self, place: int = 0) -> list[tuple[float, Frame]]:
-        """Return the frames that a reader has got, beside the moment when each was complete."""
+    def frames(self, index: int = 0) -> list[tuple[float, Frame]]:
+        """Return the frames that a reader has got, with the time when each was complete."""
         frames = Frames()
-        return [(moment, made) for moment, octets in self._came[place] for made in frames.feed(octets)]
+        return [(when, made) for when, received in self._came[index] for made in frames.feed(received)]
 
-    def seen(self, place: int = 0) -> Seen:
+    def seen(self, index: int = 0) -> Seen:
         """Stop reading and judge what a reader has got; an AssertionError for a gap or a repeat."""
         self.stop()
-        moments, numbers, delays = [], [], []
-        for moment, made in self.frames(place):
+        times, numbers, delays = [], [], []
+        for when, made in self.frames(index):
             if made.opcode not in (TEXT, BINARY):
                 continue
             lines = _LINE.findall(made.payload)
             assert (
                 b"".join(b'{"event_time":"%s","event_number":%s}\n' % line for line in lines) == made.payload
             )
-            moments.append(moment)
-            delays.append(moment - datetime.fromisoformat(lines[0][0].decode()).timestamp())
+            times.append(when)
+            delays.append(when - datetime.fromisoformat(lines[0][0].decode()).timestamp())
             numbers += [int(number) for _, number in lines]
         assert numbers, "no event came"
         assert numbers == list(range(numbers[0], numbers[-1] + 1)), "a gap or a repeat"
-        return Seen(numbers[0], numbers[-1] + 1, max(np.diff(moments), default=0.0), delays)
+        return Seen(numbers[0], numbers[-1] + 1, max(np.diff(times), default=0.0), delays)
 
 
 def numbers_in(lines: bytes) -> list[int]:

@@ -61,7 +61,7 @@ def unharmed(server: ServerProcess) -> Iterator[None]:
     assert server.news() == ""
     server.patch(rate=500, paused=False)
     with Peer(server.port, SMALL) as peer, Recorder([peer]) as recorder:
-        while recorder.octets < 5000:
+        while recorder.received < 5000:
             pass
         assert recorder.seen().stop > 50
     server.patch(rate=0.5)

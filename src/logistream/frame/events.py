@@ -73,8 +73,8 @@ def events(
     >>> late = events(server, "-10min")["Late_delivery_risk"].mean()  # doctest: +SKIP
     """
     first, last = (
-        Subscription.of(source, start=place, columns=columns, where=where, numbered=numbered, token=token)
-        for place in (start, "latest" if stop is None else stop)
+        Subscription.of(source, start=value, columns=columns, where=where, numbered=numbered, token=token)
+        for value in (start, "latest" if stop is None else stop)
     )
     low, high = _number(first), _number(last)
     if low > high:
@@ -89,7 +89,7 @@ def events(
 
 
 def _number(subscription: Subscription) -> int:
-    """Return the event number of a place in the stream."""
+    """Return the number of the first event that is asked for."""
     if (subscription.start or "").isdigit():
         return int(subscription.start or 0)
     address = subscription.address("arrow", subscription.start, numbered=False)

@@ -194,9 +194,9 @@ class RollingFrame:
         Returns
         -------
         DataFrame
-            The events appended after `position` that are still held.
+            The events appended after `position` that the frame still holds.
         int
-            The position for the next call: `appended` at this moment.
+            The position for the next call: `appended` now.
         """
         with self._lock:
             store = self._store if self._store is not None else Window(EVENT, None, None)

@@ -27,7 +27,7 @@ __all__ = ["CHUNK_ROWS", "Cut", "Window"]
 
 
 CHUNK_ROWS = 4096
-"""Rows per chunk: the grain in which memory is taken and given back."""
+"""Rows per chunk, in which memory is allocated and freed."""
 
 NO_TIME = np.iinfo(np.int64).min
 """A missing timestamp, as NumPy writes NaT."""
@@ -46,7 +46,7 @@ _DTYPES: Mapping[Kind, type] = {
     "timestamp": np.int64,
 }
 _FILL: Mapping[Kind, int | bool] = {"boolean": False, "integer": 0, "timestamp": NO_TIME}
-"""What stands in the place of a missing value."""
+"""What is stored for a missing value."""
 
 
 class _Strings:
@@ -110,7 +110,7 @@ class _Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Some rows of a window as they were at one moment; stays as it is whatever is appended.
+    """Some rows of a window at one time; later appends do not change it.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class Window:
     newest : int
         The newest event time ever appended, microseconds since 1970; NO_TIME before the first.
     ragged : bool
-        Whether a row that is too old may stand among newer ones, since event times came out of order.
+        Whether event times came out of order, so that rows that are too old may be among newer ones.
     """
 
     schema: Schema
