@@ -226,7 +226,7 @@ def _add_tail(commands: Commands) -> None:
     parser = commands.add_parser(
         "tail",
         help="watch a stream",
-        description="Show the events of a stream: a live table in a terminal, a JSON object a line in a pipe.",
+        description="Show the events of a stream: a live table in a terminal, one event a line in a pipe.",
         epilog="example: logistream tail --count 10 > ten.ndjson",
     )
     parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import time
 from contextlib import ExitStack
@@ -52,7 +53,7 @@ def test_follows_and_stops() -> None:
         assert (follower.received, follower.reconnects, follower.connected) == (50, 0, True)
         assert follower.error is None
         assert frame.following
-        assert repr(follower) == f"<Follower {server.url}: connected, 50 received, 0 reconnects>"
+        assert repr(follower) == f"<Follower {server.url}: live, 50 received, 0 reconnects>"
         follower.stop()
         follower.stop()
         assert followers() == []
@@ -65,7 +66,7 @@ def test_a_notebook_shows_the_state() -> None:
     with NumberedServer(1500) as server, frame.follow(server.url, start=0) as follower:
         assert frame.wait(1500)
         page = follower._repr_html_()
-        assert "<th>state</th><td>connected</td>" in page
+        assert "<th>state</th><td>live</td>" in page
         assert "<th>received</th><td>1,500</td>" in page
     until(lambda: "<th>state</th><td>stopped</td>" in follower._repr_html_())
 
@@ -78,7 +79,10 @@ def test_survives_the_death_of_the_server() -> None:
         assert frame.wait(1, timeout=20)
     with follower:
         until(lambda: "nothing listens there" in (follower.trouble or ""))
+        assert "reconnecting: ws://" in repr(follower)
         assert "nothing listens there" in repr(follower)
+        assert follower.state == "reconnecting"
+        assert re.fullmatch(r"(trying now|next try in \d s), nothing lost", follower.reason)
         assert follower.running
         assert not follower.connected
         with NumberedServer(2, port=server.port):
@@ -139,7 +143,8 @@ def test_a_later_refusal_ends_the_waiting() -> None:
             frame.wait(6, timeout=20)
         assert caught.value is follower.error
         assert str(follower.error) == f"{server.url} refuses: a token is needed"
-        assert follower.state == f"ended: {follower.error}"
+        assert (follower.state, follower.reason) == ("refused", str(follower.error))
+        assert repr(follower).startswith(f"<Follower {server.url}: refused: {follower.error}, 5 received, ")
         assert frame.wait(5)  # what has come is there
 
 
@@ -257,6 +262,8 @@ def test_frame_with_a_schema_takes_its_own_columns() -> None:
     with NumberedServer(20) as server, frame.follow(server.url, start=0) as follower:
         until(lambda: not follower.running)
         assert isinstance(follower.error, DataError)
+        with pytest.raises(DataError, match="no column 'more'"):
+            frame.wait(21)
         assert str(follower.error) == "cannot append: no column 'more'"
 
 

@@ -53,6 +53,11 @@ class Reader:
         return self._listener.trouble
 
     @property
+    def retry_in(self) -> float:
+        """Seconds until the next attempt to connect; 0 while connected or connecting."""
+        return self._listener.retry_in
+
+    @property
     def reconnects(self) -> int:
         """Connections made after the first one."""
         return self._listener.reconnects

@@ -136,33 +136,45 @@ class Follower(Reader):
         weakref.finalize(sink, self._ask_to_stop)
 
     def __repr__(self) -> str:
-        return (
-            f"<Follower {self.url}: {self.state}, {self.received:,} received, {self.reconnects} reconnects>"
-        )
+        state = f"{self.state}: {detail}" if (detail := self.error or self.trouble) else self.state
+        return f"<Follower {self.url}: {state}, {self.received:,} received, {self.reconnects} reconnects>"
 
     def _repr_html_(self) -> str:
         figures = {
             "address": self.url,
-            "state": self.state,
+            "state": f"{self.state}: {self.reason}" if self.reason else self.state,
             "received": f"{self.received:,}",
             "missed": f"{self.missed:,}",
             "reconnects": self.reconnects,
             "restarts": self.restarts,
             "next event": "not known" if self.next_number is None else f"{self.next_number:,}",
         }
-        rows = (
+        rows = [
             f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in figures.items()
-        )
+        ]
         return f"<table>{''.join(rows)}</table>"
 
     @property
     def state(self) -> str:
-        """Connected, stopped, ended (and why), connecting, or what is wrong with the connection."""
+        """One of `connecting`, `live`, `reconnecting`, `stopped` and `refused`; `reason` explains it."""
         if self.error is not None:
-            return f"ended: {self.error}"
+            return "refused"
         if not self.running:
             return "stopped"
-        return "connected" if self.connected else self.trouble or "connecting"
+        if self.connected:
+            return "live"
+        return "connecting" if self.trouble is None else "reconnecting"
+
+    @property
+    def reason(self) -> str:
+        """Why it is not live, in one phrase; empty if it is."""
+        if self.error is not None:
+            return str(self.error)
+        if self.state == "reconnecting":
+            wait = round(self.retry_in)
+            lost = f"{self.missed:,} lost" if self.missed else "nothing lost"
+            return f"{f'next try in {wait} s' if wait else 'trying now'}, {lost}"
+        return ""
 
     @property
     def running(self) -> bool:

@@ -114,7 +114,7 @@ class Listener:
         self.trouble: str | None = None
         self._form, self._numbered, self._on_trouble = form, numbered, on_trouble
         self._delay = subscription.first_delay
-        self._not_before = 0.0  # on the clock of the loop
+        self._not_before = 0.0  # on the clock of time.monotonic
         self._socket: _Connection | None = None
         self._watching: asyncio.Task[None] | None = None
         self._waiting = False  # in `receive`, with nothing there
@@ -126,6 +126,11 @@ class Listener:
     def connected(self) -> bool:
         """Whether a connection is open now."""
         return self._socket is not None
+
+    @property
+    def retry_in(self) -> float:
+        """Seconds until the next attempt to connect; 0 while connected or connecting."""
+        return 0.0 if self._socket is not None else max(0.0, self._not_before - time.monotonic())
 
     @property
     def silent_for(self) -> float:
@@ -191,7 +196,7 @@ class Listener:
 
     async def _attempt(self) -> None:
         """Dial once; without a connection and without an error, the next attempt is due at once."""
-        if (wait := self._not_before - asyncio.get_running_loop().time()) > 0:
+        if (wait := self._not_before - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), wait)
                 return
@@ -278,7 +283,7 @@ class Listener:
         # A little random, so that many clients do not come at once.
         wait = self._delay * random.uniform(0.7, 1.0)  # noqa: S311 - no secret
         self._delay = min(self._delay * _GROWTH, self.subscription.max_delay)
-        self._not_before = asyncio.get_running_loop().time() + wait
+        self._not_before = time.monotonic() + wait
         self._report(f"{self.subscription.url} {reason}; trying again in {wait:.1f} s")
 
     def _drop(self) -> None:

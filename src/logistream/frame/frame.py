@@ -178,8 +178,9 @@ class RollingFrame:
         return table.__arrow_c_stream__(requested_schema)
 
     def _repr_html_(self) -> str:
-        newest = self.tail()._repr_html_()  # type: ignore[operator]
-        return f"<p>{html.escape(repr(self)[1:-1])}</p>{newest if len(self) else ''}"
+        most = pd.get_option("display.max_columns")
+        newest = self.tail().to_html(index=False, max_cols=most, border=0) if len(self) else ""
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{newest}"
 
     def since(self, position: int, columns: Iterable[str] | None = None) -> tuple[pd.DataFrame, int]:
         """Return what is new, for callers who update figures of their own.
@@ -203,6 +204,12 @@ class RollingFrame:
             now = self._appended
             cut = store.cut(max(0, now - position))
         return to_pandas(cut, columns), now
+
+    @property
+    def followers(self) -> tuple[Follower, ...]:
+        """The followers of this frame, running or ended, the newest last."""
+        with self._lock:
+            return tuple(self._followers.values())
 
     @property
     def following(self) -> bool:
@@ -248,8 +255,8 @@ class RollingFrame:
 
         Raises
         ------
-        RequestError
-            A follower was refused, and none is left.
+        RequestError or DataError
+            All followers have ended, and this is why.
         """
 
         def ended() -> bool:
@@ -294,14 +301,16 @@ class RollingFrame:
         """
         follower = Follower(Subscription.of(source, **options), self)
         with self._lock:
-            before, self._followers[follower.url] = self._followers.get(follower.url), follower
+            before = self._followers.pop(follower.url, None)
+            self._followers[follower.url] = follower
         if before is not None:
             before.stop()
         try:
             return follower.start(_ANSWER_SECONDS)
         except RequestError:
             with self._lock:
-                del self._followers[follower.url]
+                if self._followers.get(follower.url) is follower:
+                    del self._followers[follower.url]
             raise
 
     def follower_ended(self) -> None:
