@@ -234,7 +234,8 @@ def _add_tail(commands: Commands) -> None:
     parser.add_argument(
         "--start",
         metavar="WHERE",
-        help="an event number, earliest, latest, or a time such as 2026-11-24T06:23:00Z (default: latest)",
+        help="an event number, earliest, latest, a time such as 2026-11-24T06:23:00Z, or a time before now "
+        "as in --start=-10min (default: latest)",
     )
     parser.add_argument(
         "--columns", metavar="NAMES", help="all, or names with commas between (default: the published ones)"

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import logistream as ls
-from helpers.sockets import free_port
+from helpers.numbered import NumberedServer
+from helpers.sockets import answering, free_port
 from helpers.waiting import until
 from logistream.dataco import EVENT
 from logistream.errors import RequestError, StreamError
@@ -93,6 +94,18 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
     for stop in (5, None):
         with pytest.raises(StreamError, match="cannot be reached: nothing listens there"):
             ls.events(url, 0, stop)
+
+
+def test_another_server_is_refused() -> None:
+    """A WebSocket server of another kind, and one that answers HTTP only."""
+    with NumberedServer(0, foreign=True) as server:
+        with pytest.raises(RequestError, match="is not a Logistream server"):
+            ls.events(server.url)
+        with pytest.raises(RequestError, match="refuses: HTTP 404 Not Found"):
+            ls.events(server.url, 0, 5)
+    answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with answering(answer) as url, pytest.raises(StreamError, match="refuses: HTTP 502 Bad Gateway"):
+        ls.events(url, 0, 5)
 
 
 def test_a_token_is_passed_on(model: Model) -> None:

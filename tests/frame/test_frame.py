@@ -275,8 +275,11 @@ def test_a_frame_is_asked_like_a_dataframe() -> None:
     assert frame.head(2)["n"].tolist() == [0, 1]
     assert frame.last("10s")["n"].tolist() == list(range(89, 100))
     assert frame.last(timedelta(seconds=1))["n"].tolist() == [98, 99]
+    assert (list(frame), "n" in frame, "m" in frame) == (list(frame.df), True, False)
     with pytest.raises(RequestError, match="no column 'm'; there are n, text, event_time"):
         frame["m"]
+    with pytest.raises(RequestError, match="takes the name of a column or a list of names, not 0"):
+        frame[0]  # type: ignore[call-overload]
     with pytest.raises(RequestError, match="span must be a time above 0 such as '5min' or '30s'; got 'soon'"):
         frame.last("soon")
 

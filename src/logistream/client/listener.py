@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from logistream.client.subscription import Subscription
     from logistream.stream.query import Format
 
-__all__ = ["Listener", "explain"]
+__all__ = ["Listener", "explain", "not_ours", "refusal"]
 
 
 logger = logging.getLogger(__name__)
@@ -254,10 +254,7 @@ class Listener:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(connection.recv(), _REASON_TIMEOUT)
         await self.close()
-        raise RequestError(
-            f"{self.subscription.url} is not a Logistream server: its answer lacks the header "
-            f"{STREAM_HEADER}; check host and port"
-        )
+        raise not_ours(self.subscription.url)
 
     def _enter(self, stream_id: str, number: int | None) -> bool:
         """Note the stream that answers; False if another attempt is due, since it is a new one."""
@@ -345,7 +342,8 @@ def _is_final(error: Exception, *, resuming: bool) -> bool:
 def explain(error: Exception) -> str:
     """Return what happened, as the end of a sentence that starts with the address."""
     if isinstance(error, InvalidStatus):
-        return f"refuses: {_detail(error)}"
+        answer = error.response
+        return f"refuses: {refusal(answer.status_code, answer.reason_phrase, answer.body)}"
     if isinstance(error, ConnectionClosed):
         code, reason = _close_frame(error)
         if code == CloseCode.POLICY_VIOLATION:
@@ -368,11 +366,17 @@ def _close_frame(error: ConnectionClosed) -> tuple[int, str]:
     return (frame.code, frame.reason) if frame is not None else (CloseCode.ABNORMAL_CLOSURE.value, "")
 
 
-def _detail(error: InvalidStatus) -> str:
-    """Return the server's own sentence if its answer holds one."""
-    status, body = error.response.status_code, error.response.body or b""
+def refusal(status: int, phrase: str, body: bytes | bytearray | None) -> str:
+    """Return the server's own sentence if its answer holds one, else the HTTP status."""
     try:
-        detail = json.loads(body)["detail"]
+        detail = json.loads(body or b"")["detail"]
     except (ValueError, KeyError, TypeError):
         detail = None
-    return detail if isinstance(detail, str) else f"HTTP {status} {error.response.reason_phrase}".rstrip()
+    return detail if isinstance(detail, str) else f"HTTP {status} {phrase}".rstrip()
+
+
+def not_ours(url: str) -> RequestError:
+    """Return the error for a server that does not answer as ours does."""
+    return RequestError(
+        f"{url} is not a Logistream server: its answer lacks the header {STREAM_HEADER}; check host and port"
+    )

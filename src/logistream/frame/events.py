@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
@@ -12,7 +11,7 @@ import pyarrow as pa
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.sync.client import connect as dial
 
-from logistream.client.listener import explain
+from logistream.client.listener import explain, not_ours, refusal
 from logistream.client.subscription import Subscription
 from logistream.errors import RequestError, StreamError
 from logistream.frame.convert import schema_of, to_pandas
@@ -102,6 +101,8 @@ def _number(subscription: Subscription) -> int:
         raise RequestError(f"{subscription.url} {explain(error)}") from error
     except (OSError, InvalidHandshake) as error:
         raise StreamError(f"{subscription.url} {explain(error)}") from error
+    if EVENT_NUMBER_HEADER not in headers:
+        raise not_ours(subscription.url)
     return int(headers[EVENT_NUMBER_HEADER])
 
 
@@ -116,7 +117,8 @@ def _rows(subscription: Subscription, start: int, stop: int) -> pa.Table:
             return pa.ipc.open_stream(answer).read_all()
     except HTTPError as error:
         with error:
-            raise RequestError(f"{subscription.url} refuses: {json.load(error)['detail']}") from error
+            sentence = f"{subscription.url} refuses: {refusal(error.code, error.reason, error.read())}"
+        raise (RequestError if error.code < 500 else StreamError)(sentence) from error
     except URLError as error:
         reason = error.reason if isinstance(error.reason, Exception) else error
         raise StreamError(f"{subscription.url} {explain(reason)}") from error

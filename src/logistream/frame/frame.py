@@ -19,7 +19,7 @@ from logistream.schema import EVENT_TIME
 from logistream.times import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import timedelta
     from typing import Unpack
 
@@ -166,8 +166,14 @@ class RollingFrame:
     def __getitem__(self, columns: list[str]) -> pd.DataFrame: ...
     def __getitem__(self, columns: str | list[str]) -> pd.Series | pd.DataFrame:
         """Return a column as a Series, or some columns as a DataFrame; cheaper than `df`."""
-        df, _ = self.since(0, [columns] if isinstance(columns, str) else columns)
-        return df[columns]
+        if isinstance(columns, str):
+            return self.since(0, [columns])[0][columns]
+        if not isinstance(columns, list):
+            raise RequestError(f"frame[...] takes the name of a column or a list of names, not {columns!r}")
+        return self.since(0, columns)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.schema.names)  # as a DataFrame does
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self.schema.names)
