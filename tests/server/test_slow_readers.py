@@ -90,7 +90,7 @@ def test_readers_of_the_past_do_not_delay_a_live_one(capsys: pytest.CaptureFixtu
             until(lambda: time.monotonic() - began > 4)
             due = server.get("/stream")["next_event_number"]
             seen = recorder.seen()
-            read = others.octets
+            read = others.received
     with capsys.disabled():
         print(
             f"\n  beside readers of the past ({read / 4e6:.0f} MB/s): p50 {seen.late(0.5) * 1e3:.1f} ms, "

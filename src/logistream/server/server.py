@@ -16,7 +16,6 @@ import secrets
 import socket
 import sys
 import threading
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -38,6 +37,7 @@ from logistream.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import timedelta
     from types import TracebackType
 
     from fastapi import FastAPI
@@ -503,9 +503,7 @@ def _micros(history: str | timedelta | None) -> int:
     try:
         return parse_duration(history)
     except ValueError:
-        raise RequestError(
-            f"history must be a length of time such as 5min or 2h, not {history!r}"
-        ) from None
+        raise RequestError(f"history must be a length of time such as 5min or 2h, not {history!r}") from None
 
 
 def _share_interpreter() -> None:
