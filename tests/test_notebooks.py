@@ -12,28 +12,34 @@ import nbformat.v4
 import papermill
 import pytest
 
+import logistream
 from helpers.sockets import free_port
 from helpers.waiting import until
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHORT: dict[str, dict[str, Any]] = {
-    "01_live_stream": {"port": 0, "rate": 100.0, "client_events": 3, "keep_streaming": False},
+    "01_live_stream": {"port": 0, "client_events": 3, "keep_streaming": False},
     "02_explore_schema": {},
-    "03_fit_your_own_data": {"port": 0, "rate": 200.0, "keep_streaming": False},
+    "03_fit_your_own_data": {"rate": 200.0, "keep_streaming": False},
     "04_break_the_connection": {"live": 0.4, "outage": 0.5, "nap": 2.0},
 }
 """Parameters that make a run short and unattended."""
 
-LONGEST_CELL = 15  # lines
+LIVE = ["01_live_stream", "03_fit_your_own_data"]
+"""They end with a live chart."""
 
-RUN_BELOW = {"04_break_the_connection"}
-"""Run in a test of its own, more than once."""
+LONGEST_CELL = 15  # lines
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def run(path: Path, target: Path, parameters: dict[str, Any]) -> Any:
-    """Run a notebook in a kernel of its own and return what would be saved; an unknown parameter fails."""
+def run(path: Path, target: Path, parameters: dict[str, Any], *, folder: Path | None = None) -> Any:
+    """Run a notebook in a kernel of its own and return what would be saved; an unknown parameter fails.
+
+    The working folder is that of the target, which holds nothing that a notebook could need, unless another
+    one is given.
+    """
     known = papermill.inspect_notebook(str(path))
     if unknown := sorted(set(parameters) - set(known)):
         raise ValueError(
@@ -43,7 +49,7 @@ def run(path: Path, target: Path, parameters: dict[str, Any]) -> Any:
         str(path),
         str(target),
         parameters=parameters,
-        cwd=str(NOTEBOOKS[0].parent),
+        cwd=str(folder or target.parent),
         progress_bar=False,
         store_widget_state=False,
     )
@@ -52,6 +58,11 @@ def run(path: Path, target: Path, parameters: dict[str, Any]) -> Any:
 def read(path: Path) -> Any:
     """Return a notebook as it stands in the repository."""
     return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+
+
+def notebook_path(stem: str) -> Path:
+    """Return the path of the notebook with this name."""
+    return ROOT / "notebooks" / f"{stem}.ipynb"
 
 
 def code_cells(notebook: Any) -> list[Any]:
@@ -99,6 +110,16 @@ def test_parameters_have_short_values_for_tests(path: Path) -> None:
 
 
 @every_notebook
+def test_imports_public_names_only(path: Path) -> None:
+    """Of the package there is `import logistream as ls`, and every `ls.name` is public."""
+    code = "\n".join(cell.source for cell in code_cells(read(path)))
+    assert set(re.findall(r"^.*\bimport\b.*logistream.*$|^from logistream.*$", code, re.MULTILINE)) == {
+        "import logistream as ls"
+    }
+    assert set(re.findall(r"\bls\.(\w+)", code)) <= set(logistream.__all__)
+
+
+@every_notebook
 def test_links_lead_somewhere(path: Path) -> None:
     """Links between notebooks and to headings of the same one are not broken."""
     notebook = read(path)
@@ -111,65 +132,68 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.notebook
-@pytest.mark.parametrize(
-    "path",
-    [path for path in NOTEBOOKS if path.stem not in RUN_BELOW],
-    ids=lambda path: path.stem,
-)
-def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
-    """Every cell runs without a warning, and what is saved shows pictures without any widget state."""
-    saved = run(path, tmp_path / path.name, SHORT[path.stem])
+@pytest.mark.parametrize("folder", ["an empty folder", "the root of the repository"])
+@every_notebook
+def test_runs_from_top_to_bottom(path: Path, folder: str, tmp_path: Path) -> None:
+    """From any folder every cell runs without a warning, and pictures are saved without widget state."""
+    root = ROOT if folder.startswith("the root") else None
+    saved = run(path, tmp_path / path.name, SHORT[path.stem], folder=root)
     streams = [output for cell in code_cells(saved) for output in cell.outputs if "name" in output]
     assert [output.text for output in streams if output.name == "stderr"] == []
     assert outputs(saved, "image/png")
     assert "widgets" not in saved.metadata
+    if path.stem in LIVE:  # an unattended run leaves an image in the chart's place, and no view of a widget
+        chart = saved.cells[-1].outputs[-1].data
+        assert len(chart["image/png"]) > 20_000  # an empty chart is smaller
+        assert "application/vnd.jupyter.widget-view+json" not in chart
 
 
-@pytest.mark.notebook
-def test_the_live_chart_of_a_saved_notebook_is_a_still(tmp_path: Path) -> None:
-    """After the run the chart's place holds a picture of the stream, and no view of a widget that is gone."""
-    path = next(path for path in NOTEBOOKS if path.stem == "01_live_stream")
-    saved = run(path, tmp_path / path.name, SHORT[path.stem])
-    (cell,) = (cell for cell in code_cells(saved) if "ls.Dashboard(" in cell.source)
-    chart = cell.outputs[-1].data
-    assert len(chart["image/png"]) > 20_000  # an empty chart is smaller
-    assert "application/vnd.jupyter.widget-view+json" not in chart
+@pytest.mark.parametrize("stem", LIVE)
+def test_running_all_cells_ends_at_the_live_chart(stem: str) -> None:
+    """JupyterLab scrolls to the last cell; it is the one that displays the chart."""
+    last = read(notebook_path(stem)).cells[-1]
+    assert last.cell_type == "code"
+    assert "display(ls.ControlPanel(server), dashboard)" in last.source
 
 
-@pytest.mark.notebook
-def test_cells_of_the_live_notebook_can_be_run_again(tmp_path: Path) -> None:
-    """Each cell runs twice in a row, and stopping still leaves no thread of ours."""
-    path = next(path for path in NOTEBOOKS if path.stem == "01_live_stream")
-    notebook = read(path)
-    twice = [copy.deepcopy(cell) for cell in notebook.cells for _ in range(1 + (cell.cell_type == "code"))]
-    for number, cell in enumerate(twice):
-        cell.id = f"twice-{number}"
-    left = """
+STOPPED = """
+follower.stop()
+server.stop()
 import threading, time
 deadline = time.monotonic() + 10
 while any("logistream" in thread.name for thread in threading.enumerate()):
     assert time.monotonic() < deadline, threading.enumerate()
     time.sleep(0.05)
 """
-    notebook.cells = [*twice, nbformat.v4.new_code_cell(left)]  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+def test_cells_of_the_live_notebook_can_be_run_again(tmp_path: Path) -> None:
+    """Each cell runs twice in a row, and what is stopped then leaves no thread of ours."""
+    notebook = read(notebook_path("01_live_stream"))
+    twice = [copy.deepcopy(cell) for cell in notebook.cells for _ in range(1 + (cell.cell_type == "code"))]
+    for number, cell in enumerate(twice):
+        cell.id = f"twice-{number}"
+    notebook.cells = [*twice, nbformat.v4.new_code_cell(STOPPED)]  # type: ignore[no-untyped-call]
     # Papermill takes the first of two cells of parameters.
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     notebook.cells.remove(tagged[1])
     nbformat.write(notebook, tmp_path / "twice.ipynb")  # type: ignore[no-untyped-call]
     # On a port of its own the second server takes the place of the first; port 0 would give each its own.
-    run(tmp_path / "twice.ipynb", tmp_path / "out.ipynb", SHORT[path.stem] | {"port": free_port()})
+    run(tmp_path / "twice.ipynb", tmp_path / "out.ipynb", SHORT["01_live_stream"] | {"port": free_port()})
 
 
 NOTHING_LOST = """
 assert once == again and len(set(answers)) == 1
 assert list(orders["event_number"]) == list(range(len(orders))) and len(orders) > 100
-assert [json.loads(text)["event_number"] for text in texts] == list(range(start, stop))
-assert whole.decode().splitlines() == list(texts) and set(places) == set(ports)
-accounts = {name: account(name) for name in lags}
-assert accounts["awake"]["numbers skipped"] == accounts["sleeps, lag=wait"]["numbers skipped"] == 0
-skipped = accounts["sleeps, lag=skip"]
-assert 0 < skipped["numbers skipped"] == skipped["said to have missed"]
+assert [json.loads(message)["event_number"] for message in messages] == list(range(start, start + len(read)))
+assert whole.decode().splitlines() == list(messages) and set(places) == set(ports)
+awake, waits, skips = (account.loc[name] for name in ("awake", "sleeps, lag=wait", "sleeps, lag=skip"))
+assert awake["numbers skipped"] == waits["numbers skipped"] == 0
+assert 0 < skips["numbers skipped"] == skips["reported as missed"]
 assert reader.restarts == 1
 """
 NOTHING_LEFT = """
@@ -187,11 +211,11 @@ raise RuntimeError("a cell fails")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.notebook
 def test_breaking_the_connection_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     """Left half-way, run again from the top, and left by an error: what it says is so, and all is stopped."""
-    path = next(path for path in NOTEBOOKS if path.stem == "04_break_the_connection")
-    notebook = read(path)
+    notebook = read(notebook_path("04_break_the_connection"))
     cells = notebook.cells
     half = next(number for number, cell in enumerate(cells) if "serve(), serve()" in cell.source) + 1
     again = [copy.deepcopy(cell) for cell in cells if "parameters" not in cell.metadata.get("tags", [])]
@@ -203,7 +227,7 @@ def test_breaking_the_connection_loses_nothing_and_leaves_nothing(tmp_path: Path
         cell.id = f"again-{number}"
     nbformat.write(notebook, tmp_path / "again.ipynb")  # type: ignore[no-untyped-call]
     with pytest.raises(papermill.PapermillExecutionError, match="a cell fails"):
-        run(tmp_path / "again.ipynb", tmp_path / "out.ipynb", SHORT[path.stem])
+        run(tmp_path / "again.ipynb", tmp_path / "out.ipynb", SHORT["04_break_the_connection"])
 
     def freed() -> bool:
         with socket.socket() as caller:
@@ -212,12 +236,12 @@ def test_breaking_the_connection_loses_nothing_and_leaves_nothing(tmp_path: Path
     until(freed)
 
 
+@pytest.mark.slow
 @pytest.mark.notebook
 @pytest.mark.sample
 def test_the_schema_can_be_explored_on_real_orders(sample_path: Path, tmp_path: Path) -> None:
     """The second notebook runs on the CSV as it is published, too."""
-    path = next(path for path in NOTEBOOKS if path.stem == "02_explore_schema")
-    run(path, tmp_path / path.name, {"orders_path": str(sample_path)})
+    run(notebook_path("02_explore_schema"), tmp_path / "out.ipynb", {"orders_path": str(sample_path)})
 
 
 def test_an_unknown_parameter_is_an_error(tmp_path: Path) -> None:
