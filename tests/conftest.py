@@ -1,8 +1,9 @@
-"""The few things that many tests share."""
+"""What many tests share."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,21 @@ from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts the background jobs of a script with SIGINT ignored, and every process that a test starts
+    # would inherit that: none of them could be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses, and before xdist looks at groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need the real sample; have tests in a browser run one after another."""
+    for item in items:
+        if "sample_path" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.sample)
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(scope="session")

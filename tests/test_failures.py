@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from logistream.model.model import Model
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 FAST: dict[str, Any] = {"first_delay": 0.02, "max_delay": 0.1}
 """Seconds between attempts to reconnect, scaled down."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from logistream.model.model import Model
 
+pytestmark = pytest.mark.xdist_group("browser")
+"""One after another: the snippets need port 8000."""
+
 PYTHON = """
 import asyncio
 import json

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +22,20 @@ import pytest
 from websockets.sync.client import connect
 
 import logistream
+from helpers.waiting import until
 from logistream.cli import _parser
-from logistream.dataco import EVENT
 from logistream.server.app import create_app
-from logistream.stream.encoding import decode
 from logistream.stream.stream import Stream
 from test_published_snippets import JAVASCRIPT, PYTHON
 
 if TYPE_CHECKING:
     from logistream.model.model import Model
-    from logistream.server.server import StreamServer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOT_MADE_BY_HAND = {"Model"}
+"""Public classes whose objects `fit` and `load_model` make."""
+
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "data" / "README.md"]
 
 
@@ -99,16 +106,32 @@ def test_every_public_name_is_mentioned() -> None:
     assert [name for name in logistream.__all__ if not re.search(rf"\bls\.{name}\b", README)] == []
 
 
-def test_every_subcommand_and_option_is_mentioned() -> None:
-    """The table of the command line has all of them, and none that is not there."""
-    rows = {
-        match[1]: set(match[2].split())
-        for match in re.finditer(r"^\| `(\w+)[^`]*` \|.*\| `(-[^`]*)` \|$", README, re.MULTILINE)
-    }
-    assert rows == {
-        name: {option for action in parser._actions for option in action.option_strings[:1]} - {"-h"}
-        for name, parser in subcommands().items()
-    }
+def test_every_subcommand_is_shown() -> None:
+    """With an example of its use."""
+    assert {command.split()[1] for command in commands() if command.startswith("logistream ")} >= set(
+        subcommands()
+    )
+
+
+def test_what_an_option_or_parameter_means_is_where_one_looks_it_up(model: Model) -> None:
+    """Each option has a help text, each parameter of a call a description, each public name a docstring."""
+    for name, parser in subcommands().items():
+        options = [action for action in parser._actions if action.option_strings]
+        assert all(action.help for action in options), name
+        assert f"example: logistream {name} " in parser.format_help()
+    for path, calls in create_app(Stream(model)).openapi()["paths"].items():
+        for call in calls.values():
+            assert all(parameter.get("description") for parameter in call.get("parameters", [])), path
+    for name in logistream.__all__:
+        value = getattr(logistream, name)
+        documented = str(value.__doc__)
+        parameters = [
+            parameter.name
+            for parameter in inspect.signature(value).parameters.values()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        if name not in NOT_MADE_BY_HAND:
+            assert [each for each in parameters if not re.search(rf"\b{each}\b", documented)] == [], name
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -124,30 +147,40 @@ def test_commands_are_understood(path: Path) -> None:
         elif program in ("python", "jupyter"):
             assert any((ROOT / argument).exists() for argument in arguments)
         else:
-            assert program in ("conda", "curl")
+            assert program == "conda"
+
+
+def test_what_pip_is_asked_for_exists() -> None:
+    """The extras named in the README are those of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = re.findall(r"`pip install \"?\.(?:\[([a-z,]+)\])?\"?`", README)
+    assert named == ["lab,report", ""]
+    assert {*named[0].split(",")} <= set(project["optional-dependencies"])
+    assert project["requires-python"] == ">=3.11"
+    assert "Python 3.11 or later" in README
+
+
+def test_it_is_short() -> None:
+    """At most 150 lines, and a small picture."""
+    assert len(README.splitlines()) <= 150
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert 10_000 < (ROOT / picture).stat().st_size < 150_000
 
 
 def test_every_notebook_is_mentioned() -> None:
     """With a link."""
-    linked = re.findall(r"\]\((notebooks/[^)]+)\)", README)
+    linked = re.findall(r"\]\((notebooks/[^)]+\.ipynb)\)", README)
     assert sorted(linked) == sorted(f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
 def test_every_call_is_mentioned(model: Model) -> None:
-    """The table of HTTP and WebSocket calls has all that the application answers, and no more."""
+    """The README names every call that the application answers, and no other."""
     app = create_app(Stream(model))
     answered = {
         f"{method.upper()} {path}" for path, calls in app.openapi()["paths"].items() for method in calls
     }
-    told = set(re.findall(r"`((?:GET|PATCH|WS) /[^`]*)`", README.partition("### HTTP and WebSocket")[2]))
-    assert told == answered | {"WS /ws", "GET /docs", "GET /openapi.json"}
-
-
-def test_the_event_shown_is_one() -> None:
-    """It has the 23 keys in their order, with values of their types."""
-    (shown,) = blocks("json")
-    assert re.findall(r'^  "([^"]+)":', shown, re.MULTILINE) == list(EVENT.names)
-    assert decode([shown], EVENT).num_rows == 1
+    told = set(re.findall(r"`((?:GET|PATCH|WS) /[^`]*)`", README))
+    assert told == answered | {"WS /ws"}
 
 
 def test_the_published_snippets_are_shown_unchanged() -> None:
@@ -165,12 +198,6 @@ def test_the_first_block_prints_what_is_shown_below_it(tmp_path: Path) -> None:
     words = re.compile(r"[A-Za-z]\S*")
     assert words.findall(printed) == words.findall(shown)
     assert len(printed.splitlines()) == len(shown.splitlines())
-
-
-def test_the_client_shown_reads_cities(server: StreamServer, tmp_path: Path) -> None:
-    """The block with `ls.connect` prints five of them."""
-    printed = run(block("first_cities").replace("http://localhost:8000", server.url), tmp_path)
-    assert len(eval(printed)) == 5
 
 
 def test_a_table_of_your_own_is_fitted_and_served(tmp_path: Path) -> None:
@@ -193,3 +220,233 @@ def test_a_table_of_your_own_is_fitted_and_served(tmp_path: Path) -> None:
         connect(server.websocket_url) as reader,
     ):
         assert re.match(r'\{"pickup":"[^"]+","zone":"[^"]+","tip":', str(reader.recv(timeout=10)))
+
+
+CLAIMS = {
+    # The idea
+    "Event number *n* is a function of the model": (
+        "stream/test_stream.py",
+        "test_events_differ_only_in_time_when_the_rate_differs",
+    ),
+    "When it happens follows from the *timeline*": (
+        "server/test_events.py",
+        "test_the_timeline_is_enough_to_make_the_stream_elsewhere",
+    ),
+    "every event can be made again": (
+        "server/test_events.py",
+        "test_a_range_of_the_past_in_every_format",
+    ),
+    "A reader can begin at any number or time": (
+        "server/test_events.py",
+        "test_just_after_a_time",
+    ),
+    "A client that was disconnected asks": (
+        "test_failures.py",
+        "test_killed_twenty_times",
+    ),
+    "It misses nothing and gets nothing twice": (
+        "test_failures.py",
+        "test_killed_twenty_times",
+    ),
+    "Servers that share a timeline file": (
+        "server/test_replicas.py",
+        "test_the_same_octets_at_the_same_numbers",
+    ),
+    "A change at one of them takes effect": (
+        "server/test_replicas.py",
+        "test_a_change_reaches_all",
+    ),
+    "A slow reader does not delay": (
+        "server/test_slow_readers.py",
+        "test_a_stopped_reader_disturbs_nobody_and_catches_up",
+    ),
+    # Who may connect
+    "refuses browser pages from elsewhere": (
+        "server/test_app.py",
+        "test_a_page_from_elsewhere_is_refused",
+    ),
+    "it demands a token": (
+        "server/test_server.py",
+        "test_a_server_off_this_machine_demands_a_token",
+    ),
+    # Why, and why not
+    "The columns agree": (
+        "fitting/test_fit.py",
+        "test_fitted_orders_keep_every_rule",
+    ),
+    "errors do not accumulate": (
+        "stream/test_timeline.py",
+        "test_the_rate_is_exact_over_a_year",
+    ),
+    "The same seed gives the same orders": (
+        "model/test_sampling.py",
+        "test_other_process_gives_the_same_events",
+    ),
+    "a model of 4,299 real orders": (
+        "test_readme.py",
+        "test_the_shipped_model_is_as_described",
+    ),
+    # Troubleshooting
+    "is already in use": (
+        "test_cli.py",
+        "test_a_port_in_use_gets_a_sentence_with_two_ways_out",
+    ),
+    "A stream that is `paused` sends nothing": (
+        "server/test_app.py",
+        "test_a_pause_stops_the_events_and_resuming_goes_on",
+    ),
+    "`where` leaves out what does not match": (
+        "server/test_events.py",
+        "test_only_events_that_match",
+    ),
+    "`follower.trouble` or `follower.error` is a sentence": (
+        "client/test_follower.py",
+        "test_refusal_ends_it_and_is_kept",
+    ),
+    "reconnect by themselves": (
+        "client/test_client.py",
+        "test_reconnects_when_the_server_dies_and_returns",
+    ),
+    "A client of your own asks for": (
+        "server/test_replicas.py",
+        "test_a_client_that_hops",
+    ),
+    "Close code 1001 means": (
+        "server/test_replicas.py",
+        "test_one_process_says_goodbye_too",
+    ),
+    "status 503": (
+        "server/test_slow_readers.py",
+        "test_no_more_readers_than_allowed",
+    ),
+    "the server was started without its timeline": (
+        "client/test_follower_numbered.py",
+        "test_restarted_stream_begins_again",
+    ),
+    "stops all threads of its kernel": (
+        "test_readme.py",
+        "test_one_call_into_c_stops_the_server_too",
+    ),
+    # Elsewhere
+    "your cells do not stall it": (
+        "server/test_server.py",
+        "test_a_blocking_cell_does_not_stop_the_stream",
+    ),
+    "the newest events, never more": (
+        "frame/test_frame.py",
+        "test_frame_keeps_exactly_the_newest_rows",
+    ),
+    "the same columns and dtypes": (
+        "fitting/test_fit.py",
+        "test_fitted_orders_have_the_dtypes_and_shares_of_the_real_ones",
+    ),
+    "It installs into the active environment": (
+        "test_readme.py",
+        "test_make_installs_where_it_says",
+    ),
+    "returns 10,000 synthetic orders": (
+        "test_dataco.py",
+        "test_the_shipped_orders_are_a_clean_table",
+    ),
+}
+"""What the README claims, and the file and the name of the test that holds it to that."""
+
+
+SAYS_WHAT_TO_DO = (
+    "So nothing is stored",
+    "`--allow-origin` names exceptions",
+    "It does not encrypt",
+    "Use it to build",
+    "Do not use it to learn",
+    "It is not a message broker",
+    "What-if scenarios and Spark are not there yet",
+    "Stop it, or choose",
+    "look at the status page",
+    "Give it one",
+    "Run `logistream serve` in a terminal",
+)
+"""Sentences of the sections below that claim nothing which a test could show."""
+
+
+def plain(text: str) -> str:
+    """Return a text with single blanks between its words."""
+    return " ".join(text.split())
+
+
+def sentences(heading: str) -> list[str]:
+    """Return the sentences of a section of the README."""
+    section = re.split(r"^## ", README.partition(f"## {heading}\n")[2], flags=re.MULTILINE)[0]
+    parts = re.split(r"(?<=[.!])\s+(?=[A-Z`])|\n+(?:- )?", section)
+    return [plain(part) for part in parts if part.strip()]
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_is_held_by_a_test(claim: str) -> None:
+    """The words are in the README, and the test exists."""
+    file, name = CLAIMS[claim]
+    assert claim in plain(README)
+    assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "heading", ["The idea: a stream is a function", "Who may connect", "Why, and why not", "Troubleshooting"]
+)
+def test_each_sentence_is_held_by_a_test(heading: str) -> None:
+    """In the sections that claim something, no sentence is left out of the map."""
+    known = (*CLAIMS, *SAYS_WHAT_TO_DO)
+    assert sentences(heading)
+    assert [each for each in sentences(heading) if not any(words in each for words in known)] == []
+
+
+def test_the_shipped_model_is_as_described(model: Model) -> None:
+    """It was fitted on as many rows as README and data card say, and streams 23 keys."""
+    card = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    assert f"{model.rows:,} real orders" in README
+    assert f"{model.rows:,} real orders" in card
+    assert len(model.event_schema) == 23
+    assert "describes its 23 keys" in README
+
+
+@pytest.mark.slow
+def test_one_call_into_c_stops_the_server_too(model: Model) -> None:
+    """While one call holds the interpreter for seconds, a reader in another process gets nothing."""
+    reader = [sys.executable, "-m", "helpers.silence"]
+    with logistream.StreamServer(model, rate=100, port=0) as server:
+        command = [*reader, str(server.port), "6.0"]
+        with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"reading\n"
+            soon = server.state["next_event_number"] + 100  # it has read some of them before
+            until(lambda: server.state["next_event_number"] > soon)
+            began = time.monotonic()
+            sum(range(60_000_000))  # does not let other threads in
+            took = time.monotonic() - began
+            seen = json.loads(process.stdout.read())
+    assert seen["silence"] > min(took, 4) / 2
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("active", "folder"),
+    [
+        ({}, ROOT / ".venv"),
+        ({"VIRTUAL_ENV": "/somewhere/venv"}, "/somewhere/venv"),
+        ({"CONDA_DEFAULT_ENV": "work", "CONDA_PREFIX": "/conda/envs/work"}, "/conda/envs/work"),
+        ({"CONDA_DEFAULT_ENV": "base", "CONDA_PREFIX": "/conda"}, ROOT / ".venv"),
+    ],
+    ids=["none", "a virtual environment", "a conda environment", "conda's base"],
+)
+def test_make_installs_where_it_says(active: dict[str, str], folder: Path | str) -> None:
+    """Into the active environment, but not into conda's base, or else into .venv."""
+    names = {"VIRTUAL_ENV", "CONDA_DEFAULT_ENV", "CONDA_PREFIX", "MAKEFLAGS", "MAKELEVEL"}
+    environment = {name: value for name, value in os.environ.items() if name not in names} | active
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", "lab"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f'"{folder}/bin/python" -m pip install' in done.stdout
+    assert f'touch "{folder}/.logistream-installed"' in done.stdout

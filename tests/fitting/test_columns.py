@@ -210,6 +210,7 @@ def test_ten_thousand_categories_are_learned(tmp_path: Path) -> None:
     assert len(model.describe()._repr_html_()) < 20_000
 
 
+@pytest.mark.slow
 def test_three_hundred_columns_are_learned() -> None:
     """A wide table takes its time, but not for ever."""
     rng = np.random.default_rng(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,7 @@ def test_a_large_tree_needs_small_tables() -> None:
     assert steps[-1][1].max() == 12
 
 
+@pytest.mark.slow
 def test_what_would_be_too_large_is_left_to_the_caller() -> None:
     """A sum of many predictors that differs in each case has as many states as cases."""
     cases = np.stack(np.unravel_index(np.arange(8**4), (8,) * 4), axis=1)

@@ -32,6 +32,8 @@ from helpers.wire import CLOSE, Peer, frame, request
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 LONGEST = 2000
 """Characters that a refusal may have."""
 

@@ -299,6 +299,7 @@ def open_files() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_started_and_stopped_fifty_times(model: Model, tmp_path: Path) -> None:
     """No thread, no socket, no file, no task and no loop is left, with readers of each format connected."""
     server = StreamServer(model, rate=1000, port=0, timeline=tmp_path / "timeline")
