@@ -10,7 +10,7 @@ PYTHON ?= python3
 # uv looks for a fitting Python by itself, unless one was named.
 CHOSEN := $(if $(filter-out file,$(origin PYTHON)),--python "$(PYTHON)")
 FIRST := notebooks/01_live_stream.ipynb
-# In a container one is root, and Jupyter requires to be told that this is meant.
+# In a container one is root, which Jupyter accepts only with a flag.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 STAMP := $(subst $() ,\ ,$(VENV))/.logistream-installed
 TEST_STAMP := $(STAMP)-for-tests

@@ -51,7 +51,7 @@ def test_what_is_subclassed_has_an_upper_bound(name: str) -> None:
     """And the installed version is below it, so that the tests here have seen it.
 
     Before a bound is raised: install the new version, run this file, `tests/server` and `tests/client`, and
-    read in its changelog what is said of the classes in `SUBCLASSED` and of `websockets.protocol`.
+    read what its changelog says of the classes in `SUBCLASSED` and of `websockets.protocol`.
     """
     (line,) = (line for line in PROJECT["dependencies"] if line.startswith(name))
     upper = line.partition("<")[2]

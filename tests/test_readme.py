@@ -51,7 +51,7 @@ def block(containing: str) -> str:
 
 
 def commands(text: str = README) -> list[str]:
-    """Return the command lines that a reader is told to type."""
+    """Return the command lines that a reader is to type."""
     lines = [line for block in blocks("console", text) for line in block.splitlines()]
     assert all(line.startswith("$ ") for line in lines)
     spans = re.findall(r"`(logistream [a-z]+ -[^`]*)`", text)
@@ -179,8 +179,8 @@ def test_every_call_is_mentioned(model: Model) -> None:
     answered = {
         f"{method.upper()} {path}" for path, calls in app.openapi()["paths"].items() for method in calls
     }
-    told = set(re.findall(r"`((?:GET|PATCH|WS) /[^`]*)`", README))
-    assert told == answered | {"WS /ws"}
+    named = set(re.findall(r"`((?:GET|PATCH|WS) /[^`]*)`", README))
+    assert named == answered | {"WS /ws"}
 
 
 def test_the_published_snippets_are_shown_unchanged() -> None:
@@ -190,7 +190,7 @@ def test_the_published_snippets_are_shown_unchanged() -> None:
 
 
 def test_the_first_block_prints_what_is_shown_below_it(tmp_path: Path) -> None:
-    """Same heading and modes; the figures depend on the moment."""
+    """Same heading and modes; the figures depend on the time."""
     code = block("frame.wait(events=1_000)")
     assert code == blocks("python")[0]
     (shown,) = blocks("text")
@@ -201,7 +201,7 @@ def test_the_first_block_prints_what_is_shown_below_it(tmp_path: Path) -> None:
 
 
 def test_a_table_of_your_own_is_fitted_and_served(tmp_path: Path) -> None:
-    """The block runs on the table that it talks of, and the server streams that table."""
+    """The block runs on a table of that name, and the server streams that table."""
     rng = np.random.default_rng(0)
     trips = pd.DataFrame(
         {
@@ -212,8 +212,8 @@ def test_a_table_of_your_own_is_fitted_and_served(tmp_path: Path) -> None:
     )
     trips.to_csv(tmp_path / "trips.csv", index=False)
     code = block("trips.csv").replace("port=8001", "port=0")
-    told = run(code + "\nprint(list(rows), len(rows), server.model.name)\n", tmp_path)
-    assert told.splitlines()[-1] == "['pickup', 'zone', 'tip'] 10000 trips"
+    printed = run(code + "\nprint(list(rows), len(rows), server.model.name)\n", tmp_path)
+    assert printed.splitlines()[-1] == "['pickup', 'zone', 'tip'] 10000 trips"
     model = logistream.load_model(tmp_path / "trips.model")
     with (
         logistream.StreamServer(model, rate=200, port=0) as server,

@@ -54,6 +54,7 @@ def test_the_wheel_carries_everything(wheel: Path) -> None:
     assert names == files | {"logistream/dataco.model", "logistream/df_cleaned.parquet"}
     assert names >= {
         "logistream/py.typed",
+        "logistream/notebook.mplstyle",
         "logistream/widgets/static/dashboard.js",
         "logistream/widgets/static/uplot/uPlot.iife.min.js",
         "logistream/widgets/static/uplot/LICENSE",
@@ -87,6 +88,7 @@ def test_the_source_distribution_can_be_worked_with(sdist: Path) -> None:
         "src/logistream/__init__.py",
         "tests/conftest.py",
         "notebooks/01_live_stream.ipynb",
+        "notebooks/live_stream.png",
         "data/dataco.model",
         "data/df_cleaned.parquet",
         "data/README.md",

@@ -30,7 +30,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def batch(first: int, count: int) -> pa.RecordBatch:
-    """Make events `first` to `first + count`, one a millisecond, with 12 texts a column."""
+    """Make events `first` to `first + count`, one a millisecond, with 12 strings a column."""
     rng = np.random.default_rng(first)
     arrays: list[pa.Array] = []
     values: NDArray[np.int64] | NDArray[np.float64]
@@ -38,9 +38,9 @@ def batch(first: int, count: int) -> pa.RecordBatch:
         if column.name == EVENT_TIME.name:
             values = 1_790_000_000_000_000 + 1000 * np.arange(first, first + count)
         elif column.kind == "category":
-            texts = pa.array([f"{column.name} {n}" for n in range(12)])
+            strings = pa.array([f"{column.name} {n}" for n in range(12)])
             codes = pa.array(rng.integers(0, 12, count).astype(np.int32))
-            arrays.append(pa.DictionaryArray.from_arrays(codes, texts))
+            arrays.append(pa.DictionaryArray.from_arrays(codes, strings))
             continue
         elif column.kind == "number":
             values = rng.normal(100, 30, count).round(2)

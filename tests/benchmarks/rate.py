@@ -24,7 +24,7 @@ WARM_UP = 3.0  # seconds: other servers are still starting
 
 
 async def record(rate: float, seconds: float) -> list[tuple[float, str | bytes]]:
-    """Return when each event that is counted arrived, in seconds since the Unix epoch, and its text."""
+    """Return when each event that is counted arrived, in seconds since the Unix epoch, and its message."""
     server = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "logistream", "serve", "--port", "0", "--rate", str(rate)),
         stdout=asyncio.subprocess.PIPE,
@@ -38,26 +38,26 @@ async def record(rate: float, seconds: float) -> list[tuple[float, str | bytes]]
         async with websockets.connect(found[0], max_queue=None) as reader:
             warm = time.time() + WARM_UP
             while time.time() < warm:
-                text = await reader.recv()
-            start = happened(text) + 0.5 / rate
+                message = await reader.recv()
+            start = happened(message) + 0.5 / rate
             while time.time() < start + seconds:
-                text = await reader.recv()
-                arrived.append((time.time(), text))
+                message = await reader.recv()
+                arrived.append((time.time(), message))
     finally:
         server.terminate()
         await server.wait()
-    return [(moment, text) for moment, text in arrived if start <= moment < start + seconds]
+    return [(timestamp, message) for timestamp, message in arrived if start <= timestamp < start + seconds]
 
 
-def happened(text: str | bytes) -> float:
+def happened(message: str | bytes) -> float:
     """Return the time of an event in seconds since the Unix epoch."""
-    return datetime.fromisoformat(json.loads(text)["event_time"]).timestamp()
+    return datetime.fromisoformat(json.loads(message)["event_time"]).timestamp()
 
 
 def line(rate: float, seconds: float, arrived: list[tuple[float, str | bytes]]) -> str:
     """Return one line of the table."""
     expected, counted = rate * seconds, len(arrived)
-    delays = [moment - happened(text) for moment, text in arrived]
+    delays = [timestamp - happened(message) for timestamp, message in arrived]
     median, p99 = statistics.median(delays), statistics.quantiles(delays, n=100)[98]
     return (
         f"{rate:g}\t{seconds:g}\t{expected:g}\t{counted}\t{(counted - expected) / expected:+.4%}\t"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Counter", "Recorder", "connect"]
 
-TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A  # the first octet of a whole frame
-LARGEST_HEADER = 10  # octets
+TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A  # the first byte of a whole frame
+LARGEST_HEADER = 10  # bytes
 KEYS = 23
 BUFFER = bytearray(1 << 20)
 VIEW = memoryview(BUFFER)
@@ -60,10 +60,10 @@ def connect(url: str) -> Connection:
     )
     answer = b""
     while b"\r\n\r\n" not in answer:
-        octets = sock.recv(65_536)
-        if not octets:
+        piece = sock.recv(65_536)
+        if not piece:
             break
-        answer += octets
+        answer += piece
     if b" 101 " not in answer[:20]:
         raise SystemExit(f"{url} refused the handshake: {answer.decode('utf-8', 'replace')}")
     sock.settimeout(None)
@@ -75,9 +75,9 @@ class Counter:
 
     def __init__(self, connection: Connection, *, lines: bool) -> None:
         self.connection, self._lines = connection, lines
-        self.events = self.octets = 0
+        self.events = self.size = 0  # size in bytes
         self.first: bytes | None = None
-        self._left = 0  # octets of the current payload that are still to come
+        self._left = 0  # bytes of the current payload that are still to come
         self._cut = b""  # the beginning of a frame that cannot be judged yet
         early = connection.early
         BUFFER[: len(early)] = early
@@ -90,7 +90,7 @@ class Counter:
         received = self.connection.socket.recv_into(VIEW[cut:])
         if not received:
             raise SystemExit("the server has closed the connection")
-        self.octets += received
+        self.size += received
         self._walk(cut + received)
 
     def _walk(self, end: int) -> None:
@@ -120,7 +120,7 @@ class Counter:
         self.events = events
 
     def _look(self, start: int, end: int, *, whole: bool) -> None:
-        """Keep the first event that is in the buffer from its first octet to its last."""
+        """Keep the first event that is in the buffer from its first byte to its last."""
         line, newline, _ = bytes(BUFFER[start:end]).partition(b"\n")
         if newline or (whole and not self._lines):
             self.first = line
@@ -150,13 +150,13 @@ class Recorder:
 
     def read(self) -> None:
         """Receive once and note what is complete."""
-        octets = self.connection.socket.recv(len(BUFFER))
-        moment = time.time_ns()
-        if not octets:
+        piece = self.connection.socket.recv(len(BUFFER))
+        timestamp = time.time_ns()
+        if not piece:
             raise SystemExit("the server has closed the connection")
-        self._walk(moment, self._rest + octets if self._rest else octets)
+        self._walk(timestamp, self._rest + piece if self._rest else piece)
 
-    def _walk(self, moment: int, data: bytes) -> None:
+    def _walk(self, timestamp: int, data: bytes) -> None:
         at = 0
         while at + 2 <= len(data):
             wide = {126: 2, 127: 8}.get(data[at + 1], 0)
@@ -169,16 +169,16 @@ class Recorder:
             elif data[at] != TEXT:
                 raise SystemExit(f"a frame that begins with {data[at]:#x} has no place here")
             else:
-                self._note(moment, data, start, start + size)
+                self._note(timestamp, data, start, start + size)
             at = start + size
         self._rest = data[at:]
 
-    def _note(self, moment: int, data: bytes, start: int, end: int) -> None:
+    def _note(self, timestamp: int, data: bytes, start: int, end: int) -> None:
         key = data.find(b'"event_time":', start, end)  # a tenth of what the regular expression takes
         first = HAPPENED.match(data, max(key, start), end)
         if first is None:
             raise SystemExit(f"no event_time in {data[start:end]!r}")
-        self.arrived.append(moment)
+        self.arrived.append(timestamp)
         self.happened.append(first[1])
         if self._every:
             self.every += HAPPENED.findall(data, start, end)
@@ -204,15 +204,15 @@ def count(readers: list[Counter], warm_up: float, seconds: float) -> None:
     clock = time.perf_counter
     begin = clock() + warm_up
     read_all(readers, lambda: clock() >= begin and all(reader.first for reader in readers))
-    events, octets = sum(reader.events for reader in readers), sum(reader.octets for reader in readers)
+    events, size = sum(reader.events for reader in readers), sum(reader.size for reader in readers)
     begin = clock()
     read_all(readers, lambda: clock() - begin >= seconds)
     taken = clock() - begin
     for reader in readers:
         reader.check()
     events = sum(reader.events for reader in readers) - events
-    octets = sum(reader.octets for reader in readers) - octets
-    print(json.dumps({"events_per_second": events / taken, "octets": octets / max(events, 1)}), flush=True)
+    size = sum(reader.size for reader in readers) - size
+    print(json.dumps({"events_per_second": events / taken, "bytes": size / max(events, 1)}), flush=True)
 
 
 def record(readers: list[Recorder], path: str, warm_up: float, seconds: float) -> None:
@@ -221,9 +221,9 @@ def record(readers: list[Recorder], path: str, warm_up: float, seconds: float) -
 
     begin = time.time_ns() + int(warm_up * 1e9)
     read_all(readers, lambda: time.time_ns() - begin >= seconds * 1e9)
-    arrived = np.array([moment for reader in readers for moment in reader.arrived])
-    texts = list(chain.from_iterable(reader.happened for reader in readers))
-    happened = np.array(b" ".join(texts).decode().split(" "), "M8[us]").astype(np.int64)
+    arrived = np.array([timestamp for reader in readers for timestamp in reader.arrived])
+    times = list(chain.from_iterable(reader.happened for reader in readers))
+    happened = np.array(b" ".join(times).decode().split(" "), "M8[us]").astype(np.int64)
     every = np.array(b" ".join(readers[0].every).decode().split(), "M8[us]").astype(np.int64)
     kept = arrived >= begin
     np.savez(path, arrived=arrived[kept] / 1e3, happened=happened[kept], every=every)

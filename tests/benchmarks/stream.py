@@ -190,7 +190,7 @@ def jitter(arrivals: Arrivals) -> float:
 
 
 def stalled(seconds: float, _: int) -> None:
-    """Print what one reader that stands still does to the others, and whether it comes after."""
+    """Print what one stopped reader does to the others, and whether it comes after."""
     stop = 30 * seconds
     with serving(*ours("--rate", str(STALL_RATE))) as server:
         url = f"{server.url}?format=ndjson"
@@ -215,14 +215,14 @@ def stalled(seconds: float, _: int) -> None:
     name = f"{STALL_READERS} ndjson readers at {STALL_RATE:,}/s: delay p99"
     row(f"{name}, ms", undisturbed, digits=2)
     row(
-        f"  while another stands still for {stop:g} s, ms",
+        f"  while another is stopped for {stop:g} s, ms",
         during,
         digits=2,
         wanted=f"< {1.5 * undisturbed:.2f}",
     )
     row("  while it catches up, ms", after, digits=2, wanted=f"< {1.5 * undisturbed:.2f}")
     row("  growth of the server's memory, MiB", watch.most - before, digits=1, wanted="< 20")
-    row("  events that the one that stood still lacks", float(missing(late.every)), wanted="0")
+    row("  events that the stopped one lacks", float(missing(late.every)), wanted="0")
     caught = late.between(resumed, resumed + CATCH_UP + 2)
     behind = caught.arrived[caught.delays > 250]
     row("  until it has caught up, s", float(behind[-1] / 1e6 - resumed) if len(behind) else 0.0, digits=2)
@@ -284,11 +284,11 @@ def first_event(program: tuple[str, ...], query: str) -> float:
     begin = time.perf_counter()
     with serving(*program) as server:
         connection = connect(server.url + query)
-        data = connection.early or connection.socket.recv(65_536)
+        piece = connection.early or connection.socket.recv(65_536)
         taken = time.perf_counter() - begin
         connection.socket.close()
-    if data[0] != TEXT:
-        raise SystemExit(f"expected a text frame, got {data!r}")
+    if piece[0] != TEXT:
+        raise SystemExit(f"expected a text frame, got {piece!r}")
     return taken
 
 

@@ -106,7 +106,7 @@ class Arrivals:
         return (self.arrived - self.happened) / 1e3
 
     def between(self, begin: float, end: float) -> Arrivals:
-        """Return the messages that came between two moments, in seconds since the Unix epoch."""
+        """Return the messages that came between two times, in seconds since the Unix epoch."""
         inside = (self.arrived >= begin * 1e6) & (self.arrived < end * 1e6)
         return Arrivals(self.arrived[inside], self.happened[inside], self.every)
 

@@ -49,7 +49,7 @@ kernel.requestExecute(content).done
 
 
 def _answers(url: str) -> bool:
-    """Tell whether something answers at `url` with success."""
+    """Return whether something answers at `url` with success."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
