@@ -185,6 +185,7 @@ def connected(server: ServerProcess) -> set[int]:
     return {server.get("/")["connected_clients"] for _ in range(12)}
 
 
+@pytest.mark.slow
 def test_workers(capsys: pytest.CaptureFixture[str]) -> None:
     """Three processes on one port: they count together, one that dies is replaced, and all end together."""
     with ServerProcess("--workers", "3", "--rate", "100") as server, ExitStack() as stack:
@@ -227,6 +228,7 @@ def test_workers(capsys: pytest.CaptureFixture[str]) -> None:
     assert server.log == ""
 
 
+@pytest.mark.slow
 def test_the_count_is_right_soon_after_a_worker_was_killed() -> None:
     """Readers of a killed process are counted no more within a second, be it replaced by then or not."""
     with ServerProcess("--workers", "2", "--rate", "10") as server, ExitStack() as stack:
@@ -246,6 +248,7 @@ def test_the_count_is_right_soon_after_a_worker_was_killed() -> None:
         until(lambda: connected(server) == {READERS - lost}, within=max(0.1, killed + 1.0 - time.monotonic()))
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_their_parent() -> None:
     """If the process that started them is killed, they end, and free the port."""
     server = ServerProcess("--workers", "2")
