@@ -31,6 +31,8 @@ LIVE = ["01_live_stream", "03_fit_your_own_data"]
 
 LONGEST_CELL = 15  # lines
 
+pytestmark = pytest.mark.timeout(600)
+
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

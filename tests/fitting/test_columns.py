@@ -202,9 +202,9 @@ def test_ten_thousand_categories_are_learned(tmp_path: Path) -> None:
     """Identifiers of nearly every row: quick, and small as a file."""
     rng = np.random.default_rng(0)
     strings = rng.permutation(np.resize([f"customer {i:05d}" for i in range(10_000)], 20_000))
-    begun = time.perf_counter()
+    begun = time.process_time()
     model = fit(pd.DataFrame({"id": strings, "x": rng.normal(size=20_000)}))
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20
     assert model.save(tmp_path / "m.model").stat().st_size < 2_000_000
     assert set(model.sample(1000)["id"]) <= set(strings)
     assert len(model.describe()._repr_html_()) < 20_000
@@ -221,9 +221,9 @@ def test_three_hundred_columns_are_learned() -> None:
         letters = np.array(list("abcdef"))[np.clip(2 * values + 3, 0, 5).astype(int)]
         columns[f"v{i}"] = values if i % 3 == 0 else (3 * values).astype(int) if i % 3 == 1 else letters
     frame = pd.DataFrame(columns)
-    begun = time.perf_counter()
+    begun = time.process_time()
     model = fit(frame)
-    assert time.perf_counter() - begun < 60
+    assert time.process_time() - begun < 60
     assert model.sample(100).dtypes.equals(frame.dtypes)
     assert len(str(model.describe())) < 50_000
     assert 0 < model.describe().svg.count("<rect") < 400

@@ -171,9 +171,9 @@ def test_invented_strings_are_new_and_all_different() -> None:
 def test_copied_rows_are_no_evidence(orders: pd.DataFrame, fitted: Model) -> None:
     """Rows drawn again and again from fewer: the same structure as those, soon found, and no copy."""
     again = orders.sample(40_000, replace=True, random_state=0)
-    begun = time.perf_counter()
+    begun = time.process_time()
     model = fit(again)
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20
     assert model.rows == 40_000
     assert len(model.factors) < 40
     found, plain = ({f.name: f.parents for f in made.factors} for made in (model, fitted))
