@@ -15,6 +15,8 @@ ORDER = (
     "times",
     "schema",
     "urls",
+    "dates",
+    "kinds",
     "tables",
     "dataco",
     "evaluation",

@@ -7,19 +7,23 @@ What a subcommand needs is imported when it runs, so that help and complaints co
 from __future__ import annotations
 
 import argparse
+import csv
 import math
 import os
+import re
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, NoReturn
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import logistream
 from logistream.dataco import read_table
-from logistream.errors import LogistreamError, RequestError, StreamError
+from logistream.errors import DataWarning, LogistreamError, RequestError, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from logistream.server.server import StreamServer
 
@@ -47,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             options = _parser().parse_args(arguments)
-            return int(options.run(options))
+            with _data_warnings_as_notes():
+                return int(options.run(options))
         finally:
             sys.stdout.flush()  # a closed pipe would be a traceback at the end of the process
     except RequestError as error:
@@ -64,6 +69,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(error: LogistreamError, code: int) -> int:
     print(f"logistream: {error}", file=sys.stderr)
     return code
+
+
+@contextmanager
+def _data_warnings_as_notes() -> Iterator[None]:
+    """Print a `DataWarning` as one sentence on stderr, without the line of code that Python shows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        show = warnings.showwarning
+
+        def show_sentence(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, DataWarning):
+                print(f"logistream: note: {message}", file=sys.stderr)
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show_sentence
+        yield
 
 
 class _Parser(argparse.ArgumentParser):
@@ -290,18 +319,58 @@ def _add_fit(commands: Commands) -> None:
         "fit",
         help="learn a table",
         description="Learn a table and write the model. DataCo orders are cleaned first.",
-        epilog="example: logistream fit DataCoSupplyChainDataset.csv -o mine.model",
+        epilog="example: logistream fit sales.csv -o sales.model --types zip=category",
     )
-    parser.add_argument("table", metavar="CSV_OR_PARQUET")
+    parser.add_argument(
+        "table",
+        metavar="TABLE",
+        help="Parquet, Feather, Excel, JSON lines, or text with fields between commas, semicolons, tabs or "
+        "|; also packed with gzip or zip",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="file to write")
+    parser.add_argument(
+        "--columns",
+        type=_names,
+        action="extend",
+        metavar="NAMES",
+        help="learn only these, with commas between; a name that holds a comma in double quotes",
+    )
+    parser.add_argument(
+        "--drop", type=_names, action="extend", default=[], metavar="NAMES", help="do not learn these"
+    )
+    parser.add_argument(
+        "--types",
+        type=_types,
+        action="extend",
+        default=[],
+        metavar="NAME=TYPE",
+        help="what a column is: category, boolean, integer, number, timestamp, or the pattern of its dates, "
+        "as in sold=%%d/%%m/%%Y; several with commas between",
+    )
     parser.add_argument("--name", default="", help="what to call the model")
     parser.set_defaults(run=_fit)
 
 
+def _names(text: str) -> list[str]:
+    """Read column names with commas between, by the rules of CSV."""
+    return [name for name in next(csv.reader([text]), []) if name]
+
+
+def _types(text: str) -> list[tuple[str, str]]:
+    """Read types of columns as NAME=TYPE with commas between; the pattern of a date may hold commas."""
+    pairs = [part.rpartition("=") for part in re.split(r",(?=[^,=]+=)", text)]
+    if not all(name and kind for name, _, kind in pairs):
+        raise argparse.ArgumentTypeError(f"must be NAME=TYPE, as in zip=category, not {text!r}")
+    return [(name, kind) for name, _, kind in pairs]
+
+
 def _fit(options: argparse.Namespace) -> int:
     from logistream.fitting.fit import fit
+    from logistream.tables import check_writable
 
-    model = fit(read_table(options.table), name=options.name, progress=True)
+    check_writable(options.output)
+    table = read_table(options.table, columns=options.columns, drop=options.drop, types=dict(options.types))
+    model = fit(table, name=options.name, progress=True)
     print(f"{model.save(options.output)}: {len(model.schema)} columns learned from {model.rows:,} rows")
     return 0
 
@@ -333,11 +402,15 @@ def _add_sample(commands: Commands) -> None:
 def _sample(options: argparse.Namespace) -> int:
     from logistream.model.model import load_model
     from logistream.stream.query import parse_where
-    from logistream.tables import write_table
+    from logistream.tables import FORMATS, check_writable, write_table
 
+    check_writable(options.output, FORMATS)
     model = load_model(options.model)
     frame = model.sample(options.n, seed=options.seed, where=parse_where(model.schema, options.where))
-    print(f"{write_table(frame, options.output)}: {len(frame):,} rows")
+    written = write_table(
+        frame, options.output, {c.name: c.text_format for c in model.schema if c.text_format}
+    )
+    print(f"{written}: {len(frame):,} rows")
     return 0
 
 

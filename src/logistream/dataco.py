@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from logistream.errors import DataError
+from logistream.errors import DataError, DataWarning
+from logistream.kinds import choose_columns, find_kinds
 from logistream.schema import EVENT_TIME, Column, Schema
 from logistream.tables import open_table, shipped_file
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "DELIVERY_DATE",
@@ -110,21 +112,8 @@ def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
         If there is no such file, it is not a table, is empty, lacks columns, or has values that do not
         fit their column.
     """
-    source = Path(path)
-    frame = open_table(source, dtype=str, keep_default_na=False, usecols=lambda name: name in _READ)
-    missing = [name for name in ORDERS.names if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{source} lacks {len(missing)} of the {len(ORDERS)} columns of orders: {', '.join(missing)}; "
-            f"expected the DataCo orders CSV or a table cleaned from it"
-        )
-    if _STATUS in frame.columns:
-        frame = frame[frame[_STATUS].astype(str).str.strip() != _CANCELED]
-    if frame.empty:
-        raise DataError(
-            f"{source} has a header but no orders: expected at least one row that is not canceled"
-        )
-    return pd.DataFrame({c.name: _clean(frame[c.name].reset_index(drop=True), c, source) for c in ORDERS})
+    raw = open_table(path, lambda names: [name for name in names if name in _READ] or names)
+    return _clean_orders(raw.frame, Path(path))
 
 
 def load_orders() -> pd.DataFrame:
@@ -138,37 +127,96 @@ def load_orders() -> pd.DataFrame:
     return read_orders(shipped_file("df_cleaned.parquet"))
 
 
-def read_table(path: str | os.PathLike[str], schema: Schema | None = None) -> pd.DataFrame:
-    """Read any CSV or Parquet file: DataCo orders are cleaned, texts that are ISO dates become timestamps.
+def read_table(
+    path: str | os.PathLike[str],
+    schema: Schema | None = None,
+    *,
+    columns: Iterable[str] | None = None,
+    drop: Iterable[str] = (),
+    types: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Read a table of any usual format; DataCo orders are recognised and cleaned.
+
+    The format, the separator, the encoding, the way in which numbers are written and the pattern of dates are
+    found. The frame remembers the patterns of its dates (`logistream.kinds.text_formats`): a model that is
+    fitted to it writes dates in the same form.
 
     Parameters
     ----------
     path : path
-        The file.
+        Parquet, Feather, Excel (.xlsx), JSON lines, or text with fields between commas, semicolons, tabs or
+        |; each of them also packed with gzip, bzip2, xz or zip.
     schema : Schema, optional
-        What the columns are, if known: texts that look like numbers then stay texts.
+        What the columns are, if known: strings that look like numbers then stay strings.
+    columns : iterable of str, optional
+        The only columns to keep.
+    drop : iterable of str
+        Columns to leave out.
+    types : mapping of str to str, optional
+        For a column, what it is: category, boolean, integer, number, timestamp, or the pattern of its dates,
+        such as `{"zip": "category", "sold": "%d/%m/%Y"}`.
 
     Returns
     -------
     DataFrame of shape (n_rows, n_columns)
-        Texts, numbers, booleans and timestamps by what the columns hold.
+        Whole numbers as int64 (Int64 with gaps), other numbers as float64, yes/no as bool (boolean with
+        gaps), dates as datetime64[us], in UTC if they name a time zone, and str. ZIP codes and other digits
+        with leading zeros are strings.
 
     Raises
     ------
     DataError
-        If there is no such file or it is not a table.
+        If there is no such file, it is not a table, or a column is not what `types` says.
+    RequestError
+        If `columns`, `drop` or `types` names a column or a type that there is not.
+
+    Warns
+    -----
+    DataWarning
+        If the file looks misread: one column, rows of different lengths, no header; or a date or a number
+        can be read in two ways.
     """
-    texts = {c.name: "str" for c in schema or () if c.kind == "category"}
-    frame = open_table(path, low_memory=False, dtype=texts)
-    if set(ORDERS.names) <= set(frame.columns):
-        return read_orders(path)
-    for name in frame.columns[frame.dtypes == "str"]:
-        known = frame[name].dropna()
-        if known.str.match(r"\d{4}-\d{2}-\d{2}").all() and len(known):
-            dates = pd.to_datetime(frame[name], format="ISO8601", errors="coerce", utc=True)
-            if dates.notna().sum() == len(known):
-                frame[name] = dates
+
+    def choose(names: Sequence[str]) -> list[str]:
+        kept = choose_columns(names, columns=columns, drop=drop, types=types)
+        return [name for name in kept if name in _READ] if holds_orders(kept) else kept
+
+    def holds_orders(names: Iterable[str]) -> bool:
+        return set(ORDERS.names) <= set(names) and not types
+
+    raw = open_table(path, choose)
+    frame = raw.frame
+    if holds_orders(frame.columns):
+        return _clean_orders(frame, Path(path))
+    if frame.empty:
+        raise DataError(f"{path} has a header but no rows: expected at least one")
+    frame, notes = find_kinds(
+        frame,
+        separator=raw.separator,
+        typed=raw.typed,
+        whole_dates=not raw.columnar,
+        schema=schema,
+        types={name: kind for name, kind in (types or {}).items() if name in frame.columns},
+    )
+    for note in (*raw.notes, *notes):
+        warnings.warn(f"{path}: {note}", DataWarning, stacklevel=2)
     return frame
+
+
+def _clean_orders(frame: pd.DataFrame, source: Path) -> pd.DataFrame:
+    missing = [name for name in ORDERS.names if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{source} lacks {len(missing)} of the {len(ORDERS)} columns of orders: {', '.join(missing)}; "
+            f"expected the DataCo orders CSV or a table cleaned from it"
+        )
+    if _STATUS in frame.columns:
+        frame = frame[frame[_STATUS].astype(str).str.strip() != _CANCELED]
+    if frame.empty:
+        raise DataError(
+            f"{source} has a header but no orders: expected at least one row that is not canceled"
+        )
+    return pd.DataFrame({c.name: _clean(frame[c.name].reset_index(drop=True), c, source) for c in ORDERS})
 
 
 def _clean(values: pd.Series, column: Column, source: Path) -> pd.Series:

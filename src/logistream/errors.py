@@ -8,6 +8,8 @@ LogistreamError
 ├── StreamError (RuntimeError): the stream cannot do that in its present state
 ├── PortInUseError (OSError): another program listens on the port
 └── MissingPackageError (ImportError): a part of this package needs one that is not installed
+
+and one warning, `DataWarning` (UserWarning): a file may be misread, or a column is left out
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataError",
+    "DataWarning",
     "LogistreamError",
     "MissingPackageError",
     "ModelError",
@@ -41,6 +44,10 @@ class LogistreamError(Exception):
 
 class DataError(LogistreamError, ValueError):
     """A table is not what was expected: a wrong file, missing columns, nothing to fit."""
+
+
+class DataWarning(UserWarning):
+    """A file may have been misread, or a column cannot be learned; the text says what was done."""
 
 
 class ModelError(LogistreamError, ValueError):

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from logistream.errors import DataError
+from logistream.errors import DataError, DataWarning
 from logistream.fitting.fit import fit
 from logistream.stream.encoding import Encoder, decode
 
@@ -71,7 +71,7 @@ COLUMNS: list[tuple[str, Any, str]] = [
     ("period", pd.period_range("2020", periods=N, freq="D"), r"type Period: .*with .dt.to_timestamp\(\)"),
     ("interval", pd.cut(pd.Series(DIGITS), 3), "holds values of type Interval: .*turn it into text"),
     ("bytes", objects(b"a"), "holds values of type bytes: .*turn it into text"),
-    ("huge integers", objects(10**30), "column 'c' cannot be read: "),
+    ("huge integers", objects(10**30), "column 'c' holds whole numbers of more than 64 bits"),
     ("unsigned", DIGITS.astype("uint64") + np.uint64(2**63), "more than 64 bits with a sign can: scale it"),
     ("half a character", objects("\ud800", "b"), r"holds '\\ud800', which is no valid Unicode"),
 ]
@@ -86,11 +86,21 @@ def test_a_frame_that_cannot_be_learned_is_refused(frame: Any, sentence: str) ->
 
 
 @pytest.mark.parametrize(("values", "sentence"), [pytest.param(v, s, id=i) for i, v, s in COLUMNS])
-def test_a_column_that_cannot_be_learned_is_refused(values: Any, sentence: str) -> None:
-    """The column is named, with what it holds and how to convert it."""
-    with pytest.raises(DataError, match=sentence) as caught:
-        fit(beside(values))
-    assert "\n" not in str(caught.value)
+def test_a_column_that_cannot_be_learned_is_left_out(values: Any, sentence: str) -> None:
+    """One sentence names the column, with what it holds and how to convert it; the others are learned."""
+    with pytest.warns(DataWarning, match=sentence) as caught:
+        model = fit(beside(values))
+    assert model.schema.names == ("x", "k")
+    assert [("\n" in str(warning.message)) for warning in caught] == [False]
+
+
+def test_a_frame_of_nothing_that_can_be_learned_is_refused() -> None:
+    """Where every column is left out, the fit ends with the sentence of the last."""
+    with (
+        pytest.warns(DataWarning, match="column 'c' has no values"),
+        pytest.raises(DataError, match="column 'c' has no values at all"),
+    ):
+        fit(beside(np.nan)[["c"]])
 
 
 GOOD: dict[str, tuple[Any, str]] = {

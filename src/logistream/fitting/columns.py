@@ -7,6 +7,7 @@ entry: every later step of a fit works on the numbers that it gives.
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from logistream.errors import DataError
+from logistream.errors import DataError, DataWarning
 from logistream.schema import EVENT_TIME, Column
 from logistream.times import micros
 
@@ -119,9 +120,25 @@ def read_columns(df: pd.DataFrame) -> list[Values]:
     Raises
     ------
     DataError
-        A column is of no kind that is supported, has no values, or values that cannot be served.
+        No column is left.
+
+    Warns
+    -----
+    DataWarning
+        A column is of no kind that is supported, has no values, or values that cannot be served. It is left
+        out.
     """
-    return [_read(df[name]) for name in df.columns]
+    columns: list[Values] = []
+    odd: DataError | None = None
+    for name in df.columns:
+        try:
+            columns.append(_read(df[name]))
+        except DataError as error:
+            odd = error
+            warnings.warn(f"{error} (the model leaves it out)", DataWarning, stacklevel=3)
+    if odd is not None and not columns:
+        raise odd
+    return columns
 
 
 def _read(values: pd.Series[Any]) -> Values:
@@ -164,7 +181,12 @@ def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
             return values.astype("float64")
         if all(issubclass(kind, dt.datetime | np.datetime64) for kind in kinds):
             return pd.to_datetime(values)
-    except (ValueError, TypeError, OverflowError) as error:
+    except OverflowError as error:
+        raise DataError(
+            f"column {values.name!r} holds whole numbers of more than 64 bits: scale them, or turn them into "
+            f"text with .astype(str)"
+        ) from error
+    except (ValueError, TypeError) as error:
         raise DataError(f"column {values.name!r} cannot be read: {error}") from error
     return values
 

@@ -21,13 +21,14 @@ from logistream.fitting.formulas import find_computed, find_orders
 from logistream.fitting.identifiers import code_strings
 from logistream.fitting.order import Step, find_steps
 from logistream.fitting.trees import grow
+from logistream.kinds import chosen, with_text_formats
 from logistream.model.dtypes import dtype_name
 from logistream.model.model import Model
 from logistream.model.network import Delay, Factor, missing_name
 from logistream.schema import Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from logistream.fitting.coding import Coded
     from logistream.fitting.columns import Values
@@ -52,6 +53,9 @@ def fit(
     together: Sequence[Sequence[str]] = (),
     keys: Mapping[str, Sequence[str]] | None = None,
     derive: Mapping[str, tuple[str, str, str] | None] | None = None,
+    columns: Iterable[str] | None = None,
+    drop: Iterable[str] = (),
+    types: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> Model:
     """Learn a table.
@@ -75,6 +79,13 @@ def fit(
         For a column, how it is computed, such as `{"Sales": ("Product Price", "*", "Order Item Quantity")}`
         with `*` or `+`, instead of what was found; None for a column that is to be drawn. It must hold in
         every row, up to rounding.
+    columns : iterable of str, optional
+        The only columns to learn.
+    drop : iterable of str
+        Columns not to learn.
+    types : mapping of str to str, optional
+        For a column, what it is: category, boolean, integer, number, timestamp, or the pattern of its dates,
+        such as `{"zip": "category", "sold": "%d/%m/%Y"}`.
     progress : bool
         Whether to show progress on stderr: a bar in a terminal, else a line every two seconds.
 
@@ -86,8 +97,16 @@ def fit(
     Raises
     ------
     DataError
-        If there is nothing to learn from, a column is of a kind that is not supported, or what the caller
-        says of the structure does not hold in the frame.
+        If there is nothing to learn from, or what the caller says of the structure or of the type of a
+        column does not hold in the frame.
+    RequestError
+        If `columns`, `drop` or `types` names a column or a type that there is not.
+
+    Warns
+    -----
+    DataWarning
+        If a column cannot be learned: it has no values, or lists, infinite numbers or whole numbers of more
+        than 64 bits. It is left out.
 
     Notes
     -----
@@ -98,12 +117,14 @@ def fit(
     (`logistream.fitting.branches`). Strings that name the rows are invented
     (`logistream.fitting.identifiers`). Copies of a row count once where most rows are copies.
     """
-    columns = read_columns(check_frame(df))
-    orders = _are_clean_orders(Schema(tuple(values.column for values in columns)))
+    df = chosen(check_frame(df), columns=columns, drop=drop, types=types)
+    read = read_columns(df)
+    schema = with_text_formats(Schema(tuple(values.column for values in read)), df)
+    orders = _are_clean_orders(schema)
     if orders:
-        columns = _as_orders(columns)
-    columns, times = _different_rows(columns)
-    table = {values.column.name: values for values in columns}
+        read, schema = _as_orders(read), ORDERS
+    read, times = _different_rows(read)
+    table = {values.column.name: values for values in read}
     formulas, helpers = find_computed(table, derive or {})
     computed = {formula.column for formula in formulas}
     coded: dict[str, Coded] = {}
@@ -121,7 +142,7 @@ def fit(
     }
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
-        schema=Schema(tuple(values.column for values in columns)),
+        schema=schema,
         categories=categories,
         dtypes={column: dtype_name(df[column].dtype) for column in table},
         factors=tuple(_factors(find_steps(coded, together, keys), times, progress=progress)),

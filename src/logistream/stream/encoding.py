@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from logistream.dates import parse_dates, write_dates
 from logistream.errors import DataError, RequestError
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ ROWS_AT_ONCE = 16_384
 _MINUTE = 60_000_000  # microseconds
 _CENTS = pa.array([f"{cents // 100:02d}.{cents % 100:02d}" for cents in range(6000)])
 _FOUR_DIGITS = pa.array([f"{part:04d}" for part in range(10_000)])
-_COARSE = frozenset("aAbBdDeFhHIjmMpRuUVwWyY%")
-"""strftime directives that do not change within a minute."""
+_STANDARD = frozenset("YymdHMS")
+"""Directives of date patterns that Arrow reads, and quicker than `logistream.dates`."""
 _FEW = 0.25  # distinct numbers per row: then each is written once
 _ENOUGH = 256  # rows that show whether a column has few numbers
 
@@ -252,7 +253,7 @@ def _write_number(values: pa.Array) -> pa.Array:
 
 
 def _write_timestamp(values: pa.Array, column: Column) -> Pieces:
-    # strftime is slow, so it sees each minute (or, for a rare pattern, each second) only once.
+    # strftime is slow, so it sees each minute only once.
     micros = values.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     if column.text_format is None:
         within = pc.subtract(micros, _floor(micros, _MINUTE)).cast(pa.int32())
@@ -263,8 +264,10 @@ def _write_timestamp(values: pa.Array, column: Column) -> Pieces:
             _FOUR_DIGITS.take(pc.subtract(within, pc.multiply(cents, 10_000))),
             pa.scalar('Z"'),
         ]
-    directives = set(re.findall(r"%(.)", column.text_format))
-    return [_strftime(micros, _MINUTE if directives <= _COARSE else 1_000_000, column.text_format, _quote)]
+    fine = re.search(r"%\d?[Sfs]", column.text_format)
+    distinct = (micros if fine else _floor(micros, _MINUTE)).dictionary_encode()
+    instants = np.asarray(distinct.dictionary).view("datetime64[us]")
+    return [_quote(write_dates(instants, column.text_format)).take(distinct.indices)]
 
 
 def _floor(micros: pa.Array, step: int) -> pa.Array:
@@ -273,15 +276,10 @@ def _floor(micros: pa.Array, step: int) -> pa.Array:
     return pc.if_else(pc.greater(down, micros), pc.subtract(down, step), down)
 
 
-def _strftime(
-    micros: pa.Array,
-    step: int,
-    pattern: str,
-    finish: Callable[[pa.Array], pa.Array] = lambda written: written,
-) -> pa.Array:
+def _strftime(micros: pa.Array, step: int, pattern: str) -> pa.Array:
     distinct = _floor(micros, step).dictionary_encode()
     instants = pc.divide(distinct.dictionary, 1_000_000).cast(pa.timestamp("s", tz="UTC"))
-    return finish(pc.strftime(instants, pattern)).take(distinct.indices)
+    return pc.strftime(instants, pattern).take(distinct.indices)
 
 
 _WRITERS: Mapping[Kind, Callable[[pa.Array, Column], Pieces]] = {
@@ -393,8 +391,13 @@ def _read_number(values: list[Any], column: Column) -> pa.Array:  # noqa: ARG001
 def _read_timestamp(values: list[Any], column: Column) -> pa.Array:
     strings = pa.array(values, pa.string())
     if column.text_format is None:
-        return strings.cast(pa.timestamp("us", tz="UTC"))
-    return pc.strptime(strings, column.text_format, "us").cast(pa.timestamp("us", tz="UTC"))
+        return texts.cast(pa.timestamp("us", tz="UTC"))
+    if set(re.findall(r"%(.)", column.text_format)) <= _STANDARD:  # Arrow is quicker
+        return pc.strptime(texts, column.text_format, "us").cast(pa.timestamp("us", tz="UTC"))
+    instants = parse_dates(texts, column.text_format)
+    if np.isnat(instants).sum() > texts.null_count:
+        raise ValueError
+    return pa.array(instants).cast(pa.timestamp("us", tz="UTC"))
 
 
 _READERS: Mapping[Kind, Callable[[list[Any], Column], pa.Array]] = {
