@@ -185,6 +185,18 @@ LOOKS: list[tuple[str, str, str, dict[str, list[Any]]]] = [
         {"column_1": [5.1, 4.9], "column_2": ["x", "x"]},
     ),
     ("perhaps no header", "5.1,y\n4.9,x\n", "the first row looks like values", {"5.1": [4.9], "y": ["x"]}),
+    (
+        "title",
+        "Sales of 2026\nnot audited\n\na,b,c\n1,2,3\n4,5,6\n7,8,9\n1,2,3\n",
+        "left out 3 lines before the names of the columns",
+        {"a": [1, 4, 7, 1], "b": [2, 5, 8, 2], "c": [3, 6, 9, 3]},
+    ),
+    (
+        "commas in one column",
+        "name\nDoe, Jane\nRoe, Ann\n",
+        "read as one column",
+        {"name": ["Doe, Jane", "Roe, Ann"]},
+    ),
     ("marks", "a\n1\n?\n", "column 'a': '?' was read as a missing value", {"a": [1, pd.NA]}),
 ]
 

@@ -41,6 +41,8 @@ FORMATS = (".parquet", ".csv", ".ndjson")
 
 _EXPECTED = "expected CSV, Parquet, Feather, Excel or JSON lines"
 _SEPARATORS = ("\t", ";", "|", ",")  # of two that fit alike the first
+_ONE_COLUMN = "\x1f"  # the separator where there is none: it stands in no text
+_MOST_ALIKE = 0.8  # of the rows, below lines that hold a title
 _SNIFFED = 1 << 18  # characters of a file from which its separator is found
 _PROBED = 1000  # rows from which the first is known to hold names or values
 _MOST_LEFT_OUT = 0.5  # of the rows, for being longer than the header
@@ -70,7 +72,7 @@ class RawTable:
     frame : DataFrame of shape (n_rows, n_columns)
         Of a text file strings without gaps, as they are written; else what the file says.
     separator : str or None
-        Between the fields of a text file.
+        Between the fields of a text file, None for one column.
     typed : bool
         Whether its types can be relied on: a number in a text file or a sheet may be a string.
     columnar : bool
@@ -267,16 +269,21 @@ def _open_text(text: str, source: str, choose: Choose | None) -> RawTable:
     """Read fields between separators, as strings."""
     declared = re.match(r'"?sep=(.)"?\r?\n', text)  # a line for Excel
     text = text[declared.end() :] if declared else text
-    separator = declared[1] if declared else _separator(text)
+    separator, before = (declared[1], 0) if declared else _layout(text)
+    if before:
+        lines = io.StringIO(text, newline="")
+        for _ in range(before):
+            lines.readline()
+        text = lines.read()
     lengths, header = _record_lengths(text, separator)
     rows = sum(lengths.values())
-    width, notes = len(header), []
+    width, notes = len(header), [f"left out {before} lines before the names of the columns"] if before else []
     options: dict[str, Any] = {"index_col": False}
     too_long = sum(count for length, count in lengths.items() if length > width)
     if rows and lengths[width + 1] == rows:  # rows end with a separator, or begin with a name
         options = {}
     elif too_long:
-        if too_long > _MOST_LEFT_OUT * rows and width > 1:
+        if too_long > _MOST_LEFT_OUT * rows:
             raise DataError(
                 f"{source} is not a table: {too_long:,} of {rows:,} rows have more fields than the first "
                 f"line, {width}, which should hold the names of the columns"
@@ -313,7 +320,8 @@ def _open_text(text: str, source: str, choose: Choose | None) -> RawTable:
         notes.append("the first column has no name and numbers the rows: it was left out")
     if width == 1:
         notes.append("read as one column: fields are expected between commas, semicolons, tabs or |")
-    return _chosen(RawTable(frame, separator, typed=False, notes=tuple(notes)), choose)
+    known = None if separator == _ONE_COLUMN else separator
+    return _chosen(RawTable(frame, known, typed=False, notes=tuple(notes)), choose)
 
 
 def _counts(values: pd.Series[Any]) -> bool:
@@ -322,12 +330,16 @@ def _counts(values: pd.Series[Any]) -> bool:
     return len(values) > 0 and values.tolist() == [str(first + row) for row in range(len(values))]
 
 
-def _separator(text: str) -> str:
-    """Return the separator by which most rows have as many fields as the first; a comma if there is none."""
+def _layout(text: str) -> tuple[str, int]:
+    """Return the separator of a text, and how many lines stand before the names of the columns.
+
+    The separator is the one by which most rows have as many fields as the first. If there is none, a title
+    may stand before a table of at least three columns; else the text is one column.
+    """
     head = text[:_SNIFFED]
     if len(head) < len(text):
         head = head[: head.rfind("\n") + 1] or head
-    best, score = ",", 0.0
+    best, score = _ONE_COLUMN, 0.0
     for separator in _SEPARATORS:
         lengths, header = _record_lengths(head, separator)
         if len(header) > 1:
@@ -335,12 +347,28 @@ def _separator(text: str) -> str:
             fits = (lengths[len(header)] + lengths[len(header) + 1]) / rows if rows else 0.5
             if fits > score:
                 best, score = separator, fits
-    return best
+    if score:
+        return best, 0
+    for separator in _SEPARATORS:
+        lengths, _ = _record_lengths(head, separator)
+        usual, count = max(lengths.items(), key=lambda item: item[1], default=(0, 0))
+        if usual > 2 and count >= _MOST_ALIKE * sum(lengths.values()):
+            records = _records(head, separator)
+            before = 0
+            while len(next(records)) != usual:
+                before = records.line_num
+            return separator, before
+    return _ONE_COLUMN, 0
+
+
+def _records(text: str, separator: str) -> Any:  # noqa: ANN401 - csv does not export the type of its readers
+    """Return a reader of the rows as lists of fields."""
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
 
 
 def _record_lengths(text: str, separator: str) -> tuple[Counter[int], list[str]]:
     """Return how many rows have how many fields, without empty lines, and the first row, not counted."""
-    records = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    records = _records(text, separator)
     try:
         header = next((record for record in records if record), [])
         lengths = Counter(map(len, records))
@@ -352,7 +380,7 @@ def _record_lengths(text: str, separator: str) -> tuple[Counter[int], list[str]]
 
 def _without_long_rows(text: str, separator: str, width: int) -> str:
     cleaned = io.StringIO()
-    records = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    records = _records(text, separator)
     csv.writer(cleaned, delimiter=separator).writerows(record for record in records if len(record) <= width)
     return cleaned.getvalue()
 
