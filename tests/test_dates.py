@@ -47,7 +47,7 @@ def micros(*moments: datetime | str) -> np.ndarray:
 @given(moments=instants)
 def test_what_was_read_is_what_is_written(pattern: str, moments: list[datetime]) -> None:
     """The strings of a column come back to the letter, and so do the instants, to what is written of them."""
-    moments.append(datetime(2019, 3, 31, 23, 59, 58, 123456))  # tells day from month, and has every part
+    moments.append(datetime(2019, 3, 31, 23, 59, 58, 123456))  # has a day above 12, and every part
     strings = write_dates(micros(*moments), pattern)
     dates = find_dates(strings)
     assert dates is not None
@@ -93,7 +93,7 @@ def test_order_of_day_and_month(strings: list[str], pattern: str, first: str) ->
 
 @pytest.mark.parametrize("day_first", [None, False, True])
 def test_a_doubtful_order_follows_the_file(day_first: bool | None) -> None:
-    """Where nothing in the column tells, the rest of the file does, else the month is first."""
+    """Where the column does not decide, the rest of the file does, else the month is first."""
     dates = find_dates(pa.array(["2/1/2026", "1/2/2026", "3/4/2026"]), day_first=day_first)
     assert dates is not None
     assert dates.doubtful

@@ -204,7 +204,7 @@ LOOKS: list[tuple[str, str, str, dict[str, list[Any]]]] = [
 @pytest.mark.parametrize(
     ("text", "sentence", "expected"), [pytest.param(*look, id=name) for name, *look in LOOKS]
 )
-def test_what_looks_misread_is_told(
+def test_what_looks_misread_is_reported(
     tmp_path: Path, text: str, sentence: str, expected: dict[str, list[Any]]
 ) -> None:
     """A warning names the file and what was done; the rest is read."""

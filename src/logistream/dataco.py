@@ -104,7 +104,7 @@ def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_orders, 24)
-        Texts as category, whole numbers as int64, other numbers as float64, dates as datetime64[us].
+        Strings as category, whole numbers as int64, other numbers as float64, dates as datetime64[us].
 
     Raises
     ------

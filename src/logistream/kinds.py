@@ -52,18 +52,19 @@ _BLANKS = " '\u2019\u00a0\u202f"  # between thousands
 _SIGN, _EXPONENT = r"^[+-]?", r"(?:[eE][+-]?\d+)?$"
 _INFINITE = r"^[+-]?[Ii]nf(?:inity)?$"
 _INTEGER = r"^[+-]?\d+$"
-_NAMED = (10**8, 4_102_444_800)  # 1973 to 2100: seconds of a column whose name speaks of time
+_NAMED = (631_152_000, 2_524_608_000)  # 1990 to 2050: seconds of a column whose name is of a time
 _UNNAMED = (10**9, 2_100_000_000)  # 2001 to 2036: seconds of any other
 _FEWEST_EPOCHS = 10  # different numbers that are taken for instants by their range alone
 _TIME_WORDS = re.compile(
     "time|timestamp|date|datetime|epoch|unix|ts|at|on|created|updated|modified|seen|started|ended|begin|end"
     "|start|day|when|utc"
 )
+_DURATION_WORDS = re.compile("duration|elapsed|latency|response|delay|wait|waiting|lead|cycle|took")
 _ID_WORDS = re.compile(
     "ids?|no|nr|num|number|code|key|phone|tel|telephone|mobile|fax|account|zip|postal|postcode|sku|ean|upc|isbn"
     "|order|invoice|customer|user|serial|reference|ref|hash"
 )
-_FEWEST_DATES = 3  # different whole numbers that are all dates, where the name does not speak of time
+_FEWEST_DATES = 3  # different whole numbers that are all dates, where the name is not of a time
 _YEARS = (1900, 2100)
 
 
@@ -128,7 +129,7 @@ def find_kinds(
     frame : DataFrame of shape (n_rows, n_columns)
         As it was read from a file.
     separator : str or None
-        Between the fields of the file: with a semicolon, a comma is a decimal mark where nothing else tells.
+        Between the fields of the file; with a semicolon, a comma is the decimal mark if nothing else decides.
     typed : bool
         Whether the file has types of its own: the string "12" is no number then, and may be a date at most.
     whole_dates : bool
@@ -270,6 +271,8 @@ def _is_series(names: list[str]) -> bool:
     """Return whether names are whole numbers in equal steps, as those of years or positions are."""
     if not all(name.isdecimal() for name in names):
         return False
+    if len(names) == 1:
+        return _YEARS[0] <= int(names[0]) <= _YEARS[1]
     steps = {int(b) - int(a) for a, b in itertools.pairwise(names)}
     return len(steps) == 1 and steps.pop() > 0
 
@@ -362,8 +365,9 @@ class _Reader:
         self._note_marks(name, coded)
         if dates.doubtful and self._day_first is None:
             self.notes.append(
-                f"column {name!r}: no date tells day from month, as {coded.distinct[0].as_py()!r}; they were "
-                f"read as {dates.pattern}, and the type {dates.alternative} says otherwise"
+                f"column {name!r}: the order of day and month is not certain in dates such as "
+                f"{coded.distinct[0].as_py()!r}; they were read as {dates.pattern}, and could be "
+                f"{dates.alternative}: give that as the type of the column if so"
             )
         return coded.instants(dates.values, utc=dates.utc), dates.pattern
 
@@ -411,7 +415,7 @@ def _day_first(columns: Iterable[pa.Array]) -> bool | None:
 
 
 class _Coded:
-    """A column of strings as its different strings without blanks around, and which of them each row has.
+    """A column of strings, coded: its different strings without blanks around, and which each row has.
 
     Attributes
     ----------
@@ -494,7 +498,7 @@ def _whole_dates(values: pd.Series[Any], name: str) -> tuple[pd.Series[Any], str
     if not len(known):
         return None
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    named = any(map(_TIME_WORDS.fullmatch, words))
+    named = any(map(_TIME_WORDS.fullmatch, words)) and not any(map(_DURATION_WORDS.fullmatch, words))
     pattern = _calendar_pattern(known, named=named) or _epoch_pattern(
         known, named=named, identifier=any(map(_ID_WORDS.fullmatch, words))
     )

@@ -370,7 +370,7 @@ def _record_lengths(text: str, separator: str) -> tuple[Counter[int], list[str]]
     """Return how many rows have how many fields, without empty lines, and the first row, not counted."""
     records = _records(text, separator)
     try:
-        header = next((record for record in records if record), [])
+        header: list[str] = next((record for record in records if record), [])
         lengths = Counter(map(len, records))
     except csv.Error:  # a field without end: pandas says so better
         return Counter(), []
