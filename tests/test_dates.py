@@ -80,6 +80,7 @@ def test_numbers_since_1970(pattern: str, moments: list[datetime]) -> None:
         (["1/2/2026 1:05 AM"], "%-m/%-d/%Y %-I:%M %p", "2026-01-02T01:05"),  # AM and PM
         (["1/2/2026", "5/2/2026", "1/3/2026", "2/3/2026", "9/3/2026"], "%-d/%-m/%Y", "2026-02-01"),  # sorted
         (["2/1/2026", "2/5/2026", "3/1/2026", "3/2/2026", "3/9/2026"], "%-m/%-d/%Y", "2026-02-01"),  # sorted
+        (["1/2/2026 9:00:00.5", "13/2/2026 9:00:00.5"], "%-d/%-m/%Y %-H:%M:%S.%1f", "2026-02-01T09:00:00.5"),
         (["May 1, 2026", "June 12, 2026"], "%B %-d, %Y", "2026-05-01"),
     ],
 )
@@ -94,7 +95,7 @@ def test_order_of_day_and_month(strings: list[str], pattern: str, first: str) ->
 @pytest.mark.parametrize("day_first", [None, False, True])
 def test_a_doubtful_order_follows_the_file(day_first: bool | None) -> None:
     """Where the column does not decide, the rest of the file does, else the month is first."""
-    dates = find_dates(pa.array(["2/1/2026", "1/2/2026", "3/4/2026"]), day_first=day_first)
+    dates = find_dates(pa.array([f"{day}/2026" for day in ("2/1", "1/2", "3/4")]), day_first=day_first)
     assert dates is not None
     assert dates.doubtful
     assert dates.pattern == ("%-d/%-m/%Y" if day_first else "%-m/%-d/%Y")

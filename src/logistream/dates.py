@@ -389,7 +389,7 @@ def _taken(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def _day_first(found: list[tuple[str, np.ndarray]], indices: np.ndarray) -> bool | None:
     """Return which of two orders that both fit the column speaks for; None if it does for neither."""
     (month_first, values), (_, other) = found
-    if "." in month_first:
+    if "%m.%d" in month_first:
         return True
     if "%p" in month_first.lower():
         return False
