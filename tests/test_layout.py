@@ -15,8 +15,6 @@ ORDER = (
     "times",
     "schema",
     "urls",
-    "dates",
-    "kinds",
     "tables",
     "dataco",
     "evaluation",

@@ -366,7 +366,7 @@ def _types(text: str) -> list[tuple[str, str]]:
 
 def _fit(options: argparse.Namespace) -> int:
     from logistream.fitting.fit import fit
-    from logistream.tables import check_writable
+    from logistream.tables.files import check_writable
 
     check_writable(options.output)
     table = read_table(options.table, columns=options.columns, drop=options.drop, types=dict(options.types))
@@ -402,7 +402,7 @@ def _add_sample(commands: Commands) -> None:
 def _sample(options: argparse.Namespace) -> int:
     from logistream.model.model import load_model
     from logistream.stream.query import parse_where
-    from logistream.tables import FORMATS, check_writable, write_table
+    from logistream.tables.files import FORMATS, check_writable, write_table
 
     check_writable(options.output, FORMATS)
     model = load_model(options.model)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from logistream.errors import DataError, DataWarning
-from logistream.kinds import choose_columns, find_kinds
 from logistream.schema import EVENT_TIME, Column, Schema
-from logistream.tables import open_table, shipped_file
+from logistream.tables.files import open_table, shipped_file
+from logistream.tables.kinds import choose_columns, find_kinds
 
 if TYPE_CHECKING:
     import os
@@ -138,8 +138,8 @@ def read_table(
     """Read a table of any usual format; DataCo orders are recognised and cleaned.
 
     The format, the separator, the encoding, the way in which numbers are written and the pattern of dates are
-    found. The frame remembers the patterns of its dates (`logistream.kinds.text_formats`): a model that is
-    fitted to it writes dates in the same form.
+    found. The frame remembers the patterns of its dates (`logistream.tables.kinds.text_formats`): a model
+    that is fitted to it writes dates in the same form.
 
     Parameters
     ----------

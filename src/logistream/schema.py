@@ -66,8 +66,8 @@ class Column:
     decimals : int or None
         For numbers: digits after the point that values are rounded to; None for full precision.
     text_format : str or None
-        For timestamps: pattern (`logistream.dates`) by which they are written in JSON and CSV; None for
-        RFC 3339 in UTC with microseconds.
+        For timestamps: pattern (`logistream.tables.dates`) by which they are written in JSON and CSV; None
+        for RFC 3339 in UTC with microseconds.
     """
 
     name: str

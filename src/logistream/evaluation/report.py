@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logistream.tables import replacing
+from logistream.tables.files import replacing
 
 if TYPE_CHECKING:
     import os

@@ -21,11 +21,11 @@ from logistream.fitting.formulas import find_computed, find_orders
 from logistream.fitting.identifiers import code_strings
 from logistream.fitting.order import Step, find_steps
 from logistream.fitting.trees import grow
-from logistream.kinds import chosen, with_text_formats
 from logistream.model.dtypes import dtype_name
 from logistream.model.model import Model
 from logistream.model.network import Delay, Factor, missing_name
 from logistream.schema import Schema
+from logistream.tables.kinds import chosen, with_text_formats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -22,7 +22,7 @@ import numpy as np
 
 from logistream.errors import ModelError, RequestError
 from logistream.schema import EVENT_TIME, Schema
-from logistream.tables import replacing, shipped_file
+from logistream.tables.files import replacing, shipped_file
 
 if TYPE_CHECKING:
     import os

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logistream.dates import parse_dates, write_dates
 from logistream.errors import DataError, RequestError
+from logistream.tables.dates import parse_dates, write_dates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ _MINUTE = 60_000_000  # microseconds
 _CENTS = pa.array([f"{cents // 100:02d}.{cents % 100:02d}" for cents in range(6000)])
 _FOUR_DIGITS = pa.array([f"{part:04d}" for part in range(10_000)])
 _STANDARD = frozenset("YymdHMS")
-"""Directives of date patterns that Arrow reads, and quicker than `logistream.dates`."""
+"""Directives of date patterns that Arrow reads, and quicker than `logistream.tables.dates`."""
 _FEW = 0.25  # distinct numbers per row: then each is written once
 _ENOUGH = 256  # rows that show whether a column has few numbers
 
@@ -391,11 +391,11 @@ def _read_number(values: list[Any], column: Column) -> pa.Array:  # noqa: ARG001
 def _read_timestamp(values: list[Any], column: Column) -> pa.Array:
     strings = pa.array(values, pa.string())
     if column.text_format is None:
-        return texts.cast(pa.timestamp("us", tz="UTC"))
+        return strings.cast(pa.timestamp("us", tz="UTC"))
     if set(re.findall(r"%(.)", column.text_format)) <= _STANDARD:  # Arrow is quicker
-        return pc.strptime(texts, column.text_format, "us").cast(pa.timestamp("us", tz="UTC"))
-    instants = parse_dates(texts, column.text_format)
-    if np.isnat(instants).sum() > texts.null_count:
+        return pc.strptime(strings, column.text_format, "us").cast(pa.timestamp("us", tz="UTC"))
+    instants = parse_dates(strings, column.text_format)
+    if np.isnat(instants).sum() > strings.null_count:
         raise ValueError
     return pa.array(instants).cast(pa.timestamp("us", tz="UTC"))
 

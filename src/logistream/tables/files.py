@@ -26,9 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import feather
 
-from logistream.dates import is_number, write_dates
 from logistream.errors import DataError, RequestError
-from logistream.kinds import header_is_data
+from logistream.tables.dates import is_number, write_dates
+from logistream.tables.kinds import header_is_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -444,7 +444,7 @@ def write_table(
     path : path
         The file to write.
     text_formats : mapping of str to str, optional
-        By which pattern of `logistream.dates` the dates of a column are written in CSV and NDJSON; the
+        By which pattern of `logistream.tables.dates` the dates of a column are written in CSV and NDJSON; the
         others in ISO 8601. Parquet has a type for them.
 
     Raises
@@ -520,4 +520,4 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def shipped_file(name: str) -> Path:
     """Return where a data file of the project is: in the installed package, or in a checkout's `data`."""
     packaged = Path(str(resources.files("logistream"))) / name
-    return packaged if packaged.exists() else Path(__file__).parents[2] / "data" / name
+    return packaged if packaged.exists() else Path(__file__).parents[3] / "data" / name

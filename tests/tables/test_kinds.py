@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from logistream.errors import DataError, RequestError
 from logistream.fitting.fit import fit
-from logistream.kinds import choose_columns, find_kinds, header_is_data, text_formats
 from logistream.schema import Column, Schema
+from logistream.tables.kinds import choose_columns, find_kinds, header_is_data, text_formats
 
 SECONDS = 1_767_225_600  # 2026-01-01
 

@@ -17,9 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logistream.dates import EPOCHS, find_dates, fitted_pattern, is_number, names_utc, parse_dates
 from logistream.errors import DataError, RequestError, listed
 from logistream.schema import Kind, Schema
+from logistream.tables.dates import EPOCHS, find_dates, fitted_pattern, is_number, names_utc, parse_dates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 import logistream as ls
 from logistream.cli import main
 from logistream.errors import DataError, DataWarning, RequestError
-from logistream.tables import check_writable, open_table, write_table
+from logistream.tables.files import check_writable, open_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,6 +246,22 @@ def zipped(*names: str) -> bytes:
         (b"a,b\n", "has a header but no rows: expected at least one"),
         (b"\xff\xfea\0,\0b", "is"),
     ],
+    ids=[
+        "empty",
+        "PNG",
+        "Parquet",
+        "Feather",
+        "gzip",
+        "zip",
+        "zip of two",
+        "Excel",
+        "lines",
+        "array",
+        "ragged",
+        "quote",
+        "header",
+        "UTF-16",
+    ],  # a zip file holds the time at which it was made
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
     """One sentence: the file, and what is wrong with it."""

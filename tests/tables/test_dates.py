@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logistream.dates import EPOCHS, find_dates, is_number, parse_dates, write_dates
 from logistream.errors import RequestError
+from logistream.tables.dates import EPOCHS, find_dates, is_number, parse_dates, write_dates
 
 PATTERNS = [
     "%-m/%-d/%Y %-H:%M",
