@@ -3,7 +3,7 @@
     python sdv_rows.py FITTED.parquet KINDS.json ROWS OUT.parquet
 
 Prints how many seconds fitting and sampling took. It needs sdv and pyarrow. SDV (Business Source License) is
-compared with, never depended on. Each column is declared as what it is, so that none is taken for an
+compared with and never a dependency. Each column is declared with its kind, so that none is taken for an
 identifier and made anonymous.
 """
 
