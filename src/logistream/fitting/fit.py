@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
 from logistream.dataco import DELIVERY_DATE, EVENT, MODE, ORDERS, PROMISED_DAYS, REAL_DAYS, TARGET, are_orders
 from logistream.fitting.additive import Basis, additive_predictor, unexplained
@@ -24,11 +20,12 @@ from logistream.fitting.trees import grow
 from logistream.model.dtypes import dtype_name
 from logistream.model.model import Model
 from logistream.model.network import Delay, Factor, missing_name
+from logistream.progress import progress_shown
 from logistream.schema import Schema
 from logistream.tables.kinds import chosen, with_text_formats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from logistream.fitting.coding import Coded
     from logistream.fitting.columns import Values
@@ -43,7 +40,6 @@ _MOST_TRIED = 20  # and so many such columns are looked at
 _MOST_PREDICTORS = 6  # in an additive predictor,
 _MOST_IN_ALL = 200  # and in all additive predictors of a model about so many
 _WORTHWHILE = 0.98  # of the variance that a tree leaves: an additive predictor must leave less
-_SECONDS_BETWEEN = 2.0  # two lines of progress
 
 
 def fit(
@@ -212,14 +208,16 @@ def _factors(steps: Sequence[Step], times: np.ndarray | None, *, progress: bool)
     drawn: dict[str, Coded] = {}
     bases: dict[str, Basis] = {}
     most = max(2, min(_MOST_PREDICTORS, _MOST_IN_ALL // max(len(steps), 1)))
-    for step in _shown(steps) if progress else steps:
-        target = step.variable
-        if step.factor:
-            factors.append(step.factor)
-        else:
-            factors += _grown(step, drawn, bases, most, times)
-            bases[target.name] = Basis.of(target)
-        drawn[target.name] = target
+    with progress_shown("learning", len(steps), shown=progress) as advance:
+        for step in steps:
+            target = step.variable
+            if step.factor:
+                factors.append(step.factor)
+            else:
+                factors += _grown(step, drawn, bases, most, times)
+                bases[target.name] = Basis.of(target)
+            drawn[target.name] = target
+            advance()
     return factors
 
 
@@ -243,23 +241,6 @@ def _grown(
     codes = {variable.name: variable.codes for variable in before}
     worthwhile = unexplained(target, better, codes) < _WORTHWHILE * unexplained(target, plain, codes)
     return better if worthwhile else plain
-
-
-def _shown(steps: Sequence[Step]) -> Iterator[Step]:
-    """Give steps while showing how many are done: a bar in a terminal, lines elsewhere, both on stderr.
-
-    Never a widget: those do not last in a saved notebook, and fail where no state of widgets is kept.
-    """
-    if sys.stderr.isatty():
-        yield from track(steps, "learning", console=Console(stderr=True, force_jupyter=False), transient=True)
-        return
-    shown = time.monotonic()
-    for done, step in enumerate(steps):
-        if time.monotonic() - shown >= _SECONDS_BETWEEN:
-            shown = time.monotonic()
-            print(f"learning: {done} of {len(steps)} done", file=sys.stderr)  # noqa: T201 - asked for
-        yield step
-    print(f"learning: {len(steps)} of {len(steps)} done", file=sys.stderr)  # noqa: T201 - asked for
 
 
 def _delay(categories: dict[str, tuple[str, ...]]) -> Delay:
