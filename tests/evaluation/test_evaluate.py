@@ -149,6 +149,7 @@ def test_identifiers_are_left_out_of_the_means() -> None:
     likeness = report.shapes["synthetic"].drop(["id", "number"])
     assert report.figures.loc["shapes", "synthetic"] == pytest.approx(likeness.mean())
     assert report.figures["synthetic"]["pairs"] > 0.8
+    assert report.figures["real"]["c2st"] < 0.6
     charts = {chart.title for chart in (*report.column_charts, *report.pair_charts)}
     assert not any("id" in title.split() or "number" in title.split() for title in charts)
 

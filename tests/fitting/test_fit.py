@@ -140,12 +140,12 @@ def test_progress_is_plain_text_outside_a_terminal(
     foreign: pd.DataFrame, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines on stderr, which last in a saved notebook, and nothing without being asked."""
-    monkeypatch.setattr("logistream.fitting.fit._SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("logistream.progress._SECONDS_BETWEEN_LINES", 0.0)
     model = fit(foreign, progress=True)
     printed = capsys.readouterr()
     assert printed.out == ""
     lines = printed.err.splitlines()
-    assert len(lines) == len(model.factors) + 1
+    assert len(lines) == len(model.factors)
     assert lines[-1] == f"learning: {len(model.factors)} of {len(model.factors)} done"
     fit(foreign)
     assert capsys.readouterr() == ("", "")

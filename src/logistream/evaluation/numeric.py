@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from logistream.errors import DataError
+from logistream.schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logistream.schema import Column, Schema
+    from logistream.schema import Column
 
 __all__ = ["NumericTable", "numeric_tables"]
 
@@ -51,6 +52,11 @@ class NumericTable:
     def take(self, rows: np.ndarray | slice) -> NumericTable:
         """Return the rows with these positions, in that order."""
         return NumericTable(self.schema, self.frame.iloc[rows], self.matrix[rows], self.sizes)
+
+    def select(self, columns: np.ndarray) -> NumericTable:
+        """Return the columns where `columns`, bool of shape (n_columns,), is true."""
+        schema = Schema(tuple(c for c, wanted in zip(self.schema, columns, strict=True) if wanted))
+        return NumericTable(schema, self.frame.loc[:, columns], self.matrix[:, columns], self.sizes[columns])
 
     def joined(self, more: NumericTable) -> NumericTable:
         """Return these rows, then those of another table with the same codes."""

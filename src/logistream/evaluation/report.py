@@ -47,7 +47,8 @@ _MEASURES = {
     "c2st": _Measure(
         "Distinguished from unseen rows (AUC)",
         "How well gradient-boosted trees distinguish the rows from real ones that were not fitted: 0.5 is "
-        "not at all, 1 is always. The strictest measure of likeness, since it sees all columns together.",
+        "not at all, 1 is always. The strictest measure of likeness, since it sees columns together. Columns "
+        "of strings or whole numbers that never repeat a value are left out.",
     ),
     "c2st_fitted": _Measure(
         "Distinguished from fitted rows (AUC)",
