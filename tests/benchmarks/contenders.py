@@ -7,8 +7,9 @@ Prints the address of the WebSocket and serves until it is terminated.
 
 `reference` is the design that such servers usually have: a FastAPI endpoint that puts the client on a list,
 and one task that makes an event as a dict, writes it with `json.dumps`, awaits `send_text` for one client
-after the other, and sleeps. `broadcast` only sends: one event, made beforehand, again and again with
-`websockets.broadcast`, which frames it once for all. Both use uvloop if it is installed, as uvicorn does.
+after the other, and sleeps. `broadcast` only sends one event, made beforehand, over and over with
+`websockets.broadcast`, which frames it once for all clients. Both use uvloop if it is installed, as uvicorn
+does.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ __all__ = ["UVLOOP", "reference_app"]
 UVLOOP = importlib.util.find_spec("uvloop") is not None
 
 ENOUGH = 1 << 18
-"""Octets in the write buffer of a connection from which `broadcast` waits, since nothing else makes it."""
+"""Bytes in the write buffer of a connection above which `broadcast` waits: nothing else makes it wait."""
 
 TURN = 32
-"""Messages after which the loop of `broadcast` gets a turn even so, to notice who comes and goes."""
+"""Messages after which `broadcast` yields to the event loop, which then sees who connects and leaves."""
 
 
 def event_maker() -> Callable[[], dict[str, Any]]:
@@ -74,7 +75,7 @@ def now() -> str:
 
 
 def reference_app(rate: float) -> FastAPI:
-    """Return the reference design; at an infinite rate its sleep only lets others have a turn."""
+    """Return the reference design; at an infinite rate its sleep only yields to other tasks."""
     clients: list[WebSocket] = []
     make = event_maker()
 
@@ -83,10 +84,10 @@ def reference_app(rate: float) -> FastAPI:
             if not clients:
                 await asyncio.sleep(0.01)
                 continue
-            text = json.dumps(make())
+            message = json.dumps(make())
             for client in list(clients):
                 try:
-                    await client.send_text(text)
+                    await client.send_text(message)
                 except (WebSocketDisconnect, RuntimeError):  # it has left
                     if client in clients:
                         clients.remove(client)
@@ -126,7 +127,7 @@ async def serve_broadcast() -> None:
     """Send one ready-made event to all, as fast as the slowest client reads it."""
     model = load_model()
     times = np.array([datetime.now(UTC).timestamp() * 1e6], dtype=np.int64)
-    text = Encoder(model.event_schema).encode(Sampler(model).batch(0, 1, times))[0].decode()
+    message = Encoder(model.event_schema).encode(Sampler(model).batch(0, 1, times))[0].decode()
     clients: set[ServerConnection] = set()
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it warns of each message to one that has left
 
@@ -144,7 +145,7 @@ async def serve_broadcast() -> None:
                 await asyncio.sleep(0.01)
                 continue
             for _ in range(TURN):
-                broadcast(clients, text)
+                broadcast(clients, message)
                 if any(client.transport.get_write_buffer_size() > ENOUGH for client in clients):
                     break
             await asyncio.sleep(0)
