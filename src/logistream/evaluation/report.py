@@ -453,5 +453,6 @@ background:color-mix(in srgb,currentColor 8%,transparent)}
 dl{display:grid;grid-template-columns:minmax(10rem,17rem) minmax(0,48rem);gap:.5rem 1.5rem;margin:0}
 dt{font-weight:600}dd{margin:0;color:var(--faint)}
 @media(max-width:40rem){dl{grid-template-columns:1fr;gap:.1rem}dd{margin-bottom:.7rem}
+main table.logistream-report th,main table.logistream-report td{padding:.35em .3em!important}
 ul.gaps li{grid-template-columns:minmax(5rem,8rem) minmax(3rem,1fr) 3.4rem 3rem;gap:.5rem}}
 """
