@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from datasets import MOST_ROWS, load, split
 from fidelity import from_sdv
-from tables import MOST_ROWS, load, split
 
 from logistream.evaluation.neighbours import nearest_balance
 from logistream.evaluation.numeric import numeric_tables

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tables import SOURCES, load, split
+from datasets import SOURCES, load, split
 
 from logistream.dataco import read_orders
 from logistream.evaluation.evaluate import report
