@@ -232,7 +232,7 @@ CLAIMS = {
     "It misses nothing and gets nothing twice": "test_killed_twenty_times",
     "Servers that share a timeline file": "test_a_client_that_hops",
     "A change at one of them takes effect": "test_a_change_reaches_all",
-    "A slow reader does not delay": "test_a_stopped_reader_disturbs_nobody_and_catches_up",
+    "A slow reader does not delay": "test_a_stopped_reader_disturbs_no_other_and_catches_up",
     # Who may connect
     "refuses browser pages from elsewhere": "test_a_page_from_elsewhere_is_refused",
     "it demands a token": "test_a_server_off_this_machine_demands_a_token",
@@ -245,7 +245,7 @@ CLAIMS = {
     "is already in use": "test_a_port_in_use_gets_a_sentence_with_two_ways_out",
     "A stream that is `paused` sends nothing": "test_a_pause_stops_the_events_and_resuming_goes_on",
     "`where` leaves out what does not match": "test_only_events_that_match",
-    "`follower.trouble` or `follower.error` is a sentence": "test_refusal_ends_it_and_is_kept",
+    "`follower.trouble` or `follower.error` is a sentence": "test_a_later_refusal_ends_the_waiting",
     "reconnect by themselves": "test_reconnects_when_the_server_dies_and_returns",
     "A client of your own asks for": "test_a_client_that_hops",
     "Close code 1001 means": "test_stopping_leaves_no_thread_and_no_port",
