@@ -25,6 +25,7 @@ __all__ = [
     "ORDERS",
     "ORDER_DATE_FORMAT",
     "PROMISED_DAYS",
+    "PUBLIC_NAMES",
     "REAL_DAYS",
     "TARGET",
     "UNKNOWN_AT_BOOKING",
@@ -273,6 +274,17 @@ def _misfit(values: pd.Series, wrong: pd.Series, column: Column, expected: str, 
 
 # What is known of the data set
 
+
+PUBLIC_NAMES = (
+    "Customer City",
+    "Customer Country",
+    "Order City",
+    "Order State",
+    "Order Country",
+    "Order Region",
+    "Market",
+)
+"""Columns of place names: public, so that a model keeps even those of a single order."""
 
 TARGET = "Late_delivery_risk"
 """What one predicts of an order: 1 if delivery takes longer than promised."""

@@ -216,7 +216,7 @@ def test_ten_thousand_categories_are_learned(tmp_path: Path) -> None:
     model = fit(pd.DataFrame({"id": strings, "x": rng.normal(size=20_000)}))
     assert time.process_time() - begun < 20
     assert model.save(tmp_path / "m.model").stat().st_size < 2_000_000
-    assert set(model.sample(1000)["id"]) <= set(strings)
+    assert not set(model.sample(1000)["id"]) & set(strings)  # two rows have each
     assert len(model.describe()._repr_html_()) < 20_000
 
 

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from logistream.errors import RequestError
 from logistream.fitting.coding import SMALLEST_GROUP
 from logistream.fitting.fit import fit
-from logistream.fitting.identifiers import Inventor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,41 +128,6 @@ def test_a_rare_combination_of_orders_comes_no_more_often_than_one_never_seen(or
         ]
         ours, theirs = (np.mean([each in drawn for each in group]) for group in (once, new))
         assert ours < 1.25 * theirs + 0.03, (columns, ours, theirs)
-
-
-def test_names_of_rows_are_invented(tmp_path: Path) -> None:
-    """A registration and a name for each row: the model has others of the same form, hardly one twice."""
-    rng = np.random.default_rng(1)
-    n = 1500
-    letters = np.array(list("abcdefghiklmnoprstu"))
-    names = ["".join(rng.choice(letters, 7)).capitalize() for _ in range(n)]
-    plates = [f"N{i}{rng.choice(['AA', 'DL', 'UA'])}" for i in rng.permutation(9000)[:n] + 1000]
-    frame = pd.DataFrame({"plate": plates, "name": names, "x": rng.normal(size=n)})
-    frame.loc[::50, "name"] = None
-    model = fit(frame)
-    with zipfile.ZipFile(model.save(tmp_path / "m.model")) as archive:
-        text = archive.read("model.json").decode()
-    assert not any(f'"{plate}"' in text for plate in plates)
-    assert not any(f'"{name}"' in text for name in frame["name"].dropna())
-    made = model.sample(1000)
-    assert made["plate"].str.fullmatch(r"N\d{4}(AA|DL|UA)").all()
-    assert made["name"].dropna().str.fullmatch("[A-Z][a-z]{6}").all()
-    assert abs(made["name"].isna().mean() - 0.02) < 0.02
-    assert made["plate"].duplicated().mean() < 0.1
-    assert "plate: invented, such as 'N" in str(model.describe())
-    with pytest.raises(RequestError, match="'plate' is invented, since it names the rows"):
-        model.sample(3, where={"plate": plates[0]})
-
-
-def test_invented_strings_are_new_and_all_different() -> None:
-    """Even where there is hardly room for others; where there is none, there is no string."""
-    strings = [f"{i:02d}" for i in range(95)]
-    inventor = Inventor(strings)
-    made = [inventor.like(string) for string in strings]
-    found = [string for string in made if string is not None]
-    assert 0 < len(found) <= 5
-    assert len(set(found)) == len(found)
-    assert not set(found) & set(strings)
 
 
 def test_copied_rows_are_no_evidence(orders: pd.DataFrame, fitted: Model) -> None:

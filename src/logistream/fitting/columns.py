@@ -55,12 +55,15 @@ class Values:
         Which values are missing.
     strings : tuple of str
         The closed set of a category column: in the order of its dtype, or else sorted.
+    scale : bool
+        Whether they are the levels of an ordered dtype.
     """
 
     column: Column
     numbers: np.ndarray
     missing: np.ndarray
     strings: tuple[str, ...] = ()
+    scale: bool = False
 
     @property
     def known(self) -> np.ndarray:
@@ -152,7 +155,8 @@ def _read(values: pd.Series[Any]) -> Values:
         )
         strings = pd.Index(categories)
         numbers = strings.get_indexer(pd.Index(values.astype("str").where(~missing, None)))
-        return Values(column, np.where(missing, 0, numbers), missing, tuple(strings))
+        scale = isinstance(values.dtype, pd.CategoricalDtype) and bool(values.dtype.ordered)
+        return Values(column, np.where(missing, 0, numbers), missing, tuple(strings), scale)
     numbers = np.zeros(len(values), np.float64 if column.kind == "number" else np.int64)
     known = values[~missing]
     if column.kind == "timestamp":

@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from logistream.dataco import DELIVERY_DATE, EVENT, MODE, ORDERS, PROMISED_DAYS, REAL_DAYS, TARGET, are_orders
+from logistream.dataco import (
+    DELIVERY_DATE,
+    EVENT,
+    MODE,
+    ORDERS,
+    PROMISED_DAYS,
+    PUBLIC_NAMES,
+    REAL_DAYS,
+    TARGET,
+    are_orders,
+)
+from logistream.errors import DataError
 from logistream.fitting.additive import Basis, additive_predictor, unexplained
 from logistream.fitting.coding import code_column, code_missing
 from logistream.fitting.columns import check_frame, read_columns
 from logistream.fitting.formulas import find_computed, find_orders
-from logistream.fitting.identifiers import code_strings
+from logistream.fitting.identifiers import code_integers, code_strings
 from logistream.fitting.order import Step, find_steps
 from logistream.fitting.trees import grow
 from logistream.model.dtypes import dtype_name
@@ -29,6 +40,7 @@ if TYPE_CHECKING:
 
     from logistream.fitting.coding import Coded
     from logistream.fitting.columns import Values
+    from logistream.model.patterns import Identifier
 
 __all__ = ["fit"]
 
@@ -52,6 +64,7 @@ def fit(
     columns: Iterable[str] | None = None,
     drop: Iterable[str] = (),
     types: Mapping[str, str] | None = None,
+    public: Sequence[str] = (),
     progress: bool = False,
 ) -> Model:
     """Learn a table.
@@ -82,6 +95,9 @@ def fit(
     types : mapping of str to str, optional
         For a column, what it is: category, boolean, integer, number, timestamp, or the pattern of its dates,
         such as `{"zip": "category", "sold": "%d/%m/%Y"}`.
+    public : sequence of str
+        Columns of strings that are public names, such as places, and kept even if a single row has them. Of
+        DataCo orders, the places are.
     progress : bool
         Whether to show progress on stderr: a bar in a terminal, else a line every two seconds.
 
@@ -107,11 +123,12 @@ def fit(
     Notes
     -----
     A range of numbers, a leaf of a tree and a combination of more than two columns stand for five different
-    rows at least (`logistream.fitting.coding.SMALLEST_GROUP`). Kept even of a single row are: the values of
-    columns with few, and strings that recur in the table; which values of two associated columns occur
-    together; what a column determines, such as the state and country of a city
-    (`logistream.fitting.branches`). Strings that name the rows are invented
-    (`logistream.fitting.identifiers`). Copies of a row count once where most rows are copies.
+    rows at least (`logistream.fitting.coding.SMALLEST_GROUP`). A string that fewer rows have is not kept: an
+    invented one stands for it, and values that name the rows are invented for each event, no two alike
+    (`logistream.fitting.identifiers`). Kept even of a single row are: numbers of columns with few different
+    ones; which values of two associated columns occur together; what a column determines, such as the state
+    and country of a city (`logistream.fitting.branches`). Copies of a row count once where most rows are
+    copies.
     """
     df = chosen(check_frame(df), columns=columns, drop=drop, types=types)
     read = read_columns(df)
@@ -119,17 +136,32 @@ def fit(
     orders = _are_clean_orders(schema)
     if orders:
         read, schema = _as_orders(read), ORDERS
+    for column in public:
+        if column not in schema or schema[column].kind != "category":
+            raise DataError(f"public: {column!r} is no column of strings")
     read, times = _different_rows(read)
     table = {values.column.name: values for values in read}
     formulas, helpers = find_computed(table, derive or {})
     computed = {formula.column for formula in formulas}
     coded: dict[str, Coded] = {}
     categories: dict[str, tuple[str, ...]] = {}
+    names = {*public, *(PUBLIC_NAMES if orders else ())}
+    identifiers: list[Identifier] = []
+    inputs = {name for formula in formulas for name in formula.inputs}
     for column, values in table.items():
-        if values.column.kind == "category":
-            coded[column], categories[column] = code_strings(values)
+        kind = values.column.kind
+        if kind == "category":
+            coded[column], strings, identifier = code_strings(values, public=column in names)
+            if identifier is None:
+                categories[column] = strings
+            else:
+                identifiers.append(identifier)
+        elif kind == "integer" and column not in computed | inputs and (named := code_integers(values)):
+            coded[column] = named[0]
+            identifiers.append(named[1])
         elif column not in computed:
             coded[column] = code_column(values)
+    free = {name: values for name, values in table.items() if name not in {i.column for i in identifiers}}
     coded |= helpers
     coded |= {
         missing_name(column): code_missing(values)
@@ -142,7 +174,8 @@ def fit(
         categories=categories,
         dtypes={column: dtype_name(df[column].dtype) for column in table},
         factors=tuple(_factors(find_steps(coded, together, keys), times, progress=progress)),
-        formulas=(*formulas, *find_orders(table, coded, formulas)),
+        formulas=(*formulas, *find_orders(free, coded, formulas)),
+        identifiers=tuple(identifiers),
         delays=(_delay(categories),) if orders else (),
         on_request=tuple(column for column in table if orders and column not in EVENT),
         rows=len(df),

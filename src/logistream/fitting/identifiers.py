@@ -1,74 +1,348 @@
-"""Strings that name a single row: invented, so that no real one is in a model.
+"""Strings and numbers of a few rows: invented, so that a model holds none that fewer than five rows have.
 
-A column in which nearly every row has a string of its own (a registration, a name, an address) names the
-rows. What `SMALLEST_GROUP` strings have in common, their beginnings and endings, stays; what lies between is
-drawn, a digit for a digit and a letter for a letter. So "N613DL" becomes "N648DL". Invented strings lie in
-ranges of the alphabet, as numbers do, so what depends on how a string begins still does.
+- A column in which nearly every row has a value of its own (an order number, a registration, a name) names
+  the rows. Its strings become *patterns*: letters that five rows share at a place, such as a year or a
+  region, and kinds of letters elsewhere. The pattern of a row is learned as any variable is, so that what it
+  shares with other columns stays; the rest is invented from the number of the event
+  (`logistream.model.patterns`), never the same one twice. Whole numbers that name the rows are invented
+  likewise, or counted on.
+- In any other column of strings, each one that fewer than `SMALLEST_GROUP` rows have is replaced by one
+  invented string: what five strings share of their beginnings and endings stays, the letters and digits
+  between are drawn. So a rare city becomes another one in the same state.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logistream.fitting.coding import SMALLEST_GROUP, Coded, code_column, code_multiples, over_all_rows
+from logistream.fitting.coding import SMALLEST_GROUP, Coded, code_column, over_all_rows
 from logistream.model.network import Emission
-from logistream.model.random_bits import uniforms
+from logistream.model.patterns import MOST_COMBINATIONS, Identifier, Pattern
+from logistream.model.random_bits import permutation, uniforms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from logistream.fitting.columns import Values
 
-__all__ = ["Inventor", "code_strings"]
+__all__ = ["Inventor", "code_integers", "code_strings", "find_patterns"]
 
 
 _LEAST_ROWS = 100  # fewer are no evidence
 _NEARLY_ALL = 0.95  # of the rows have a string of their own
+_COLLISIONS = 10  # equal pairs that whole numbers would have by chance, at least, if they named nothing
+_DENSE = 0.5  # of the numbers between the least and the greatest occur: they are a counter
+_MOST_DIGITS = 9  # of a number that names a row, beside a counter
+_TOKENS = 30  # different values of a part of a string, at most, to be kept
+_ROOM = 16  # combinations of open places for each row, where a part need not be kept
+_MOST_PATTERNS = 500
+_MOST_COMPOSED = 100
+_COMMON_SHAPES = 0.5  # of the rows, at least: else letters and digits count as one kind
+_MOST_RESIDUES, _LEAST_RESIDUES = 4096, 32  # of all patterns of a column, and of each
+_SEPARATORS = "-_.~:/|#"
 _TRIES = 30
-_TRIES_WITHIN = 20  # the first of them
 _LEAST_REDRAWN = 2  # characters
-_INVENTED = 2**14  # strings, in all, for a column in which each is of one row: so many that few repeat
-_MOST_LETTERS = 10**6  # in them
+_ASCII = {"d": "0123456789", "l": "abcdefghijklmnopqrstuvwxyz", "u": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+_ASCII["o"] = "一二三四五六七八九十"
+_ASCII["a"] = _ASCII["l"] + _ASCII["d"]
 
 
-def code_strings(values: Values) -> tuple[Coded, tuple[str, ...]]:
-    """Return a category column as a discrete variable, and the closed set of strings that it gives."""
+def code_strings(values: Values, *, public: bool = False) -> tuple[Coded, tuple[str, ...], Identifier | None]:
+    """Return a category column as a discrete variable; if its strings are public names, with all of them.
+
+    Returns
+    -------
+    coded : Coded
+    categories : tuple of str
+        The closed set of strings that it gives; empty if they are invented from the event number.
+    identifier : Identifier or None
+        How they are, in that case.
+    """
+    if public:
+        return code_column(values), values.strings, None
     counts = np.bincount(values.known, minlength=len(values.strings))
-    rows = len(values.known)
-    if rows < _LEAST_ROWS or (counts == 1).sum() < _NEARLY_ALL * rows:
-        return code_column(values), values.strings
-    order = sorted(np.flatnonzero(counts).tolist(), key=values.strings.__getitem__)
-    rank = np.zeros(len(counts), np.int64)
-    rank[order] = np.arange(len(order))
-    strings = [values.strings[i] for i in order]
-    coded, invented = _invented_ranges(rank[values.known], values.column.name, strings)
-    return over_all_rows(coded, values.missing), invented
+    rows, name = len(values.known), values.column.name
+    if rows >= _LEAST_ROWS and (counts == 1).sum() >= _NEARLY_ALL * rows:
+        strings = [values.strings[i] for i in values.known.tolist()]
+        patterns, codes = find_patterns(strings)
+        separator = next((s for s in _SEPARATORS if not any(s in string for string in strings)), " #")
+        present, codes = np.unique(codes, return_inverse=True)
+        kept = tuple(patterns[i] for i in present.tolist())
+        emission = Emission(name, np.arange(len(kept)))
+        coded = Coded(name, codes.reshape(-1).astype(np.int64), len(kept), False, (emission,))
+        return over_all_rows(coded, values.missing), (), Identifier(name, kept, separator)
+    inventor: Inventor | None = None
+    categories: list[str] = []
+    place = np.zeros(len(counts), np.int64)
+    for i, (string, count) in enumerate(zip(values.strings, counts.tolist(), strict=True)):
+        if count == 0 and not values.scale:
+            continue
+        place[i] = len(categories)
+        if 0 < count < SMALLEST_GROUP:
+            inventor = inventor or Inventor([s for s, c in zip(values.strings, counts, strict=True) if c])
+            string = inventor.like(string)
+        categories.append(string)
+    if not values.scale:  # the order of the alphabet, in which an invented string has a place of its own
+        rank = np.argsort(sorted(range(len(categories)), key=categories.__getitem__))
+        place, categories = rank[place], sorted(categories)
+    coded = code_column(replace(values, numbers=place[values.numbers]))
+    return coded, tuple(categories), None
 
 
-def _invented_ranges(ranks: np.ndarray, name: str, strings: list[str]) -> tuple[Coded, tuple[str, ...]]:
-    """Return ranges of the alphabet as a variable, and the invented strings, of which each range has some."""
-    ranges = code_multiples(name, ranks, (1, 1), instant=False)
-    (emission,) = ranges.emissions
-    letters = max(sum(map(len, strings)) / len(strings), 1)
-    each = math.ceil(min(_INVENTED, _MOST_LETTERS / letters) / len(emission.low))
-    inventor = Inventor(strings)
-    invented: list[str] = []
-    low, high = [], []
-    for first, last in zip(emission.low.tolist(), emission.last.tolist(), strict=True):
-        ends = strings[first], strings[last]
-        new = {inventor.like(strings[first + i % (last - first + 1)], ends) for i in range(each)} - {None}
-        low.append(len(invented) if new else max(len(invented) - 1, 0))
-        invented += sorted(string for string in new if string is not None)
-        high.append(max(len(invented) - 1, 0))
-    if not invented:  # no room for any other string: these name nothing
-        return replace(ranges, emissions=(emission,)), tuple(strings)
-    emission = Emission(name, np.array(low), np.array(high), (1, 1))
-    return replace(ranges, emissions=(emission,)), tuple(invented)
+def code_integers(values: Values) -> tuple[Coded, Identifier] | None:
+    """Return whole numbers that name the rows as a variable of one code; None if they do not.
+
+    They do if none occurs twice, though some would by chance.
+    """
+    numbers, name = values.numbers, values.column.name
+    n: int = len(numbers)
+    if n < _LEAST_ROWS or values.missing.any() or numbers.min() < 0 or len(np.unique(numbers)) < n:
+        return None
+    ascending = np.sort(numbers)
+    edges = ascending[np.linspace(0, n - 1, 1 + int(n**0.5)).astype(np.int64)]
+    shares = np.diff(np.linspace(0, n - 1, len(edges)).astype(np.int64)) / n
+    widths = [b - a for a, b in itertools.pairwise(edges.tolist())]
+    expected = (
+        n
+        * (n - 1)
+        / 2
+        * sum(share**2 / max(width, 1) for share, width in zip(shares.tolist(), widths, strict=True))
+    )
+    if expected < _COLLISIONS:
+        return None
+    low, high = int(ascending[0]), int(ascending[-1])
+    unit = 10 ** max(0, len(str(high)) - 2)  # two digits of the range are kept
+    first, stop = low // unit * unit, (high // unit + 1) * unit
+    digits = _ASCII["d"]
+    if n >= _DENSE * (high - low + 1):  # a counter: it goes on
+        pattern = Pattern((digits,) * min(15, len(str(stop)) + 6), first=stop, ordered=True)
+    else:
+        width = len(str(stop - 1))
+        if width > _MOST_DIGITS:
+            return None
+        pattern = _without(Pattern((digits,) * width, first=first, stop=stop), numbers, _MOST_RESIDUES)
+    emission = Emission(name, np.zeros(1, np.int64))
+    coded = Coded(name, np.zeros(n, np.int64), 1, False, (emission,))
+    return coded, Identifier(name, (pattern,), "")
+
+
+def _without(pattern: Pattern, combinations: np.ndarray, most: int) -> Pattern:
+    """Return a pattern that gives none of these combinations, which are those of real rows.
+
+    It uses some of the residue classes in which none of them lies, `most` at most: not all, so that of the
+    others nothing is known.
+    """
+    room = min(pattern.stop, pattern.size) - pattern.first
+    places = np.unique(combinations) - pattern.first
+    places = places[(places >= 0) & (places < room)]
+    if len(places) == 0:
+        return pattern
+    for modulus in (2 * len(places) + 1, 4 * len(places) + 1, 16 * len(places) + 1):
+        modulus = min(modulus, max(room, 1))
+        free = np.setdiff1d(np.arange(modulus), places % modulus)
+        if len(free):
+            some = permutation(len(free))[: min(max(1, len(free) // 2), most)]
+            return replace(pattern, modulus=modulus, residues=tuple(np.sort(free[some]).tolist()))
+    return replace(pattern, stop=pattern.first)  # no room: only the counter behind is left
+
+
+def find_patterns(strings: Sequence[str]) -> tuple[list[Pattern], np.ndarray]:
+    """Return patterns of strings, none of which gives one of them, and which pattern each string has.
+
+    Parameters
+    ----------
+    strings : sequence of str
+
+    Returns
+    -------
+    patterns : list of Pattern
+        No two of them have a string in common.
+    codes : ndarray of int64 of shape (n_strings,)
+    """
+    shapes = [_shape(string) for string in strings]
+    if _in_common_shapes(shapes) < _COMMON_SHAPES:
+        mixed = [re.sub("[dlu]", "a", shape) for shape in shapes]  # as in hexadecimal numbers
+        if _in_common_shapes(mixed) > max(_COMMON_SHAPES, _in_common_shapes(shapes)):
+            shapes = mixed
+    alphabets = _alphabets(strings)
+    frequent = [shape for shape, rows in Counter(shapes).most_common() if rows >= SMALLEST_GROUP]
+    common = set(frequent[: _MOST_PATTERNS // 2])
+    by_shape: dict[str, list[int]] = defaultdict(list)
+    rare: list[int] = []
+    for i, shape in enumerate(shapes):
+        (by_shape[shape] if shape in common else rare).append(i)
+    patterns: list[tuple[Pattern, str]] = []  # with its shape
+    codes = np.zeros(len(strings), np.int64)
+    share = max(1, _MOST_PATTERNS // (2 * max(len(by_shape), 1)))
+    for shape, rows in by_shape.items():
+        found, of_rows = _split([strings[i] for i in rows], shape, alphabets, share)
+        codes[rows] = of_rows + len(patterns)
+        patterns += [(pattern, shape) for pattern in found]
+    for shape, rows in _composed([shapes[i] for i in rare], common).items():
+        codes[[rare[i] for i in rows]] = len(patterns)
+        patterns.append((Pattern(tuple(alphabets.get(kind, kind) for kind in shape)), shape))
+    real = np.array(list(strings), dtype=object)
+    finished = []
+    for number, (pattern, shape) in enumerate(patterns):
+        same = codes == number if shape in common else np.array([other == shape for other in shapes])
+        found_there = pattern.combinations(real[same])
+        most = max(_LEAST_RESIDUES, _MOST_RESIDUES // len(patterns))
+        finished.append(_without(pattern, found_there[found_there >= 0], most))
+    return finished, codes
+
+
+def _kind(letter: str) -> str:
+    """Return the kind of a letter: d, l, u, o for digits, small, capital, other letters; or the sign."""
+    if letter in _ASCII["d"]:
+        return "d"
+    if letter.isalpha():
+        return "u" if letter.isupper() else "l" if letter.islower() else "o"
+    return letter
+
+
+def _shape(string: str) -> str:
+    return "".join(map(_kind, string))
+
+
+def _in_common_shapes(shapes: Sequence[str]) -> float:
+    """Return the share of strings whose shape is that of five."""
+    return sum(rows for rows in Counter(shapes).values() if rows >= SMALLEST_GROUP) / max(len(shapes), 1)
+
+
+def _alphabets(strings: Sequence[str]) -> dict[str, str]:
+    """Return the letters of each kind: those that five strings have."""
+    seen: Counter[str] = Counter()
+    for string in strings:
+        seen.update(set(string))
+    kept = sorted(
+        letter for letter, rows in seen.items() if rows >= SMALLEST_GROUP and _kind(letter) in "dluo"
+    )
+    alphabets = {}
+    for kind, usual in _ASCII.items():
+        letters = "".join(x for x in kept if (_kind(x) in "dlu" if kind == "a" else _kind(x) == kind))
+        alphabets[kind] = letters if len(letters) > 1 else usual
+    alphabets["d"] = _ASCII["d"]
+    return alphabets
+
+
+def _split(
+    strings: list[str], shape: str, alphabets: dict[str, str], most: int
+) -> tuple[list[Pattern], np.ndarray]:
+    """Return patterns of strings of one shape: one for each combination of the parts that are kept.
+
+    A part, a run of letters of one kind, is kept if it takes few values, each in five rows; of a run of
+    digits, such a beginning.
+    """
+    n = len(strings)
+    if not shape:
+        return [Pattern(("",))], np.zeros(n, np.int64)
+    runs = [(m.start(), m.end()) for m in re.finditer(r"(.)\1*", shape, re.DOTALL)]
+    parts: list[tuple[int, int]] = []
+    optional: list[tuple[int, int]] = []
+    for start, end in runs:
+        if shape[start] not in alphabets:
+            continue
+        if _few_values(strings, start, end):
+            parts.append((start, end))
+        elif shape[start] in "da":
+            for stop in range(end - 1, start, -1):
+                values = len({string[start:stop] for string in strings})
+                if _few_values(strings, start, stop) and values <= 10 ** (stop - start) / 2:
+                    optional.append((start, stop))
+                    break
+    while True:
+        kept = [*parts, *optional]
+        combination = ["\0".join(string[a:b] for a, b in kept) for string in strings]
+        rows = Counter(combination)
+        inside = {i for a, b in kept for i in range(a, b)}
+        room = 1
+        for i, kind in enumerate(shape):
+            room = min(room * (1 if i in inside else len(alphabets.get(kind, "x"))), MOST_COMBINATIONS)
+        if optional and (room < _ROOM * n or len(rows) > most):
+            start, stop = optional.pop()
+            if stop - start > 1:
+                optional.append((start, stop - 1))
+            continue
+        if parts and (len(rows) > most or room == 1):
+            parts.pop()
+            continue
+        break
+    frequent = [value for value, count in rows.most_common() if count >= SMALLEST_GROUP]
+    frequent = frequent or [rows.most_common()[0][0]]
+    leading = {
+        start
+        for start, _ in runs
+        if shape[start] == "d" and n >= _LEAST_ROWS and not any(string[start] == "0" for string in strings)
+    }
+    usual = [alphabets.get(kind, kind)[int(i in leading) :] for i, kind in enumerate(shape)]
+    patterns = []
+    for value in frequent:
+        letters = dict(zip((i for a, b in kept for i in range(a, b)), value.replace("\0", ""), strict=True))
+        patterns.append(Pattern(tuple(letters.get(i, letter) for i, letter in enumerate(usual))))
+    place = {value: i for i, value in enumerate(frequent)}
+    codes = np.array([place.get(value, -1) for value in combination])
+    for i in np.flatnonzero(codes < 0).tolist():  # of few rows: the one that begins alike
+        alike = [_common_start(combination[i], value) for value in frequent]
+        codes[i] = alike.index(max(alike))
+    return patterns, codes
+
+
+def _few_values(strings: Sequence[str], start: int, stop: int) -> bool:
+    """Return whether a part of the strings takes few values, each in five rows."""
+    counts = Counter(string[start:stop] for string in strings)
+    return len(counts) <= _TOKENS and min(counts.values()) >= SMALLEST_GROUP
+
+
+def _composed(shapes: Sequence[str], taken: set[str]) -> dict[str, list[int]]:
+    """Return shapes for strings whose own shape is of few rows, and which of them have it.
+
+    They are composed of runs that five strings have (a word of four letters, a comma), as one follows
+    another there, until they are as long as the strings of a group of five rows or more.
+    """
+    if not shapes:
+        return {}
+    runs = [[match.group() for match in re.finditer(r"(.)\1*", shape, re.DOTALL)] for shape in shapes]
+    counts: Counter[str] = Counter()
+    for each in runs:
+        counts.update(set(each))
+    after: dict[str, Counter[str]] = defaultdict(Counter)
+    for each in runs:
+        usual = [run for run in each if counts[run] >= SMALLEST_GROUP]
+        for before, run in itertools.pairwise(["", *usual]):
+            after[before][run] += 1
+    order = sorted(range(len(shapes)), key=lambda i: len(shapes[i]))
+    step = max(SMALLEST_GROUP, len(order) // _MOST_COMPOSED)
+    groups = [order[i : i + step] for i in range(0, len(order), step)]
+    bits = iter(uniforms(np.random.Philox(1), 2**18).tolist())
+    found: dict[str, list[int]] = defaultdict(list)
+    for group in groups:
+        length = max(1, len(shapes[group[len(group) // 2]]))
+        for _ in range(_TRIES):
+            shape, last = "", ""
+            while len(shape) < length and after[last]:
+                choice = list(after[last].items())
+                wanted = next(bits, 0.5) * sum(rows for _, rows in choice)
+                for token, rows in choice:  # noqa: B007 - the last one if rounding leaves none
+                    wanted -= rows
+                    if wanted < 0:
+                        break
+                shape, last = shape + token, token
+                if not after[last]:
+                    last = ""
+            shape = (shape or "l" * length)[:length]
+            shape = re.sub(r"^\s|\s$", "l", shape)
+            if shape not in taken:
+                break
+        else:
+            shape = "l" * (max(map(len, [*taken, *found, ""])) + 1)
+        found[shape] += group
+    return found
 
 
 class Inventor:
@@ -87,50 +361,44 @@ class Inventor:
         after: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for string in strings:
             for before, letter in zip(("", *string), string, strict=False):
-                after[before, _letter_class(letter)][letter] += 1
-                after["any", _letter_class(letter)][letter] += 1
+                after[before, _kind(letter)][letter] += 1
+                after["any", _kind(letter)][letter] += 1
         for (_, kind), found in after.items():
-            if kind == "digit":
-                found.update(map(str, range(10)))  # any digit may come, once in so many
+            if kind in _ASCII:
+                found.update(_ASCII[kind] if kind == "d" else ())  # any digit may come, once in so many
         self._after = {key: (list(found), np.cumsum(list(found.values()))) for key, found in after.items()}
         self._bits = np.random.Philox(0)
         self._ready: list[float] = []
 
-    def like(self, string: str, ends: tuple[str, str] | None = None) -> str | None:
-        """Return a new string that looks like this one, None if none is found; the same one never twice.
+    def like(self, string: str) -> str:
+        """Return a new string that looks like this one; never the same one twice.
 
-        Parameters
-        ----------
-        string : str
-            One of the real ones.
-        ends : tuple of (str, str), optional
-            The first and the last string of the part of the alphabet in which the new one should lie, if
-            there is room.
+        Where there is no room for another one, it becomes longer.
         """
         n = len(string)
         start = next((i for i in range(n, 0, -1) if self._starts[string[:i]] >= SMALLEST_GROUP), 0)
-        if ends is not None:  # what the strings of that part have in common, which are as many
-            start = max(start, _common_start(*ends))
         end = next((i for i in range(start, n) if self._ends[string[i:]] >= SMALLEST_GROUP), n)
-        open_places = [i for i in range(start, end) if _letter_class(string[i])]
+        open_places = [i for i in range(start, end) if _kind(string[i]) in _ASCII]
         for i in (*range(start - 1, -1, -1), *range(end, n)):  # nearly all is common: some of it goes as well
-            if len(open_places) < _LEAST_REDRAWN and _letter_class(string[i]):
+            if len(open_places) < _LEAST_REDRAWN and _kind(string[i]) in _ASCII:
                 open_places.append(i)
-        for number in range(_TRIES):
-            letters = list(string)
+        letters = list(string)
+        for number in itertools.count():
             for i in sorted(open_places):
-                letters[i] = self._drawn(letters[i - 1] if i else "", _letter_class(string[i]))
+                letters[i] = self._drawn(letters[i - 1] if i else "", _kind(string[i]))
+            if number >= _TRIES:
+                letters.append(self._drawn(letters[-1] if letters else "", "l"))
             new = "".join(letters)
-            within = ends is None or ends[0] <= new <= ends[1] or number >= _TRIES_WITHIN
-            if within and new not in self._taken:
+            if new not in self._taken:
                 self._taken.add(new)
                 return new
-        return None
+        raise AssertionError("it becomes longer until it is new")
 
     def _drawn(self, before: str, kind: str) -> str:
         """Return a letter or digit, as often as it follows the one before."""
-        found, behind = self._after.get((before, kind)) or self._after["any", kind]
-        return found[int(np.searchsorted(behind, self._below(int(behind[-1])), side="right"))]
+        found = self._after.get((before, kind)) or self._after.get(("any", kind))
+        letters, behind = found or (list(_ASCII[kind]), np.arange(1, len(_ASCII[kind]) + 1))
+        return letters[int(np.searchsorted(behind, self._below(int(behind[-1])), side="right"))]
 
     def _below(self, limit: int) -> int:
         if not self._ready:
@@ -143,12 +411,3 @@ def _common_start(one: str, other: str) -> int:
     return next(
         (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
-
-
-def _letter_class(letter: str) -> str:
-    """Return the class of letters that may replace this one, an empty string for a sign that stays."""
-    if letter.isdigit():
-        return "digit"
-    if letter.isalpha():
-        return "upper" if letter.isupper() else "lower"
-    return ""

@@ -129,11 +129,14 @@ class _CodeValues:
 def _decided_columns(model: Network) -> dict[str, _CodeValues]:
     """Return the columns and helpers that a single factor decides, with a single value for each code."""
     decided: dict[str, _CodeValues] = {}
+    invented = {identifier.column for identifier in model.identifiers}
     ranges: dict[str, tuple[str, list[np.ndarray]]] = {}
     for factor in model.factors:
         none = np.zeros(factor.size, bool)
         for emission in factor.emissions:
             name, missing = emission.column, none if emission.missing is None else emission.missing
+            if name in invented:
+                continue
             if emission.high is not None:
                 if emission.missing is None:
                     ranges[name] = factor.name, [scaled(emission, e) for e in (emission.low, emission.high)]
@@ -201,7 +204,7 @@ def _refusal(model: Network, name: str, decided: Mapping[str, _CodeValues]) -> R
     """Return why no condition on this column can be met exactly, and on which it can."""
     formula = next((f for f in model.formulas if f.column == name and not f.keeps_order), None)
     reason = "computed from columns that are drawn separately" if formula else "continuous"
-    if name in model.categories:
+    if any(identifier.column == name for identifier in model.identifiers):
         reason = "invented, since it names the rows"
     columns = [column for column in model.schema.names if column in decided]
     if formula is not None:

@@ -6,6 +6,7 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from logistream.model.drawing import Box, Wire, draw
@@ -219,11 +220,13 @@ class Description:
     def _values(self, marginal: Marginal) -> str:
         """Return what is remarkable about the values of a column; an empty string for a plain one."""
         parts = []
+        for identifier in self.model.identifiers:
+            if identifier.column == marginal.column:
+                example = identifier.values(np.zeros(1, np.int64), np.zeros(1, np.int64), 0).tolist()[0]
+                return f"{marginal.column}: invented for each row, never twice, such as {example!r}"
         if marginal.different == 1 and not marginal.missing:
             parts.append(f"always {self._value(marginal, marginal.low)}")
-        if marginal.continuous and marginal.column in self.model.categories:
-            parts.append(f"invented, such as {self._value(marginal, marginal.low)}")
-        elif marginal.continuous:
+        if marginal.continuous:
             parts.append(
                 f"from {self._value(marginal, marginal.low)} to {self._value(marginal, marginal.high)}"
             )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from logistream.errors import ModelError, RequestError
+from logistream.model.patterns import Identifier, Pattern
 from logistream.schema import EVENT_TIME, Schema
 from logistream.tables.files import replacing, shipped_file
 
@@ -42,8 +43,9 @@ _SHIPPED = "dataco.model"
 class Emission:
     """How the code of a factor becomes the value of one column.
 
-    A category column takes the string of index `low[code]`, any other column the number `low[code]`; where
-    `high` is given, one that is drawn evenly from `low[code]` to `high[code]`.
+    A category column takes the string of index `low[code]`, a column with an identifier the pattern of that
+    index, any other column the number `low[code]`; where `high` is given, one that is drawn evenly from
+    `low[code]` to `high[code]`.
 
     Parameters
     ----------
@@ -240,6 +242,9 @@ class Network:
         Columns that a streamed event has only if a client asks for them.
     rows : int
         Number of rows that were fitted.
+    identifiers : tuple of Identifier
+        Columns that name single rows: their values are invented from the event number. Such a column of
+        strings has no categories.
     """
 
     name: str
@@ -251,6 +256,7 @@ class Network:
     delays: tuple[Delay, ...] = ()
     on_request: tuple[str, ...] = ()
     rows: int = 0
+    identifiers: tuple[Identifier, ...] = ()
 
     @cached_property
     def event_schema(self) -> Schema:
@@ -386,7 +392,7 @@ def _dump(value: Any, arrays: list[np.ndarray]) -> Any:  # noqa: ANN401 - walks 
     if isinstance(value, np.ndarray):
         arrays.append(value)
         return {"array": len(arrays) - 1}
-    if isinstance(value, (Network, Factor, Emission, Formula, Delay)):
+    if isinstance(value, (Network, Factor, Emission, Formula, Delay, Identifier, Pattern)):
         return {f.name: _dump(getattr(value, f.name), arrays) for f in fields(value)}
     if isinstance(value, Mapping):
         return {key: _dump(item, arrays) for key, item in value.items()}
@@ -435,6 +441,17 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
         ),
         on_request=tuple(data["on_request"]),
         rows=data["rows"],
+        identifiers=tuple(
+            Identifier(
+                item["column"],
+                tuple(
+                    Pattern(**{**p, "places": tuple(p["places"]), "residues": tuple(p["residues"])})
+                    for p in item["patterns"]
+                ),
+                item["separator"],
+            )
+            for item in data["identifiers"]
+        ),
     )
 
 

@@ -181,6 +181,7 @@ class Sampler:
             for emission in factor.emissions
             if emission.column in self._dictionaries
         }
+        self._identifiers = {identifier.column: identifier for identifier in model.identifiers}
         overwritten = {delay.column for delay in model.delays} if live else set()
         self._fields = {c.name: c.arrow_field for c in model.schema if c.name not in overwritten}
         self._schema, self._live_schema = pa.schema(list(self._fields.values())), model.full_schema.arrow
@@ -279,7 +280,11 @@ class Sampler:
                 uniform = None if emission.high is None else lane()
                 if emission.missing is not None:
                     gaps[emission.column] = emission.missing[code]
-                self._emit(emission, code, uniform, gaps.get(emission.column), columns, numbers)
+                mask = gaps.get(emission.column)
+                if emission.column in self._identifiers:
+                    columns[emission.column] = self._invented(emission, code, number, mask)
+                else:
+                    self._emit(emission, code, uniform, mask, columns, numbers)
         for formula in self.model.formulas:
             if formula.column not in self._needed.columns:
                 continue
@@ -299,6 +304,16 @@ class Sampler:
             delays.append(low + (lane() * (high - low + 1)).astype(np.int64))
         arrays = [columns[name] for name in self._fields]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema), delays
+
+    def _invented(
+        self, emission: Emission, code: np.ndarray, block: int, mask: np.ndarray | None
+    ) -> pa.Array:
+        """Return the values of a column that names the rows."""
+        numbers = block * BLOCK + _PLACES
+        values = self._identifiers[emission.column].values(emission.low.take(code), numbers, self.seed)
+        if values.dtype.kind != "U":
+            return pa.array(values, pa.int64(), mask=mask)
+        return pa.array(values.astype(object), pa.string(), mask=mask).dictionary_encode()
 
     def _emit(
         self,

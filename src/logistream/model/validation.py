@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from logistream.model.network import Delay, Emission, Factor, Formula, Network
+    from logistream.model.patterns import Identifier
 
 __all__ = ["check"]
 
@@ -77,6 +78,11 @@ def check(network: Network) -> None:
             limits = (-(2**63), 2**63 - 1) if column.kind == "integer" else (0, 1)
             low, high = known[column.name]
             _require(limits[0] <= low and high <= limits[1], f"values of {column.name!r} are out of range")
+    for identifier in network.identifiers:
+        _check_identifier(identifier, network)
+    _require(
+        len({i.column for i in network.identifiers}) == len(network.identifiers), "an identifier occurs twice"
+    )
     for delay in network.delays:
         _check_delay(delay, known, network)
     _require(
@@ -122,7 +128,8 @@ def _check_schema(network: Network) -> None:
             string.encode()  # a UnicodeEncodeError is a ValueError
     for column in network.schema:
         name = column.name
-        _require(column.kind != "category" or name in network.categories, f"{name!r} has no categories")
+        known = name in network.categories or name in {i.column for i in network.identifiers}
+        _require(column.kind != "category" or known, f"{name!r} has no categories")
         dtype = network.dtypes.get(name)
         _require(
             isinstance(dtype, str) and re.fullmatch(f"{_DTYPES[column.kind]}|{_ANY_KIND}", dtype) is not None,
@@ -229,8 +236,10 @@ def _check_formula(
     )
     for read in formula.inputs:
         _require(read in known, f"{name} is computed from {read!r}, which is not known before it")
-        _require(read not in network.categories, f"{name} is computed from strings")
-    _require(formula.column not in network.categories, f"{name} is computed and is a category column")
+        strings = read in network.schema and network.schema[read].kind == "category"
+        invented = read in {identifier.column for identifier in network.identifiers}
+        _require(not strings and not invented, f"{name} is computed from strings, or from invented values")
+    _require(network.schema[formula.column].kind != "category", f"{name} is computed and is of strings")
     if formula.decimals is not None:
         _whole(formula.decimals, f"decimals of {name}", 0, _MOST_DECIMALS)
     before = -(2**63)
@@ -259,6 +268,41 @@ def _bounds(operation: str, left: tuple[float, float], right: tuple[float, float
     return min(ends), max(ends)
 
 
+def _check_identifier(identifier: Identifier, network: Network) -> None:
+    """Check that every pattern that is drawn can be filled."""
+    kinds = {column.name: column.kind for column in network.schema}
+    name = repr(identifier.column)
+    kind = kinds.get(identifier.column)
+    _require(kind in ("category", "integer"), f"{name} has patterns and is no such column")
+    _require(identifier.column not in network.categories, f"{name} has patterns and categories")
+    _require(isinstance(identifier.separator, str), f"the separator of {name} is no string")
+    _require(
+        (kind == "category") == bool(identifier.separator), f"the separator of {name} is of a wrong kind"
+    )
+    for pattern in identifier.patterns:
+        _require(bool(pattern.places), f"a pattern of {name} is empty")
+        for letters in pattern.places:
+            _require(isinstance(letters, str) and letters != "", f"a pattern of {name} has an empty place")
+            _require(len(set(letters)) == len(letters), f"a place of a pattern of {name} repeats a letter")
+            letters.encode()
+        _whole(pattern.first, f"a pattern of {name}", 0, 10**15)
+        _whole(pattern.stop, f"a pattern of {name}", 0, 2**62)
+        _whole(pattern.modulus, f"a pattern of {name}", 1, 2**53)
+        _require(isinstance(pattern.ordered, bool), f"a pattern of {name} is neither ordered nor not")
+        _require(
+            len(set(pattern.residues)) == len(pattern.residues) > 0, f"a pattern of {name} repeats residues"
+        )
+        for residue in pattern.residues:
+            _whole(residue, f"a residue of {name}", 0, pattern.modulus - 1)
+        if kind == "integer":
+            digits = all(letters == "0123456789" for letters in pattern.places)
+            _require(digits and len(pattern.places) <= 15, f"a pattern of {name} is not one of whole numbers")
+    emissions = [e for f in network.factors for e in f.emissions if e.column == identifier.column]
+    _require(len(emissions) == 1 and emissions[0].high is None, f"{name} is not drawn as patterns")
+    patterns = len(identifier.patterns)
+    _integers(emissions[0].low, None, 0, patterns - 1, f"the list of patterns of {name}")
+
+
 def _check_delay(delay: Delay, known: dict[str, tuple[float, float]], network: Network) -> None:
     kinds = {column.name: column.kind for column in network.schema}
     _require(
@@ -266,9 +310,11 @@ def _check_delay(delay: Delay, known: dict[str, tuple[float, float]], network: N
     )
     _require(kinds.get(delay.service) == "category", f"{delay.service!r} is no category column")
     for name in (delay.promised, delay.late):
-        _require(name in known and name not in network.categories, f"{name!r} is no column of numbers")
+        invented = name in {identifier.column for identifier in network.identifiers}
+        numeric = name in known and kinds.get(name) != "category" and not invented
+        _require(numeric, f"{name!r} is no column of numbers")
         _require(max(map(abs, known[name])) < 10**6, f"values of {name!r} are out of range")
-    services = len(network.categories[delay.service])
+    services = len(network.categories.get(delay.service, ()))
     for end in (delay.low, delay.high):
         _integers(end, services, -(10**5), 10**5, f"the days of {delay.column!r}")
     _require(bool((delay.low <= delay.high).all()), f"days of {delay.column!r} end before they begin")
