@@ -217,8 +217,11 @@ CALENDAR: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "hour": lambda t: t.astype(np.int64) % DAY // HOUR,
     "minute": lambda t: t.astype(np.int64) % HOUR // 60_000_000,
     "quarter": lambda t: _months(t) % 12 // 3 + 1,
+    "yyyymmdd": lambda t: CALENDAR["year"](t) * 10_000 + CALENDAR["month"](t) * 100 + CALENDAR["day"](t),
+    "yyyymm": lambda t: CALENDAR["year"](t) * 100 + CALENDAR["month"](t),
+    "hhmm": lambda t: CALENDAR["hour"](t) * 100 + CALENDAR["minute"](t),
 }
 """Parts of an instant by name: microseconds since 1970 UTC → int64; a week begins with Monday, 0."""
 
-TIME_OF_DAY = frozenset({"hour", "minute"})
+TIME_OF_DAY = frozenset({"hour", "minute", "hhmm"})
 """Which of them follow from the time of day; the others follow from the date."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from logistream.errors import RequestError
 from logistream.model.model import Model, load_model
 from logistream.model.network import Emission, Factor, Formula
-from logistream.model.sampling import BLOCK, Sampler
+from logistream.model.sampling import BLOCK, Sampler, compute
 from logistream.schema import Column, Schema
 
 
@@ -91,6 +91,34 @@ def test_golden_events() -> None:
     model = small_model()
     got = [tuple(row.values()) for row in model.events(BLOCK - 2, BLOCK + 2, seed=7).to_pylist()]
     assert got == GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("formula", "wanted"),
+    [
+        (Formula("z", "linear", "a", "b", 1, others=("c",), factors=(1, -1, 2.5, 10)), [16.5, 10.0]),
+        (Formula("z", "linear", "a", factors=(1000, 7)), [3007, -1993]),
+        (Formula("z", "ratio", "a", "b", 2, factors=(100,)), [75.0, -66.67]),
+        (Formula("z", "ratio", "a", "b", 0, factors=(100,), floor=True), [75.0, -67.0]),
+        (Formula("z", "ratio", "a", "zero", 2, factors=(1,)), [3.0, -2.0]),
+        (Formula("z", "elapsed", "a", "b", 3, factors=(2,)), [-0.5, -2.5]),
+        (Formula("z", "product and sum", "a", "b", 0, others=("c",), factors=(-1,)), [9, -8]),
+        (Formula("z", "square", "a"), [9, 4]),
+        (Formula("z", "log", "b", decimals=3, factors=(1 / np.log(2), 0.0)), [2.0, 1.585]),
+        (Formula("z", "yyyymmdd", "day"), [19700101, 19700102]),
+    ],
+    ids=lambda value: value.operation if isinstance(value, Formula) else "",
+)
+def test_every_operation_computes_what_it_says(formula: Formula, wanted: list[float]) -> None:
+    """By hand, with the rounding of the column; a division by zero is none."""
+    numbers = {
+        "a": np.array([3, -2]),
+        "b": np.array([4, 3]),
+        "c": np.array([3, 2]),
+        "zero": np.zeros(2),
+        "day": np.array([0, 86_400_000_000]),
+    }
+    assert compute(formula, numbers).tolist() == pytest.approx(wanted)
 
 
 GOLDEN = [("b", 9.41, 18.82), ("b", 1.06, 2.12), ("a", 1.0, 2.0), ("a", 1.09, 2.18)]

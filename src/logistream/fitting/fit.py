@@ -141,7 +141,8 @@ def fit(
             raise DataError(f"public: {column!r} is no column of strings")
     read, times = _different_rows(read)
     table = {values.column.name: values for values in read}
-    formulas, helpers = find_computed(table, derive or {})
+    found = find_computed(table, derive or {})
+    formulas, blanked = found.formulas, {formula.column for formula in found.blanks}
     computed = {formula.column for formula in formulas}
     coded: dict[str, Coded] = {}
     categories: dict[str, tuple[str, ...]] = {}
@@ -160,13 +161,13 @@ def fit(
             coded[column] = named[0]
             identifiers.append(named[1])
         elif column not in computed:
-            coded[column] = code_column(values)
+            coded[column] = code_column(found.filled.get(column, values))
     free = {name: values for name, values in table.items() if name not in {i.column for i in identifiers}}
-    coded |= helpers
+    coded |= found.helpers
     coded |= {
         missing_name(column): code_missing(values)
         for column, values in table.items()
-        if values.column.nullable and column not in computed
+        if values.missing.any() and column not in computed | blanked
     }
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
@@ -174,7 +175,7 @@ def fit(
         categories=categories,
         dtypes={column: dtype_name(df[column].dtype) for column in table},
         factors=tuple(_factors(find_steps(coded, together, keys), times, progress=progress)),
-        formulas=(*formulas, *find_orders(free, coded, formulas)),
+        formulas=(*formulas, *find_orders(free, coded, formulas), *found.blanks),
         identifiers=tuple(identifiers),
         delays=(_delay(categories),) if orders else (),
         on_request=tuple(column for column in table if orders and column not in EVENT),

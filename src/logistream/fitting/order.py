@@ -134,7 +134,7 @@ def _strengths(
     for name, others in determines.items():
         strength |= {frozenset((name, other)): 2.0 for other in others}
     for name in coded:
-        if missing_name(name) in coded:
+        if missing_name(name) in coded and not coded[missing_name(name)].emissions:
             strength[frozenset((name, missing_name(name)))] = 2.0
     return strength
 

@@ -153,12 +153,16 @@ def _decided_columns(model: Network) -> dict[str, _CodeValues]:
                 decided[formula.column] = _CodeValues(factor_name, first, np.zeros(len(first), bool))
             continue
         found = {name: decided[name] for name in formula.inputs if name in decided}
+        if formula.adjusts:
+            decided.pop(formula.column, None)
         varied = [values for values in found.values() if len(values.value) > 1]
         if len(found) == len({*formula.inputs}) and len({values.factor for values in varied}) <= 1:
             value = compute(formula, {name: values.value for name, values in found.items()})
             missing = np.zeros(len(value), bool)
             for values in found.values():
                 missing = missing | values.missing
+            if formula.operation == "blank":
+                missing = missing | (found[formula.left].value == 1)
             factor_name = (varied or list(found.values()))[0].factor
             decided[formula.column] = _CodeValues(factor_name, value, missing)
     return decided

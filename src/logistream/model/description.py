@@ -11,7 +11,7 @@ import pandas as pd
 
 from logistream.model.drawing import Box, Wire, draw
 from logistream.model.findings import MUCH, SLIGHT, Findings, find
-from logistream.times import CALENDAR, HOUR
+from logistream.times import CALENDAR, DAY, HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +23,7 @@ __all__ = ["Description"]
 
 
 _SIGNS = {"product": "×", "sum": "+", "local": "+"}
+_UNITS = {1_000_000: "seconds", 60_000_000: "minutes", HOUR: "hours", DAY: "days", 7 * DAY: "weeks"}
 _POINT_MASSES_NAMED = 3
 _WIDE = 40  # groups: of more than so many the picture leaves out those that hardly depend on others
 _INSTANTS = {"date of ": "%Y-%m-%d", "time of day of ": "%H:%M"}
@@ -56,7 +57,7 @@ class Description:
     @property
     def _computed(self) -> list[Formula]:
         """The formulas of columns that are not drawn at all."""
-        return [formula for formula in self.model.formulas if not formula.keeps_order]
+        return [formula for formula in self.model.formulas if not formula.adjusts]
 
     @property
     def title(self) -> str:
@@ -162,7 +163,8 @@ class Description:
                 "In order",
                 "never above",
                 [
-                    f"{f.left} ≤ {f.column}" if f.operation == "at least" else f"{f.column} ≤ {f.left}"
+                    (f"{f.left} ≤ {f.column}" if f.operation == "at least" else f"{f.column} ≤ {f.left}")
+                    + (f" (holds in {f.rows:,} rows)" if f.rows else "")
                     for f in self.model.formulas
                     if f.keeps_order
                 ],
@@ -204,18 +206,44 @@ class Description:
                 yield f"{group.short}: {words}"
 
     def _equation(self, formula: Formula) -> str:
-        """Return a formula as one reads it."""
+        """Return a formula as one reads it, with the rows in which it was seen to hold."""
+        support = f" (holds in {formula.rows:,} rows)" if formula.rows else ""
         if formula.operation in CALENDAR:  # of the date or the time of day, where those are drawn
             whole = next((f for f in self._computed if f.right and formula.left in (f.left, f.right)), None)
             if whole is None or formula.left in self.model.schema:
                 return f"{formula.column} = {formula.operation} of {formula.left}{_clock(formula.offsets)}"
             return f"{formula.column} = {formula.operation} of {whole.column}{_clock(whole.offsets)}"
-        left, right = (name.removeprefix(f"{formula.column}: ") for name in (formula.left, formula.right))
-        if right.startswith((f"{formula.column} / ", f"{formula.column} - ")):
-            right = "rate" if formula.operation == "product" else "difference"
-            marginal = next(m for m in self.findings.marginals if m.column == f"{right} of {formula.column}")
-            right = f"its {right}" if marginal.different > 1 else self._value(marginal, marginal.low)
-        return f"{formula.column} = {left} {_SIGNS[formula.operation]} {right}{_clock(formula.offsets)}"
+        return f"{formula.column} = {self._right_side(formula)}{_clock(formula.offsets)}{support}"
+
+    def _right_side(self, formula: Formula) -> str:
+        names = [name.removeprefix(f"{formula.column}: ") for name in formula.inputs]
+        factors = formula.factors
+        if formula.operation in _SIGNS:
+            right = names[1]
+            if right.startswith((f"{formula.column} / ", f"{formula.column} - ")):
+                right = "rate" if formula.operation == "product" else "difference"
+                of_helper = f"{right} of {formula.column}"
+                marginal = next(m for m in self.findings.marginals if m.column == of_helper)
+                right = f"its {right}" if marginal.different > 1 else self._value(marginal, marginal.low)
+            return f"{names[0]} {_SIGNS[formula.operation]} {right}"
+        if formula.operation == "linear":
+            terms = [(factor, name) for factor, name in zip(factors, names, strict=False) if factor]
+            if factors[-1]:
+                terms.append((factors[-1], ""))
+            words = " ".join(_term(factor, name, first=i == 0) for i, (factor, name) in enumerate(terms))
+        elif formula.operation == "ratio":
+            words = f"{_number(factors[0])} × " * (factors[0] != 1) + f"{names[0]} / {names[1]}"
+        elif formula.operation == "elapsed":
+            unit = _UNITS.get(int(factors[0]), f"units of {factors[0] / 1e6:g} seconds")
+            words = f"{names[0]} - {names[1]} in {unit}"
+        elif formula.operation == "product and sum":
+            words = f"{names[0]} × {names[1]} {_term(factors[0], names[2], first=False)}"
+        elif formula.operation == "square":
+            words = f"{names[0]}²"
+        else:
+            inside = f"{names[0]} + {_number(factors[1])}" if factors[1] else names[0]
+            words = f"{_number(factors[0])} × " * (factors[0] != 1) + f"log({inside})"
+        return f"{words}, rounded down" if formula.floor else words
 
     def _values(self, marginal: Marginal) -> str:
         """Return what is remarkable about the values of a column; an empty string for a plain one."""
@@ -261,6 +289,18 @@ class Description:
         if column.kind == "boolean":
             return "true" if value else "false"
         return f"{value:.0f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"
+
+
+def _term(factor: float, name: str, *, first: bool) -> str:
+    """Return a term of a sum with its sign; no name for the constant."""
+    sign = "-" if factor < 0 else "" if first else "+"
+    size = "" if abs(factor) == 1 and name else _number(abs(factor))
+    words = f"{size} × {name}" if size and name else size or name
+    return f"{sign} {words}" if sign and not first else f"{sign}{words}"
 
 
 def _clock(offsets: Sequence[tuple[int, int]]) -> str:

@@ -19,7 +19,7 @@ from logistream.model.sampling import CountSampler
 from logistream.times import CALENDAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from logistream.model.network import Emission, Factor, Network
 
@@ -228,9 +228,12 @@ class FactorPairs:
     ----------
     factors : sequence of Factor
         Those of a model.
+    giving : collection of str
+        Names of those that give columns.
     """
 
-    def __init__(self, factors: Sequence[Factor]) -> None:
+    def __init__(self, factors: Sequence[Factor], giving: Collection[str]) -> None:
+        self._giving = frozenset(giving)
         self.codes = _drawn_codes(factors)
         self._factors = {factor.name: factor for factor in factors}
         self._pairs: dict[str, dict[str, Pairs]] = {}
@@ -248,7 +251,7 @@ class FactorPairs:
             factor = self._factors[name]
             shares: dict[str, float] = {}
             for parent, group in zip(factor.parents, factor.groups, strict=True):
-                if self._factors[parent].emissions:
+                if parent in self._giving:
                     found = {parent: _information(group[self.codes[parent]], self.codes[name])}
                 else:
                     found = self.shares(parent)
@@ -271,7 +274,7 @@ class FactorPairs:
             first = np.repeat(factor.offsets[reached] - np.cumsum(entries) + entries, entries)
             allowed = np.zeros((size, factor.size), bool)
             allowed[np.repeat(leads, entries), factor.codes[first + np.arange(len(first))]] = True
-            if self._factors[parent].emissions:
+            if parent in self._giving:
                 yield parent, Pairs(group, allowed)
                 continue
             for other, pairs in self.pairs(parent).items():
@@ -293,9 +296,9 @@ def _information(source: np.ndarray, target: np.ndarray) -> float:
 
 def find(model: Network) -> Findings:
     """Read the structure of a model."""
-    pairs = FactorPairs(model.factors)
-    giving = [factor for factor in model.factors if factor.emissions]
     names = _names(model)
+    giving = [factor for factor in model.factors if any(e.column in names for e in factor.emissions)]
+    pairs = FactorPairs(model.factors, [factor.name for factor in giving])
     flags = {f.name for f in giving if f.name.endswith(_MISSING) and f.name not in model.schema}
     home = _homes(model, giving, flags, pairs)
     weights = _weights(giving, home, flags, pairs)
@@ -323,7 +326,7 @@ def _names(model: Network) -> dict[str, str]:
     names = {name: name for name in model.schema.names}
     for formula in model.formulas:
         for name in formula.inputs:
-            if name not in names and formula.operation not in CALENDAR:
+            if name not in names and formula.operation not in CALENDAR and formula.operation != "blank":
                 part = name.removeprefix(f"{formula.column}: ")
                 if part == name:
                     part = "rate" if formula.operation == "product" else "difference"

@@ -132,7 +132,7 @@ def load_model(path: str | os.PathLike[str] | None = None) -> Model:
     model = Model.read(path)
     try:
         check(model)
-    except (TypeError, ValueError, OverflowError, RequestError) as exc:
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RequestError) as exc:
         source = "the shipped model" if path is None else path
         raise ModelError(
             f"{source} is a damaged model file: {exc}; get the file again, or fit again"

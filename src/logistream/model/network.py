@@ -149,23 +149,39 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A column computed from others.
+    """A column computed from others, or adjusted to another one.
 
     Parameters
     ----------
     column : str
         What is computed.
     operation : str
-        "product" or "sum" of `left` and `right`; "local" for the timestamp at which a clock showed their
-        sum; the name of a part of the timestamp `left`, as in `logistream.times.CALENDAR`; "at least" or
-        "at most" for the column itself, `right`, moved to that side of `left`.
+        One of these, with the inputs `left`, `right` and `others` in this order:
+
+        - "product" or "sum" of two;
+        - "linear": of any number, each times its factor, plus one factor more;
+        - "ratio": `left / right` times a factor; "elapsed": `(left - right)` divided by a factor;
+        - "product and sum": `left * right` plus a factor times the third;
+        - "square" of one; "log": a factor times the logarithm of one plus a second factor;
+        - "local": the timestamp at which a clock showed the sum of two; or the name of a part of a timestamp,
+          as in `logistream.times.CALENDAR`;
+        - "at least" or "at most": the column itself, `right`, moved to that side of `left`;
+        - "blank": the column itself, `right`, missing where `left` is 1.
     left, right : str
-        Columns or helpers; `right` is empty for a part of a timestamp.
+        Columns or helpers; `right` is empty for an operation on one.
     decimals : int or None
         Digits that the result is rounded to.
     offsets : tuple of (int, int)
         The clock of a local time or of a part of it: from which microsecond since 1970, UTC, the clock is
         how many microseconds ahead of UTC; empty for UTC.
+    others : tuple of str
+        Further inputs.
+    factors : tuple of float
+        What the operation multiplies, adds or divides by.
+    floor : bool
+        Whether the result is rounded down, and not to the nearest.
+    rows : int
+        Fitted rows in which the formula was seen to hold, 0 if it was not counted.
     """
 
     column: str
@@ -174,16 +190,25 @@ class Formula:
     right: str = ""
     decimals: int | None = None
     offsets: tuple[tuple[int, int], ...] = ()
+    others: tuple[str, ...] = ()
+    factors: tuple[float, ...] = ()
+    floor: bool = False
+    rows: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns and helpers that it reads."""
-        return (self.left, self.right) if self.right else (self.left,)
+        return tuple(name for name in (self.left, self.right, *self.others) if name)
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether it only adjusts a column that is drawn or computed before."""
+        return self.column == self.right
 
     @property
     def keeps_order(self) -> bool:
-        """Whether it only moves a column, which is drawn, to the right side of another one."""
-        return self.column == self.right
+        """Whether it only moves a column to the right side of another one."""
+        return self.operation in ("at least", "at most")
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +341,7 @@ class Network:
                 if name.endswith(".npy")
             }
             return _load(cls, json.loads(members["model.json"]), arrays)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError, RequestError) as exc:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RequestError) as exc:
             raise ModelError(
                 f"{source} is a damaged model file: {exc}; get the file again, or fit again"
             ) from exc
@@ -433,7 +458,14 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
         dtypes=data["dtypes"],
         factors=factors,
         formulas=tuple(
-            Formula(**{**item, "offsets": tuple((start, ahead) for start, ahead in item["offsets"])})
+            Formula(
+                **{
+                    **item,
+                    "offsets": tuple((start, ahead) for start, ahead in item["offsets"]),
+                    "others": tuple(item["others"]),
+                    "factors": tuple(item["factors"]),
+                }
+            )
             for item in data["formulas"]
         ),
         delays=tuple(

@@ -24,7 +24,7 @@ from logistream.schema import EVENT_TIME
 from logistream.times import CALENDAR, DAY, ahead_of_utc, from_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from logistream.model.network import Emission, Factor, Formula, Network
 
@@ -288,10 +288,16 @@ class Sampler:
         for formula in self.model.formulas:
             if formula.column not in self._needed.columns:
                 continue
-            value = numbers[formula.column] = compute(formula, numbers)
+            value = compute(formula, numbers)
             missing = [gaps[name] for name in formula.inputs if name in gaps]
-            if missing:
+            if formula.keeps_order:
+                if formula.left in gaps:  # what is missing cannot be exceeded
+                    value = np.where(gaps[formula.left], numbers[formula.column], value)
+            elif formula.operation == "blank":
+                gaps[formula.column] = np.logical_or.reduce([*missing, numbers[formula.left] == 1])
+            elif missing:
                 gaps[formula.column] = np.logical_or.reduce(missing)
+            numbers[formula.column] = value
             if formula.column in self._fields:
                 mask = gaps.get(formula.column)
                 columns[formula.column] = _finish(value, self._fields[formula.column], mask)
@@ -377,35 +383,55 @@ def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:
     return np.asarray(whole if denominator == 1 else whole / denominator)
 
 
-OPERATIONS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "product": lambda a, b: a * b,
-    "sum": lambda a, b: a + b,
-    "at least": lambda a, b: np.where(b < a, a + (a - b), b),
-    "at most": lambda a, b: np.where(b > a, a - (b - a), b),
+def _linear(factors: Sequence[float], *inputs: np.ndarray) -> np.ndarray:
+    total = factors[-1] + factors[0] * inputs[0]
+    for factor, values in zip(factors[1:], inputs[1:], strict=False):
+        total = total + factor * values
+    return np.asarray(total)
+
+
+OPERATIONS: Mapping[str, tuple[int, int, Callable[..., np.ndarray]]] = {
+    "product": (2, 0, lambda _, a, b: a * b),
+    "sum": (2, 0, lambda _, a, b: a + b),
+    "linear": (0, 1, _linear),
+    "ratio": (2, 1, lambda f, a, b: f[0] * a / np.where(b == 0, 1, b)),
+    "elapsed": (2, 1, lambda f, a, b: (a - b) / f[0]),
+    "product and sum": (3, 1, lambda f, a, b, c: a * b + f[0] * c),
+    "square": (1, 0, lambda _, a: a * a),
+    "log": (1, 2, lambda f, a: f[0] * np.log(np.maximum(a + f[1], _SMALLEST))),
+    "at least": (2, 0, lambda _, a, b: np.where(b < a, a + (a - b), b)),
+    "at most": (2, 0, lambda _, a, b: np.where(b > a, a - (b - a), b)),
+    "blank": (2, 0, lambda _, a, b: b),  # noqa: ARG005 - the flag makes a gap, not a value
 }
-"""From the inputs to the result; "local" and the parts of a timestamp need a clock besides."""
+"""Number of inputs, of factors ("linear" has any), and from factors and inputs to the result; see `Formula`.
+
+"local" and the parts of a timestamp need a clock besides.
+"""
 
 _ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "at least": lambda a: np.ceil(a - _NEXT),  # to the nearest could be to the wrong side
     "at most": lambda a: np.floor(a + _NEXT),
 }
+_SMALLEST = 1e-300  # a logarithm is taken of
 _NEXT = 1e-6  # of the last digit: a number so near to a rounded one is taken for it
 
 
 def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return what a formula gives for the columns known so far, shape (n_rows,)."""
-    left = numbers[formula.left]
+    inputs = [numbers[name] for name in formula.inputs]
     if formula.operation in CALENDAR:
-        return CALENDAR[formula.operation](left + ahead_of_utc(left, formula.offsets))
-    right = numbers[formula.right]
+        return CALENDAR[formula.operation](inputs[0] + ahead_of_utc(inputs[0], formula.offsets))
     if formula.operation == "local":
-        return from_local(left + right, formula.offsets)
-    value = OPERATIONS[formula.operation](left, right)
-    if formula.decimals is None or value.dtype.kind == "i":
+        return from_local(inputs[0] + inputs[1], formula.offsets)
+    value = OPERATIONS[formula.operation][2](formula.factors, *inputs)
+    if formula.decimals is None or value.dtype.kind == "i" or formula.operation == "blank":
         return np.asarray(value)
+    scale = 10.0**formula.decimals
     if formula.keeps_order:
-        scale = 10.0**formula.decimals
+        right = inputs[1]
         return np.where(value == right, right, _ROUNDED[formula.operation](value * scale) / scale)
+    if formula.floor:
+        return np.asarray(np.floor(value * scale + _NEXT) / scale + 0.0)
     return np.asarray(np.round(value, formula.decimals) + 0.0)  # + 0.0: no negative zero
 
 

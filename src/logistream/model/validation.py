@@ -6,6 +6,7 @@ descriptions rely on is checked here: types, sizes, ranges of codes, names, and 
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,8 +18,6 @@ from logistream.schema import Column, Kind
 from logistream.times import CALENDAR, DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from logistream.model.network import Delay, Emission, Factor, Formula, Network
     from logistream.model.patterns import Identifier
 
@@ -26,6 +25,8 @@ __all__ = ["check"]
 
 _MOST_COUNTS = 2**28  # of one factor: a sampler lays them out, 1 GiB
 _MOST_DECIMALS = 15
+_MOST_FACTOR = 1e15
+_SMALLEST_DIVISOR = 1e-8
 _FIRST, _LAST = -62_135_596_800 * 10**6, 253_402_300_800 * 10**6 - 1  # microseconds of the years 1 to 9999
 _INTEGERS = r"u?int(8|16|32|64)|U?Int(8|16|32|64)|u?int(8|16|32|64)\[pyarrow\]"
 _FLOATS = r"float(16|32|64)|Float(32|64)|(halffloat|float|double)\[pyarrow\]"
@@ -226,13 +227,33 @@ def _check_formula(
     name = repr(formula.column)
     _require(formula.column in network.schema, f"{name} is computed and is no column of the table")
     _require(
-        (formula.operation in CALENDAR) == (not formula.right)
-        and (formula.operation in CALENDAR or formula.operation in (*OPERATIONS, "local")),
-        f"{name} is computed by {formula.operation!r}, which is unknown",
+        isinstance(formula.others, tuple)
+        and all(isinstance(other, str) and other for other in formula.others),
+        f"{name} has an input that is no name",
+    )
+    wanted = 1 if formula.operation in CALENDAR else 2 if formula.operation == "local" else -1
+    factors = 0
+    if wanted < 0:
+        _require(
+            formula.operation in OPERATIONS, f"{name} is computed by {formula.operation!r}, which is unknown"
+        )
+        wanted, factors, _ = OPERATIONS[formula.operation]
+    if formula.operation == "linear":
+        wanted, factors = max(1, len(formula.inputs)), len(formula.inputs) + 1
+    _require(
+        bool(formula.left) and len(formula.inputs) == wanted and bool(formula.right or not formula.others),
+        f"{name} is computed from {len(formula.inputs)} columns by {formula.operation!r}",
     )
     _require(
-        formula.operation.startswith("at ") == formula.keeps_order == (formula.column in known),
-        f"{name} is computed twice, or out of itself",
+        len(formula.factors) == factors
+        and all(type(f) in (int, float) and abs(f) < _MOST_FACTOR for f in formula.factors),
+        f"{name} is computed with wrong factors",
+    )
+    _require(isinstance(formula.floor, bool), f"{name} is rounded neither down nor to the nearest")
+    _whole(formula.rows, f"the support of {name}", 0, 2**53)
+    adjusts = formula.operation in ("at least", "at most", "blank")
+    _require(
+        adjusts == formula.adjusts == (formula.column in known), f"{name} is computed twice, or out of itself"
     )
     for read in formula.inputs:
         _require(read in known, f"{name} is computed from {read!r}, which is not known before it")
@@ -251,20 +272,44 @@ def _check_formula(
         low, high = known[formula.left]
         _require(low >= _FIRST and high <= _LAST, f"{name} is a part of timestamps beyond the year 9999")
         return 0, 9999
-    return _bounds(formula.operation, *(known[read] for read in formula.inputs))
+    return _bounds(formula, [known[read] for read in formula.inputs])
 
 
-def _bounds(operation: str, left: tuple[float, float], right: tuple[float, float]) -> tuple[float, float]:
-    """Return the least and the greatest result of an operation."""
-    if operation == "product":
-        ends: Iterable[float] = [a * b for a in left for b in right]
-    elif operation == "local":
-        ends = (left[0] + right[0] - DAY, left[1] + right[1] + DAY)
-    elif operation == "sum":
-        ends = (left[0] + right[0], left[1] + right[1])
+def _bounds(formula: Formula, inputs: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the least and the greatest result of a formula, for inputs from ... to ...
+
+    Raises
+    ------
+    ValueError
+        If it divides by a factor that is not positive.
+    """
+    operation, factors, name = formula.operation, formula.factors, repr(formula.column)
+    if operation == "blank":
+        return inputs[1]
+    if operation in ("product", "square", "product and sum"):
+        ends = [a * b for a in inputs[0] for b in inputs[-1 if operation == "square" else 1]]
+        if operation == "product and sum":
+            more = [factors[0] * end for end in inputs[2]]
+            ends = [min(ends) + min(more), max(ends) + max(more)]
+    elif operation == "ratio":
+        divisors = (
+            inputs[1] if inputs[1][0] > 0 or inputs[1][1] < 0 else (-_SMALLEST_DIVISOR, _SMALLEST_DIVISOR)
+        )
+        ends = [factors[0] * a / b for a in inputs[0] for b in divisors]
+    elif operation == "elapsed":
+        _require(factors[0] > 0, f"{name} divides by a factor that is not positive")
+        ends = [(inputs[0][0] - inputs[1][1]) / factors[0], (inputs[0][1] - inputs[1][0]) / factors[0]]
+    elif operation == "log":
+        ends = [factors[0] * math.log(max(end + factors[1], 1e-300)) for end in inputs[0]]
+    elif operation == "linear":
+        parts = [sorted(factor * end for end in ends) for factor, ends in zip(factors, inputs, strict=False)]
+        ends = [factors[-1] + sum(part[0] for part in parts), factors[-1] + sum(part[1] for part in parts)]
+    elif operation in ("sum", "local"):
+        slack = DAY if operation == "local" else 0
+        ends = [inputs[0][0] + inputs[1][0] - slack, inputs[0][1] + inputs[1][1] + slack]
     else:  # a reflection stays within as far again
-        ends = (*left, *right, 2 * left[1] - right[0], 2 * left[0] - right[1])
-    ends = list(ends)
+        (low, high), (a, b) = inputs
+        ends = [low, high, a, b, 2 * high - a, 2 * low - b]
     return min(ends), max(ends)
 
 
