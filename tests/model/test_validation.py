@@ -62,6 +62,11 @@ def members(tmp_path_factory: pytest.TempPathFactory, model: Model) -> list[dict
         }
     ).assign(total=lambda f: np.round(f["net"] * f["count"], 2), hour=lambda f: f["when"].dt.hour)
     frame["gross"] = frame["net"] + rng.gamma(2, 3, n)
+    frame["order"] = [f"{'EU' if i % 3 else 'US'}-{i:06d}" for i in rng.permutation(10**6)[:n]]
+    frame["account"] = rng.permutation(9000)[:n]
+    frame["share"] = np.round(100 * frame["weight"] / frame["net"], 1)
+    frame["paid"] = np.round(frame["net"] + rng.gamma(2, 3, n), 2).mask(rng.random(n) < 0.1)
+    frame["tip"] = np.round(frame["paid"] - frame["net"], 2).mask(rng.random(n) < 0.1)
     path = tmp_path_factory.mktemp("models") / "m.model"
     found = []
     for each in (model, fit(frame)):

@@ -42,6 +42,7 @@ __all__ = ["Computed", "Relation", "find_computed", "find_formulas", "find_order
 
 
 _SCREEN_ROWS = 64  # most candidates are refused on so few rows
+_FIRST_ROWS = 6  # and very many of them on these
 _FEW_VALUES = 0.1  # of the rows: a rate takes at most this share of different values,
 _FEWER = 0.25  # and at most this share of those that the column itself takes
 _RATE_DECIMALS = 4
@@ -430,7 +431,8 @@ def find_formulas(
         np.array([name in timestamps for name in names]),
         matrix[_even_rows(len(matrix))],
     )
-    candidates = [*_pairs(numbers), *_rates(numbers), *_further(numbers)]
+    with np.errstate(all="ignore"):  # what overflows agrees with nothing
+        candidates = [*_pairs(numbers), *_rates(numbers), *_further(numbers)]
     candidates.sort(key=lambda found: found[0])
     known = given or {}
     candidates = [((0, 0, 0), Relation(f)) for f in known.values() if f] + candidates
@@ -458,6 +460,7 @@ _Candidate = tuple[tuple[int, int, int], Relation]  # with a rank: lower is bett
 def _pairs(numbers: _Numbers) -> list[_Candidate]:
     """Return exact products and sums of two columns."""
     screen, found = numbers.screen, []
+    slack = np.where(numbers.quantum > 0, 0.51 * numbers.quantum, _RELATIVE * _size(screen))
     varied = [i for i in range(len(numbers.names)) if numbers.different[i] > 1]
     for a, b in itertools.combinations_with_replacement(varied, 2):
         for operation in ("product", "sum"):
@@ -468,7 +471,6 @@ def _pairs(numbers: _Numbers) -> list[_Candidate]:
             combine = np.multiply if operation == "product" else np.add
             guess = combine(screen[:, a], screen[:, b])
             off = np.abs(screen - guess[:, None]) - _tolerance(guess)[:, None]
-            slack = np.where(numbers.quantum > 0, 0.51 * numbers.quantum, _RELATIVE * _size(screen))
             for c in np.flatnonzero(((off <= slack) | np.isnan(off)).all(axis=0)):
                 if c in (a, b) or numbers.different[c] < 3:
                     continue
@@ -556,32 +558,32 @@ def _guesses(
     slack = np.where(
         numbers.quantum[plain] > 0, numbers.quantum[plain], _RELATIVE * _size(screen)
     )  # whatever the rounding
-    with np.errstate(all="ignore"):
-        for i, a in enumerate(plain):
-            unary: list[tuple[str, tuple[float, ...], np.ndarray]] = [("square", (), screen[:, i] ** 2)]
-            if numbers.matrix[:, a][numbers.known(a)].min() > 0:
-                unary += [("log", f, f[0] * np.log(screen[:, i] + f[1])) for f in _LOGS]
-            for operation, factors, guess in unary:
-                for c in _near(screen, guess, slack, {i}):
-                    yield plain[c], operation, (a,), factors
-        for i, k in itertools.permutations(range(len(plain)), 2):
-            left, right = screen[:, i], screen[:, k]
-            if not (numbers.matrix[:, plain[k]] == 0).any():
-                for scale in _SCALES:
-                    for c in _near(screen, scale * left / right, slack, {i, k}):
-                        yield plain[c], "ratio", (plain[i], plain[k]), (scale,)
-            if numbers.quantum[plain[i]] == numbers.quantum[plain[k]] == 1:
-                for shift in _SHIFTS:
-                    for c in _near(screen, shift * left + right, slack, {i, k}):
-                        yield plain[c], "linear", (plain[i], plain[k]), (shift, 1, 0)
-            if i < k:
-                product = left * right
-                for d in range(len(plain)):
-                    for sign in (1, -1):
-                        if d not in (i, k):
-                            for c in _near(screen, product + sign * screen[:, d], slack, {i, k, d}):
-                                inputs = plain[i], plain[k], plain[d]
-                                yield plain[c], "product and sum", inputs, (sign,)
+    few = np.argsort(np.isnan(screen).sum(axis=1), kind="stable")[:_FIRST_ROWS]
+    for i, a in enumerate(plain):
+        unary: list[tuple[str, tuple[float, ...], np.ndarray]] = [("square", (), screen[:, i] ** 2)]
+        if numbers.matrix[:, a][numbers.known(a)].min() > 0:
+            unary += [("log", f, f[0] * np.log(screen[:, i] + f[1])) for f in _LOGS]
+        for operation, factors, guess in unary:
+            for c in _near(screen, guess, slack, {i}):
+                yield plain[c], operation, (a,), factors
+    for i, k in itertools.permutations(range(len(plain)), 2):
+        left, right = screen[:, i], screen[:, k]
+        if not (numbers.matrix[:, plain[k]] == 0).any():
+            for scale in _SCALES:
+                for c in _near(screen, scale * left / right, slack, {i, k}):
+                    yield plain[c], "ratio", (plain[i], plain[k]), (scale,)
+        if numbers.quantum[plain[i]] == numbers.quantum[plain[k]] == 1:
+            for shift in _SHIFTS:
+                for c in _near(screen, shift * left + right, slack, {i, k}):
+                    yield plain[c], "linear", (plain[i], plain[k]), (shift, 1, 0)
+        if i < k:
+            for sign in (1, -1):  # all third inputs and targets at once, on few of the rows
+                product = left[few, None] * right[few, None] + sign * screen[few]
+                off = np.abs(product[:, :, None] - screen[few, None, :]) - _tolerance(product)[:, :, None]
+                for d, c in np.argwhere(((off <= slack) | np.isnan(off)).all(axis=0)).tolist():
+                    guess = left * right + sign * screen[:, d]
+                    if len({i, k, d, c}) == 4 and c in _near(screen, guess, slack, set()):
+                        yield plain[c], "product and sum", (plain[i], plain[k], plain[d]), (sign,)
 
 
 def _near(screen: np.ndarray, guess: np.ndarray, slack: np.ndarray, without: set[int]) -> list[int]:

@@ -387,7 +387,8 @@ class Inventor:
             for i in sorted(open_places):
                 letters[i] = self._drawn(letters[i - 1] if i else "", _kind(string[i]))
             if number >= _TRIES:
-                letters.append(self._drawn(letters[-1] if letters else "", "l"))
+                last = next((_kind(s) for s in reversed(string) if _kind(s) in _ASCII), "l")
+                letters.append(self._drawn(letters[-1] if letters else "", last))
             new = "".join(letters)
             if new not in self._taken:
                 self._taken.add(new)
