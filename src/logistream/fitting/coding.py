@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from logistream.fitting.lattices import find_lattices
 from logistream.model.network import Emission, missing_name
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from logistream.schema import Column
 
 __all__ = [
+    "POINT_MASS",
     "SMALLEST_GROUP",
     "Coded",
     "code_column",
@@ -36,8 +38,10 @@ __all__ = [
 SMALLEST_GROUP = 5
 """Fewest rows that a range of numbers, a leaf or a combination of several columns stands for."""
 
+POINT_MASS = 2 * SMALLEST_GROUP
+"""Rows that share a number, at least, for it to be kept exactly in a column of many."""
+
 _MOST_BINS = 1000  # a larger table has larger bins
-_POINT_MASS = 0.01  # of all rows: a value at least this common is kept exactly
 _FEW_SHARE = 0.1  # of all rows: a column with at most so many different numbers keeps each of them,
 _MOST_VALUES = 500  # and no more than these,
 _FEW_VALUES = 20  # but with at most so many in any case
@@ -148,6 +152,7 @@ def code_together(parts: Sequence[Coded]) -> Coded:
             emission,
             low=emission.low[seen[:, i]],
             high=None if emission.high is None else emission.high[seen[:, i]],
+            step=None if emission.step is None else emission.step[seen[:, i]],
             missing=None if emission.missing is None else emission.missing[seen[:, i]],
         )
         for i, part in enumerate(parts)
@@ -179,6 +184,7 @@ def over_all_rows(coded: Coded, missing: np.ndarray) -> Coded:
             e,
             low=np.append(e.low, e.low[:1]),
             high=None if e.high is None else np.append(e.high, e.low[:1]),
+            step=None if e.step is None else np.append(e.step, e.step[:1]),
             missing=np.arange(coded.size + 1) == coded.size,
         )
         for e in coded.emissions
@@ -217,24 +223,37 @@ def _binned(
 ) -> Coded:
     """Return a variable whose codes are bins and point masses, in ascending order."""
     values, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    mass = counts >= max(2 * SMALLEST_GROUP, _POINT_MASS * len(numbers))
+    mass = counts >= POINT_MASS
     wanted = max(SMALLEST_GROUP, len(numbers) // _MOST_BINS)
-    bins: list[tuple[int, int]] = []  # first and last value of each
-    bin_of = np.zeros(len(values), np.int64)
-    edges = np.flatnonzero(np.diff(mass.astype(np.int8), prepend=2, append=2))
+    lattices = find_lattices(values, counts, mass)
+    # A bin spans a point mass, or values to keep apart, only if there are too few rows on one side.
+    border = np.append(False, mass[1:] | mass[:-1])
     if apart is not None:
-        edges = np.union1d(edges, _group_edges(apart(values), np.where(mass, 0, counts), wanted))
-    for start, stop in itertools.pairwise(edges.tolist()):
-        cut = [(i, i) for i in range(start, stop)] if mass[start] else _cut(counts[start:stop], start, wanted)
-        # Values that are too few for a bin join the point mass beside them, and are drawn as that.
-        for first, last in cut:
-            bin_of[first : last + 1] = len(bins)
-            bins.append((first, last))
-        if not cut:
-            bin_of[start:stop] = max(len(bins) - 1, 0)
-    low, high = values[[first for first, _ in bins]], values[[last for _, last in bins]]
-    emission = Emission(name, low, high, quantum)
-    return Coded(name, bin_of[place.reshape(-1)], len(bins), True, (emission,), instant)
+        border |= np.diff(apart(values), prepend=0) != 0
+    group = np.cumsum(border)
+    cells = [(np.array([i]), lattices.steps[0]) for i in np.flatnonzero(mass)]  # values, as places, and step
+    left = np.empty(0, np.int64)
+    for level in reversed(range(len(lattices.steps))):
+        own = np.union1d(left, np.flatnonzero(~mass & (lattices.level == level)))
+        uncut = [left[:0]]
+        edges = [0, *_group_edges(group[own], counts[own], wanted), len(own)] if len(own) else []
+        for start, stop in itertools.pairwise(edges):
+            cut = _cut(counts[own[start:stop]], wanted)
+            cells += [(own[start + first : start + last + 1], lattices.steps[level]) for first, last in cut]
+            if not cut:  # too few for a bin: they are on the finer lattices as well
+                uncut.append(own[start:stop])
+        left = np.concatenate(uncut)
+    cells.sort(key=lambda cell: int(cell[0][0] + cell[0][-1]))
+    ends = np.array([(cell[0], cell[-1]) for cell, _ in cells])
+    code_of = np.empty(len(values), np.int64)
+    for code, (cell, _) in enumerate(cells):
+        code_of[cell] = code
+    middle = ends.sum(axis=1) / 2
+    code_of[left] = np.searchsorted((middle[1:] + middle[:-1]) / 2, left)  # the nearest bin or point mass
+    usual = 0 if quantum is None else 1
+    step = np.array([step for _, step in cells], values.dtype) if lattices.steps != [usual] else None
+    emission = Emission(name, values[ends[:, 0]], values[ends[:, 1]], quantum, step=step)
+    return Coded(name, code_of[place.reshape(-1)], len(cells), True, (emission,), instant)
 
 
 def _group_edges(groups: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
@@ -251,15 +270,15 @@ def _group_edges(groups: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarra
     return np.array(kept[1:], dtype=np.int64)
 
 
-def _cut(counts: np.ndarray, start: int, wanted: int) -> list[tuple[int, int]]:
+def _cut(counts: np.ndarray, wanted: int) -> list[tuple[int, int]]:
     """Return a run of values in bins of `wanted` rows and two values: a single one would be disclosed."""
     cut: list[tuple[int, int]] = []
     first, rows = 0, 0
     for i, count in enumerate(counts):
         rows += count
         if rows >= wanted and i > first:
-            cut.append((start + first, start + i))
+            cut.append((first, i))
             first, rows = i + 1, 0
     if cut:
-        cut[-1] = (cut[-1][0], start + len(counts) - 1)
+        cut[-1] = (cut[-1][0], len(counts) - 1)
     return cut

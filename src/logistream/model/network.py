@@ -61,6 +61,10 @@ class Emission:
         (60_000_000, 1) for whole minutes in microseconds. None for full precision.
     missing : ndarray of bool of shape (n_codes,) or None
         Which codes stand for a missing value; None if none does.
+    step : ndarray of shape (n_codes,) or None
+        Distance of the numbers that are drawn from `low` to `high`, of the dtype of `low`; None if it is the
+        quantum, or nothing where there is none. Without a quantum 0 is every number, and others are whole
+        numbers or one part of a whole number of parts.
     """
 
     column: str
@@ -68,6 +72,7 @@ class Emission:
     high: np.ndarray | None = None
     quantum: tuple[int, int] | None = (1, 1)
     missing: np.ndarray | None = None
+    step: np.ndarray | None = None
 
     @property
     def last(self) -> np.ndarray:
@@ -438,7 +443,8 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
             high = None if item["high"] is None else array(item["high"])
             quantum = None if item["quantum"] is None else tuple(item["quantum"])
             missing = None if item["missing"] is None else array(item["missing"]).astype(bool)
-            yield Emission(item["column"], array(item["low"]), high, quantum, missing)
+            step = None if item.get("step") is None else array(item["step"])
+            yield Emission(item["column"], array(item["low"]), high, quantum, missing, step)
 
     factors = tuple(
         Factor(

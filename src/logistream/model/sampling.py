@@ -338,11 +338,8 @@ class Sampler:
             return
         low = emission.low.take(code)
         if uniform is not None and emission.high is not None:
-            span = emission.high.take(code) - low
-            if emission.quantum is None:
-                low = low + uniform * span
-            else:
-                low = low + (uniform * (span + 1)).astype(np.int64)
+            step = None if emission.step is None else emission.step.take(code)
+            low = _between(low, emission.high.take(code), step, uniform)
         if name in self._dictionaries:
             indices = pa.array(low.astype(np.int32), pa.int32(), mask=mask)
             columns[name] = pa.DictionaryArray.from_arrays(indices, self._dictionaries[name])
@@ -350,6 +347,22 @@ class Sampler:
         value = numbers[name] = scaled(emission, low)
         if name in self._fields:
             columns[name] = _finish(value, self._fields[name], mask)
+
+
+def _between(low: np.ndarray, high: np.ndarray, step: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
+    """Return numbers that lie evenly from `low` to `high`, in steps where there are such."""
+    span = high - low
+    if low.dtype.kind == "i":
+        if step is None:
+            return np.asarray(low + (uniform * (span + 1)).astype(np.int64))
+        return np.asarray(low + (uniform * (span // step + 1)).astype(np.int64) * step)
+    if step is None:
+        return np.asarray(low + uniform * span)
+    rounded = np.maximum(step, _SMALLEST_STEP)
+    parts = np.maximum(np.rint(1 / rounded), 1)
+    place = np.floor(uniform * (np.rint(span / rounded) + 1))
+    on_lattice = np.rint((low + place * rounded) * parts) / parts
+    return np.asarray(np.where(step > 0, on_lattice, low + uniform * span))
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +426,7 @@ _ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "at most": lambda a: np.floor(a + _NEXT),
 }
 _SMALLEST = 1e-300  # a logarithm is taken of
+_SMALLEST_STEP = 1e-15  # of numbers that are rounded
 _NEXT = 1e-6  # of the last digit: a number so near to a rounded one is taken for it
 
 

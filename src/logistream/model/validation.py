@@ -195,6 +195,15 @@ def _check_emission(emission: Emission, size: int, network: Network) -> tuple[fl
         for part in emission.quantum:
             _whole(part, f"the quantum of {name}", 1, 10**15)
     _require(bool((ends[0] <= ends[1]).all()), f"a range of {name} ends before it begins")
+    if emission.step is not None:
+        _require(
+            emission.high is not None
+            and emission.step.shape == (size,)
+            and emission.step.dtype.kind == ("f" if emission.quantum is None else "i")
+            and bool(np.isfinite(emission.step).all())
+            and bool((emission.step >= (0 if emission.quantum is None else 1)).all()),
+            f"steps of {name} are not those of its values",
+        )
     if emission.missing is not None:
         _require(emission.missing.shape == (size,), f"missing values of {name} have a wrong shape")
     gaps = emission.missing is not None and bool(emission.missing.any())
