@@ -45,8 +45,9 @@ _MOST_STEPS = 40
 _RIDGE = 3.0  # the pull towards zero weighs as much as so many rows
 _MOST_ROWS = 20_000  # looked at
 _LEAST_ROWS = 40
-_LEVELS = 256  # of a sum on the way
-_GROUPS = 64  # of a function's values
+_FINE = 256, 64  # levels of a sum on the way, and groups of a function's values,
+_COARSE = 64, 32  # and where more than
+_MOST_FINE = 8  # functions are added
 _MOST_CODES = 128  # of the prediction
 
 
@@ -66,15 +67,23 @@ class Basis:
     inverses: list[np.ndarray]
 
     @classmethod
-    def of(cls, variable: Coded) -> Basis:
-        """Return hinges and steps of an ordered variable, an indicator for each common code of another."""
+    def of(cls, variable: Coded, *, smooth: bool = False) -> Basis:
+        """Return hinges and steps of an ordered variable, an indicator for each common code of another.
+
+        Parameters
+        ----------
+        variable : Coded
+            The predictor.
+        smooth : bool
+            Whether to leave out the steps.
+        """
         counts = np.bincount(variable.codes, minlength=variable.size)
         n = len(variable.codes)
         if variable.ordered:
             rank = _ranks(counts)
             columns = [rank, *(np.maximum(rank - place, 0) for place in _HINGES)]
             steps = min(_MOST_STEPS, n // _STEP_ROWS)
-            if variable.size > 2 and steps > 2:
+            if variable.size > 2 and steps > 2 and not smooth:
                 step = ((rank + 1) / 2 * min(steps, variable.size)).astype(np.int64)
                 rows = np.bincount(step, counts)
                 columns += [(step == i).astype(float) for i in np.flatnonzero(rows >= SMALLEST_GROUP)]
@@ -96,7 +105,7 @@ def _ranks(counts: np.ndarray) -> np.ndarray:
 
 
 def additive_predictor(
-    target: Coded, predictors: Sequence[Coded], bases: Sequence[Basis], most: int
+    target: Coded, predictors: Sequence[Coded], bases: Sequence[Basis], most: int, causes: int = 0
 ) -> tuple[Coded, list[Factor]] | None:
     """Return a variable that predicts another one, and its factors; None if fewer than two predictors help.
 
@@ -111,7 +120,9 @@ def additive_predictor(
     bases : sequence of Basis
         Of each predictor.
     most : int
-        Predictors that are chosen, at most.
+        Predictors that are chosen, at most,
+    causes : int
+        besides so many, the first ones, that are common causes.
 
     Returns
     -------
@@ -129,7 +140,7 @@ def additive_predictor(
     y = _ranks(np.bincount(target.codes[known], minlength=target.size))[target.codes[known]]
     if np.ptp(y) == 0:
         return None
-    chosen = _chosen(y - y.mean(), predictors, bases, known, most)
+    chosen = _chosen(y - y.mean(), predictors, bases, known, most, causes)
     if len(chosen) < 2:
         return None  # the tree sees a single predictor by itself
     design = np.concatenate([bases[i].functions[predictors[i].codes] for i in chosen], axis=1)
@@ -181,17 +192,22 @@ def unexplained(target: Coded, factors: Sequence[Factor], codes: Mapping[str, np
 
 
 def _chosen(
-    y: np.ndarray, predictors: Sequence[Coded], bases: Sequence[Basis], rows: np.ndarray, most: int
+    y: np.ndarray,
+    predictors: Sequence[Coded],
+    bases: Sequence[Basis],
+    rows: np.ndarray,
+    most: int,
+    causes: int,
 ) -> list[int]:
-    """Return which predictors to use, by forward selection.
+    """Return which predictors to use: common causes that help beside the others, then by forward selection.
 
     After the first round those that predict best by themselves remain candidates (sure screening: Fan and Lv
     2008).
     """
-    chosen: list[int] = []
-    left = y
     limit = math.log(_ALPHA / max(len(predictors), 1))
-    choice = [i for i, basis in enumerate(bases) if basis.functions.shape[1]]
+    chosen, left = _helping(y, [bases[i].functions[predictors[i].codes[rows]] for i in range(causes)], limit)
+    most += len(chosen)
+    choice = [i for i, basis in enumerate(bases) if i >= causes and basis.functions.shape[1]]
     whole = len(rows) >= _NEARLY_ALL * len(predictors[0].codes) if predictors else False
     inverses = {
         i: bases[i].inverses if whole else _inverses(bases[i].functions, predictors[i], rows) for i in choice
@@ -213,6 +229,29 @@ def _chosen(
         design = np.concatenate([bases[i].functions[predictors[i].codes[rows]] for i in chosen], axis=1)
         left = y - design @ _ridge(design, y)
     return chosen
+
+
+def _helping(y: np.ndarray, designs: Sequence[np.ndarray], limit: float) -> tuple[list[int], np.ndarray]:
+    """Return which predictors each help beside all others, by Wald tests, and what they leave of `y`."""
+    if not designs:
+        return [], y
+    design = np.concatenate(designs, axis=1)
+    gram = design.T @ design
+    gram[np.diag_indices_from(gram)] += _RIDGE
+    covariance = np.linalg.inv(gram)
+    weights = covariance @ (design.T @ y)
+    variance = max(float(((y - design @ weights) ** 2).mean()), _NO_VARIANCE)
+    chosen, start = [], 0
+    for i, functions in enumerate(designs):
+        size = functions.shape[1]
+        part, start = slice(start, start + size), start + size
+        gain = float(weights[part] @ np.linalg.solve(covariance[part, part], weights[part])) / variance
+        if gain > size and log_upper_tail(gain / size, size) < limit:
+            chosen.append(i)
+    if not chosen:
+        return [], y
+    design = np.concatenate([designs[i] for i in chosen], axis=1)
+    return chosen, y - design @ _ridge(design, y)
 
 
 def _inverses(values: np.ndarray, variable: Coded, rows: np.ndarray) -> list[np.ndarray]:
@@ -247,18 +286,19 @@ def _chain(
 ) -> list[Factor]:
     """Return factors that add up the functions' values; the last one gives the code of the prediction."""
     factors: list[Factor] = []
-    before, (group, value) = predictors[0].name, _rounded(tables[0], _GROUPS)
+    levels, groups = _FINE if len(tables) <= _MOST_FINE else _COARSE
+    before, (group, value) = predictors[0].name, _rounded(tables[0], groups)
     for i, (predictor, table) in enumerate(zip(predictors[1:], tables[1:], strict=True), start=2):
-        added, more = _rounded(table, _GROUPS)
+        added, more = _rounded(table, groups)
         total = value[:, None] + more[None, :]
         if i == len(predictors):
             code, size = np.searchsorted(cuts, total, side="right"), len(cuts) + 1
             value, label = np.empty(0), name
         else:
             low, high = float(total.min()), float(total.max())
-            width = max(high - low, 1e-12) / _LEVELS
-            code = np.minimum(((total - low) / width).astype(np.int64), _LEVELS - 1)
-            value, label, size = low + (np.arange(_LEVELS) + 0.5) * width, f"{name}, {i}", _LEVELS
+            width = max(high - low, 1e-12) / levels
+            code = np.minimum(((total - low) / width).astype(np.int64), levels - 1)
+            value, label, size = low + (np.arange(levels) + 0.5) * width, f"{name}, {i}", levels
         factors.append(deterministic(label, size, (before, predictor.name), (group, added), code.reshape(-1)))
         before, group = label, np.arange(size)
     return factors

@@ -24,10 +24,11 @@ from logistream.errors import DataError
 from logistream.fitting.additive import Basis, additive_predictor, unexplained
 from logistream.fitting.coding import code_column, code_missing
 from logistream.fitting.columns import check_frame, read_columns
+from logistream.fitting.common_causes import common_causes
 from logistream.fitting.formulas import find_computed, find_orders
 from logistream.fitting.identifiers import code_integers, code_strings
 from logistream.fitting.order import Step, find_steps
-from logistream.fitting.trees import grow
+from logistream.fitting.trees import MOST_TESTED, grow
 from logistream.model.dtypes import dtype_name
 from logistream.model.model import Model
 from logistream.model.network import Delay, Factor, missing_name
@@ -51,6 +52,8 @@ _MANY_VALUES = (
 _MOST_TRIED = 20  # and so many such columns are looked at
 _MOST_PREDICTORS = 6  # in an additive predictor,
 _MOST_IN_ALL = 200  # and in all additive predictors of a model about so many
+_LEAST_TESTED = 12  # predictors in the nodes of a tree, where there are many columns,
+_TESTED_IN_ALL = 2000  # and in all trees about so many
 _WORTHWHILE = 0.98  # of the variance that a tree leaves: an additive predictor must leave less
 
 
@@ -169,12 +172,13 @@ def fit(
         for column, values in table.items()
         if values.missing.any() and column not in computed | blanked
     }
+    causes, steps = common_causes(coded.values()), find_steps(coded, together, keys)
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
         schema=schema,
         categories=categories,
         dtypes={column: dtype_name(df[column].dtype) for column in table},
-        factors=tuple(_factors(find_steps(coded, together, keys), times, progress=progress)),
+        factors=tuple(_factors(causes, steps, times, progress=progress)),
         formulas=(*formulas, *find_orders(free, coded, formulas), *found.blanks),
         identifiers=tuple(identifiers),
         delays=(_delay(categories),) if orders else (),
@@ -236,19 +240,26 @@ def _different_rows(columns: list[Values]) -> tuple[list[Values], np.ndarray | N
     return columns, None
 
 
-def _factors(steps: Sequence[Step], times: np.ndarray | None, *, progress: bool) -> list[Factor]:
+def _factors(
+    causes: Sequence[Coded], steps: Sequence[Step], times: np.ndarray | None, *, progress: bool
+) -> list[Factor]:
     """Return the factors of each step, given all that were drawn before."""
     factors: list[Factor] = []
     drawn: dict[str, Coded] = {}
     bases: dict[str, Basis] = {}
     most = max(2, min(_MOST_PREDICTORS, _MOST_IN_ALL // max(len(steps), 1)))
+    tested = max(_LEAST_TESTED, min(MOST_TESTED, _TESTED_IN_ALL // max(len(steps), 1)))
+    for cause in causes:
+        factors += grow(cause, list(drawn.values()), times=times)
+        bases[cause.name] = Basis.of(cause, smooth=True)
+        drawn[cause.name] = cause
     with progress_shown("learning", len(steps), shown=progress) as advance:
         for step in steps:
             target = step.variable
             if step.factor:
                 factors.append(step.factor)
             else:
-                factors += _grown(step, drawn, bases, most, times)
+                factors += _grown(step, drawn, bases, most, tested, len(causes), times)
                 bases[target.name] = Basis.of(target)
             drawn[target.name] = target
             advance()
@@ -260,18 +271,26 @@ def _grown(
     drawn: Mapping[str, Coded],
     bases: Mapping[str, Basis],
     most: int,
+    tested: int,
+    causes: int,
     times: np.ndarray | None,
 ) -> list[Factor]:
     """Return the factors of a variable: a tree, with an additive predictor if that leaves less variance."""
     target, before, within = step.variable, list(drawn.values()), [drawn[name] for name in step.within]
-    plain = grow(target, before, within, functional=step.functional, times=times)
+
+    def tree(predictors: Sequence[Coded]) -> list[Factor]:
+        return grow(target, predictors, within, functional=step.functional, times=times, most=tested)
+
     if not target.ordered and target.size != 2:
-        return plain
-    found = additive_predictor(target, [drawn[name] for name in bases], list(bases.values()), most)
+        return tree(before)
+    found = additive_predictor(target, [drawn[name] for name in bases], list(bases.values()), most, causes)
     if found is None:
-        return plain
+        return tree(before)
     variable, factors = found
-    better = [*factors, *grow(target, [*before, variable], within, functional=step.functional, times=times)]
+    better = [*factors, *tree([*before, variable])]
+    if causes:  # there are too many columns to try both
+        return better
+    plain = tree(before)
     codes = {variable.name: variable.codes for variable in before}
     worthwhile = unexplained(target, better, codes) < _WORTHWHILE * unexplained(target, plain, codes)
     return better if worthwhile else plain

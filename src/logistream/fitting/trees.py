@@ -33,16 +33,18 @@ if TYPE_CHECKING:
 
     from logistream.fitting.coding import Coded
 
-__all__ = ["grow"]
+__all__ = ["MOST_TESTED", "grow"]
 
+
+MOST_TESTED = 50
+"""Predictors that are tested in the nodes of a tree, at most."""
 
 _CHANCE_SPLITS = 10.0  # over rows: the chance of splitting a node where nothing depends on anything;
 _MOST_CHANCE = 0.05  # and no more than this. A larger table has more nodes, so as many go wrong in any table.
-_KNOWN_CHANCE = 0.2  # the same for the predictors that already split a node above
+_KNOWN_CHANCE = 0.2  # the same for predictors that split a node above or pass the test in all rows
 _MIN_SHARE = 1 / 2000  # of all rows that a leaf holds at least
 _MOST_GROUPS = 12  # ordered variables are tested in at most so many groups of equal size,
 _CELL_ROWS = 5  # and in so few that this many rows fall into a cell of the table
-_MOST_PREDICTORS = 50  # are tested in the nodes
 _AT_ONCE = 2**22  # codes tested at once
 _CUTS_TRIED = 64  # for an ordered predictor
 _NEARLY_DETERMINED = (
@@ -95,6 +97,7 @@ def grow(
     *,
     functional: int = 0,
     times: np.ndarray | None = None,
+    most: int = MOST_TESTED,
 ) -> list[Factor]:
     """Return factors, the last of which draws `target` given the predictors that it depends on.
 
@@ -110,10 +113,11 @@ def grow(
         How many of these, the first ones, are functional dependencies.
     times : ndarray of int64 of shape (n_rows,), optional
         How often each row occurred; once if not given. The sizes of groups count different rows.
+    most : int
+        Predictors that are tested in the nodes, at most: those with the least p-values in all rows.
     """
-    if len(predictors) > _MOST_PREDICTORS:
-        predictors = _screened(target, predictors, within)
-    known = _Predictors(predictors)
+    known, related = _screened(target, predictors, within, most)
+    predictors = known.variables
     places = [next(i for i, predictor in enumerate(predictors) if predictor is coarser) for coarser in within]
     ticket = itertools.count()
     waiting: list[tuple[float, int, _Split]] = []
@@ -124,7 +128,7 @@ def grow(
         numbers = [next(ticket) for _ in more]
         for number, node in zip(numbers, more, strict=True):
             nodes[number] = node
-            split = None if node.final else _best(node, target, known)
+            split = None if node.final else _best(node, target, known, related)
             if split is not None:
                 heapq.heappush(waiting, (split.log_p, number, split))
         return numbers
@@ -161,17 +165,33 @@ def _test_view(y: np.ndarray, ordered: bool) -> tuple[np.ndarray, int, np.ndarra
     return _compact(labels)[1], n_groups, _middle_ranks(y) if ordered else None
 
 
-def _screened(target: Coded, predictors: Sequence[Coded], within: Sequence[Coded]) -> list[Coded]:
-    """Return of very many predictors those with the least p-values in all rows, and those of branches."""
-    log_p, _ = _Predictors(predictors).log_p(
-        np.arange(len(target.codes)), *_test_view(target.codes, target.ordered)
-    )
-    kept = set(np.argsort(log_p, kind="stable")[:_MOST_PREDICTORS].tolist())
-    return [p for i, p in enumerate(predictors) if i in kept or any(p is coarser for coarser in within)]
+def _screened(
+    target: Coded, predictors: Sequence[Coded], within: Sequence[Coded], most: int
+) -> tuple[_Predictors, list[int]]:
+    """Return the predictors to test, and which of them the target depends on in all rows."""
+    known = _Predictors(predictors)
+    if not predictors:
+        return known, []
+    log_p, _ = known.log_p(np.arange(len(target.codes)), *_test_view(target.codes, target.ordered))
+    limit = _log_limit(target, len(predictors))
+    if len(predictors) > most:
+        best = set(np.argsort(log_p, kind="stable")[:most].tolist())
+        kept = [i for i, p in enumerate(predictors) if i in best or any(p is coarser for coarser in within)]
+        known, log_p = _Predictors([predictors[i] for i in kept]), log_p[kept]
+    return known, np.flatnonzero(log_p < limit).tolist()
 
 
-def _best(node: Node, target: Coded, known: _Predictors) -> _Split | None:
-    """Return the split by the predictor of least p-value, or None where no test is passed."""
+def _log_limit(target: Coded, tests: int) -> float:
+    """Return below which log p-value one of several tests finds a dependence."""
+    return math.log(min(_CHANCE_SPLITS / len(target.codes), _MOST_CHANCE) / tests)
+
+
+def _best(node: Node, target: Coded, known: _Predictors, related: Sequence[int]) -> _Split | None:
+    """Return the split by the predictor of least p-value, or None where no test is passed.
+
+    What the target depends on in all rows, it mostly depends on in a few of them as well, where a test has
+    little power. So for such predictors a larger p-value will do.
+    """
     least = max(SMALLEST_GROUP, int(_MIN_SHARE * len(target.codes)))
     if len(node.rows) < 2 * least:
         return None
@@ -180,9 +200,9 @@ def _best(node: Node, target: Coded, known: _Predictors) -> _Split | None:
     if labels.max() == 0:
         return None
     log_p, trend = known.log_p(node.rows, labels, n_groups, rank)
-    chance = min(_CHANCE_SPLITS / len(target.codes), _MOST_CHANCE)
-    limit = np.full(len(log_p), math.log(chance / max(len(log_p), 1)))
-    limit[list(node.allowed)] = math.log(_KNOWN_CHANCE / max(len(node.allowed), 1))
+    limit = np.full(len(log_p), _log_limit(target, max(len(log_p), 1)))
+    likely = list({*related, *node.allowed})
+    limit[likely] = math.log(_KNOWN_CHANCE / max(len(likely), 1))
     for i in np.argsort(log_p, kind="stable"):
         if log_p[i] < limit[i]:
             predictor = known.variables[i]
