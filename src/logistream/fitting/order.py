@@ -20,6 +20,7 @@ import numpy as np
 
 from logistream.errors import DataError
 from logistream.fitting.branches import combine
+from logistream.fitting.classes import find_classes
 from logistream.fitting.coding import SMALLEST_GROUP, code_together
 from logistream.model.network import missing_name
 from logistream.model.random_bits import permutation
@@ -35,6 +36,7 @@ __all__ = ["Step", "find_associations", "find_keys", "find_steps"]
 _ALPHA = 1e-3  # chance that one is found in a table that has none
 _FEW_COMBINATIONS = 0.75  # of those that shuffled columns have: a pair with fewer is associated
 _BARRED = 0.02  # of all rows, at least: what independence would put into cells that are empty
+_SMALL = 0.1  # share of the rows in combinations of fewer rows than the smallest group
 _RECURRING = 0.9  # share of the rows of an associated pair whose combination recurs
 _MOST_BRANCHES = 2**14  # cells of the table of values that a variable must keep to
 _NAMESAKES = (
@@ -89,6 +91,14 @@ def find_steps(
     for name, others in (keys or {}).items():
         determines[name] = _checked_key(name, others, exact)
     strength = _strengths(coded, exact, determines, together)
+    pairs = [tuple(pair) for pair in strength]
+    classed = {
+        a for pair in pairs for a, b in (pair, pair[::-1]) if a in exact and _determines(exact[a], coded[b])
+    }
+    for name, values in find_classes(coded, {*coded} - classed).items():
+        coded, exact = {**coded, values.name: values}, {**exact, values.name: values}
+        determines[name] = (values.name,)
+        strength[frozenset((name, values.name))] = 2.0
     of_one_key = {
         frozenset(pair) for others in determines.values() for pair in itertools.combinations(others, 2)
     }
@@ -216,14 +226,18 @@ def find_associations(coded: Mapping[str, Coded]) -> dict[frozenset[str], float]
 
 
 def _avoided(a: Coded, b: Coded, tries: int, again: np.ndarray, shuffled: np.ndarray) -> float:
-    """Return the share of combinations, or of rows, that two variables avoid; 0 if little or by chance."""
+    """Return the share of combinations, or of rows, that two variables avoid; 0 if little or by chance.
+
+    It is 0 as well for two numbers of many combinations of few rows: nothing else could be seen in branches
+    of those, while the splits of a tree keep such numbers near each other.
+    """
     n, cells = len(a.codes), a.size * b.size
     both = a.codes * b.size + b.codes
     if cells <= 4 * n:
         counts = np.bincount(both, minlength=cells)
         table = counts.reshape(a.size, b.size)
         found, times = int(np.count_nonzero(counts)), counts[both]
-        if found < cells:
+        if found < cells and not (a.ordered and b.ordered and (times < SMALLEST_GROUP).mean() > _SMALL):
             expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
             barred = float(expected[(table == 0) & (expected > math.log(cells * tries / _ALPHA))].sum() / n)
             if barred >= _BARRED:
@@ -231,6 +245,8 @@ def _avoided(a: Coded, b: Coded, tries: int, again: np.ndarray, shuffled: np.nda
     else:
         _, combination, counts = np.unique(both, return_inverse=True, return_counts=True)
         found, times = len(counts), counts[combination]
+    if a.ordered and b.ordered and (times < SMALLEST_GROUP).mean() > _SMALL:
+        return 0.0
     if not again.any() or (times > 1)[again].mean() < _RECURRING:
         return 0.0
     by_chance = a.codes * b.size + b.codes[shuffled]
