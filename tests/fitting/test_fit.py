@@ -117,7 +117,7 @@ def test_noise_beside_a_dependence_is_left_out() -> None:
             frame[f"noise {i}"] = rng.normal(0, 1, 4_000).round(3)
             frame[f"noisy string {i}"] = [f"k{i}" for i in rng.zipf(1.6, 4_000) % 60]
         factors = [factor for factor in fit(frame).factors if factor.emissions]
-        assert any({factor.name, *factor.parents} == {"a", "y"} for factor in factors)
+        assert any({factor.name, *factor.parents} >= {"a", "y"} for factor in factors)
         false += sum("nois" in f"{factor.name} {parent}" for factor in factors for parent in factor.parents)
     assert false <= 2
 
