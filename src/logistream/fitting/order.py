@@ -95,6 +95,7 @@ def find_steps(
     classed = {
         a for pair in pairs for a, b in (pair, pair[::-1]) if a in exact and _determines(exact[a], coded[b])
     }
+    classed |= {name for key, others in determines.items() for name in (key, *others)}
     for name, values in find_classes(coded, {*coded} - classed).items():
         coded, exact = {**coded, values.name: values}, {**exact, values.name: values}
         determines[name] = (values.name,)
