@@ -48,7 +48,7 @@ define install
 	@touch "$@"
 endef
 
-# Installed anew only when what is asked for has changed.
+# Installed again only when the requirements have changed.
 $(STAMP): EXTRAS := lab,report
 $(TEST_STAMP): EXTRAS := lab,report,test
 $(STAMP) $(TEST_STAMP): pyproject.toml | $(STAMP)-python

@@ -83,7 +83,7 @@ def test_a_port_in_use_gets_a_sentence_with_two_ways_out() -> None:
         done = run("serve", "--port", str(port))
     assert (done.stdout, done.returncode) == ("", 1)
     assert done.stderr == (
-        f"logistream: port {port} on 127.0.0.1 is already in use: stop the program that holds it, "
+        f"logistream: port {port} on 127.0.0.1 is already in use: stop the program that uses it, "
         f"or choose another port (port=0 takes a free one)\n"
     )
 

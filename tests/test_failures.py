@@ -1,6 +1,6 @@
 """The server dies and comes back: every reader holds every event once, whoever wrote the reader.
 
-And it shares a kernel with cells that compute: the stream goes on meanwhile.
+And it shares a kernel with cells that compute: the stream continues meanwhile.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FAST: dict[str, Any] = {"first_delay": 0.02, "max_delay": 0.1}
 
 
 class Resumer:
-    """The least that a client can do: ask for the number that comes next, again and again.
+    """The least that a client can do: request the next number, again and again.
 
     It takes what comes as it stands and drops nothing, so that a repeat would show.
     """

@@ -1,4 +1,4 @@
-"""Every notebook is a document in good order, and runs from top to bottom without anybody's help."""
+"""Every notebook is a document in good order, and runs from top to bottom by itself."""
 
 from __future__ import annotations
 

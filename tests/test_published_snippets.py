@@ -97,11 +97,11 @@ def test_the_python_snippet_works_in_a_cell(published: StreamServer) -> None:  #
     kernel, client = manager.start_new_kernel(kernel_name="python3")
     try:
         client.execute("import nest_asyncio2; nest_asyncio2.apply()", reply=True, timeout=60)
-        asked = client.execute(PYTHON)
+        request = client.execute(PYTHON)
         printed = ""
         while printed.count("\n") < 5:
             message = client.get_iopub_msg(timeout=60)
-            if message["parent_header"].get("msg_id") == asked:
+            if message["parent_header"].get("msg_id") == request:
                 assert message["msg_type"] != "error", message["content"]
                 printed += message["content"].get("text", "")
         for line in printed.splitlines()[:5]:
@@ -131,7 +131,7 @@ def page(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Chrome]:
-    """Give a headless Chromium that calls nobody."""
+    """Give a headless Chromium that sends nothing to its maker."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("chromium and chromedriver are not installed")

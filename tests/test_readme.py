@@ -1,4 +1,4 @@
-"""README and CHANGELOG say what is so: names, commands, options, calls, keys, code and links."""
+"""What README and CHANGELOG state is true: names, commands, options, calls, keys, code and links."""
 
 from __future__ import annotations
 
@@ -223,10 +223,10 @@ def test_a_table_of_your_own_is_fitted_and_served(tmp_path: Path) -> None:
 
 
 CLAIMS = {
-    # The idea
+    # How it works
     "Event number *n* is a function of the model": "test_events_differ_only_in_time_when_the_rate_differs",
     "When it happens follows from the *timeline*": "test_the_timeline_is_enough_to_make_the_stream_elsewhere",
-    "every event can be made again": "test_a_range_of_the_past_in_every_format",
+    "every event can be computed again:": "test_a_range_of_the_past_in_every_format",
     "A reader can begin at any number or time": "test_just_after_a_time",
     "A client that was disconnected asks": "test_killed_twenty_times",
     "It misses nothing and gets nothing twice": "test_killed_twenty_times",
@@ -235,12 +235,12 @@ CLAIMS = {
     "A slow reader does not delay": "test_a_stopped_reader_disturbs_no_other_and_catches_up",
     # Who may connect
     "refuses browser pages from elsewhere": "test_a_page_from_elsewhere_is_refused",
-    "it demands a token": "test_a_server_off_this_machine_demands_a_token",
-    # Why, and why not
+    "it requires a token": "test_a_server_off_this_machine_requires_a_token",
+    # When to use it, and when not
     "The columns agree": "test_fitted_orders_keep_every_rule",
-    "errors do not accumulate": "test_the_rate_is_exact_over_a_year",
+    "delays do not add up": "test_the_rate_is_exact_over_a_year",
     "The same seed gives the same orders": "test_other_process_gives_the_same_events",
-    "a model of 4,299 real orders": "test_the_shipped_model_is_as_described",
+    "a model fitted to 4,299 real orders": "test_the_shipped_model_is_as_described",
     # Troubleshooting
     "is already in use": "test_a_port_in_use_gets_a_sentence_with_two_ways_out",
     "A stream that is `paused` sends nothing": "test_a_pause_stops_the_events_and_resuming_goes_on",
@@ -263,7 +263,7 @@ CLAIMS = {
 
 
 SAYS_WHAT_TO_DO = (
-    "So nothing is stored",
+    "So no event is stored",
     "`--allow-origin` names exceptions",
     "It does not encrypt",
     "Use it to build",
@@ -300,7 +300,13 @@ def test_a_claim_is_held_by_a_test(claim: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "heading", ["The idea: a stream is a function", "Who may connect", "Why, and why not", "Troubleshooting"]
+    "heading",
+    [
+        "How it works: every event can be computed again",
+        "Who may connect",
+        "When to use it, and when not",
+        "Troubleshooting",
+    ],
 )
 def test_each_sentence_is_held_by_a_test(heading: str) -> None:
     """In the sections that claim something, no sentence is left out of the map."""

@@ -12,14 +12,13 @@ from rich.console import Console
 
 from helpers.numbered import NumberedServer, text
 from helpers.sockets import free_port
+from logistream.cli import main
 from logistream.tail import run
-
-SCRIPT = "import sys; from logistream.tail import run; sys.exit(run(sys.argv[1], start=0))"
 
 
 def program(url: str) -> subprocess.Popen[str]:
     """Start tail as a program of its own."""
-    command = [sys.executable, "-c", SCRIPT, url]
+    command = [sys.executable, "-m", "logistream", "tail", url, "--start", "0"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -27,7 +26,7 @@ def table(width: int, height: int = 40, count: int = 30) -> list[str]:
     """Return the lines of the last table that a terminal of that size shows."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
     with NumberedServer(30) as server:
-        assert run(server.url, count, console=console, start=0) == 0
+        run(server.url, count, console=console, start=0)
     drawn = console.file.getvalue()  # type: ignore[attr-defined]
     return [line.rstrip() for line in drawn[drawn.rindex("┏") :].splitlines()]
 
@@ -58,8 +57,8 @@ def test_table_fits_the_terminal() -> None:
 def test_refusal_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """A final refusal goes to stderr in one sentence, with exit code 1."""
     with NumberedServer(0, refuse=(403, '{"detail": "a token is needed"}')) as server:
-        assert run(server.url) == 1
-    assert capsys.readouterr().err == f"logistream tail: {server.url} refuses: a token is needed\n"
+        assert main(["tail", server.url]) == 1
+    assert capsys.readouterr().err == f"logistream: {server.url} refuses: a token is needed\n"
 
 
 def test_token_is_passed_on() -> None:
@@ -70,25 +69,22 @@ def test_token_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "count", "sentence"),
+    ("arguments", "sentence"),
     [
-        (
-            "ftp://x",
-            None,
-            "cannot connect to 'ftp://x': expected an address such as ws://127.0.0.1:8000/ws or ",
-        ),
-        ("localhost:1", 0, "count must be at least 1, got 0"),
+        (["ftp://x"], "cannot connect to 'ftp://x': expected an address such as ws://127.0.0.1:8000/ws or "),
+        (["localhost:1", "--count", "0"], "count must be at least 1, got 0"),
+        (["localhost:1", "--start=-1"], "start must be an event number from 0"),
     ],
 )
-def test_bad_usage(capsys: pytest.CaptureFixture[str], url: str, count: int | None, sentence: str) -> None:
-    """An impossible address or count is exit code 2 and one sentence."""
-    assert run(url, count) == 2
+def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str) -> None:
+    """An impossible address, count or start is exit code 2 and one sentence."""
+    assert main(["tail", *arguments]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"logistream tail: {sentence}")
+    assert err.startswith(f"logistream: {sentence}")
     assert err.count("\n") == 1
 
 
-def test_waits_for_a_server_and_says_so() -> None:
+def test_waits_for_a_server_and_reports_it() -> None:
     """Where nothing listens yet, stderr reports each attempt; the events come when the server does."""
     port = free_port()
     with program(f"127.0.0.1:{port}") as process:
@@ -99,7 +95,7 @@ def test_waits_for_a_server_and_says_so() -> None:
             assert process.stdout.readline() == text(0) + "\n"
             process.terminate()
     assert trouble.startswith(
-        f"logistream tail: ws://127.0.0.1:{port}/ws cannot be reached: nothing listens there"
+        f"logistream: ws://127.0.0.1:{port}/ws cannot be reached: nothing listens there"
     )
 
 
@@ -128,7 +124,7 @@ def test_reader_that_has_seen_enough_ends_it_quietly() -> None:
 def test_pipe_gets_one_line_per_event_exactly_as_sent(capsys: pytest.CaptureFixture[str]) -> None:
     """In a pipe each event is a line, byte for byte what the server sends, also across breaks."""
     with NumberedServer(40, most=[2, 0, 1], back=3) as server:
-        assert run(server.url, 40, start="earliest") == 0
+        assert main(["tail", server.url, "--count", "40", "--start", "earliest"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [text(n) for n in range(40)]
     assert all("trying again in" in line for line in err.splitlines())
@@ -137,14 +133,9 @@ def test_pipe_gets_one_line_per_event_exactly_as_sent(capsys: pytest.CaptureFixt
 def test_what_is_printed_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     """Columns, conditions and numbers."""
     with NumberedServer(40) as server:
-        assert run(server.url, 2, start=5, columns="n,more", where=["text:t2"], numbered=True) == 0
+        chosen = ["--start", "5", "--columns", "n,more", "--where", "text:t2", "--numbered"]
+        assert main(["tail", server.url, "--count", "2", *chosen]) == 0
     assert capsys.readouterr().out.splitlines() == [
         '{"n":9,"more":4.5,"event_number":9}',
         '{"n":16,"more":8.0,"event_number":16}',
     ]
-
-
-def test_impossible_start_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    """As an impossible address is."""
-    assert run("localhost:1", start=-1) == 2
-    assert capsys.readouterr().err.startswith("logistream tail: start must be an event number from 0")

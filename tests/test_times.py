@@ -17,12 +17,12 @@ FIRST, LAST = -62_135_596_800 * SECOND, 253_402_300_800 * SECOND - 1  # of the y
 
 
 @given(st.integers(FIRST, LAST))
-def test_a_text_names_its_instant(moment: int) -> None:
+def test_a_text_names_its_instant(instant: int) -> None:
     """Every microsecond has its text, and the text gives it back."""
-    text = rfc3339(moment)
+    text = rfc3339(instant)
     assert len(text) == len("2026-11-24T06:23:00.000000Z")
     assert text.endswith("Z")
-    assert parse_rfc3339(text) == moment
+    assert parse_rfc3339(text) == instant
 
 
 @given(
@@ -30,16 +30,16 @@ def test_a_text_names_its_instant(moment: int) -> None:
     st.integers(-1439, 1439),
     st.text("0123456789", max_size=12),
 )
-def test_any_offset_and_any_digits(moment: datetime, offset: int, more: str) -> None:
+def test_any_offset_and_any_digits(instant: datetime, offset: int, more: str) -> None:
     """The instant is that of the standard library; digits below the microsecond are cut off."""
-    local = moment.replace(tzinfo=timezone(timedelta(minutes=offset)))
+    local = instant.replace(tzinfo=timezone(timedelta(minutes=offset)))
     text = local.isoformat(timespec="microseconds")
     text = text[:26] + more + text[26:]
     assert parse_rfc3339(text) == (local - EPOCH) // timedelta(microseconds=1)
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "instant"),
     [
         ("1970-01-01T00:00:00Z", 0),
         ("1970-01-01t00:00:00z", 0),
@@ -53,9 +53,9 @@ def test_any_offset_and_any_digits(moment: datetime, offset: int, more: str) -> 
         ("9999-12-31T23:59:59-23:59", LAST + 1 - SECOND + 1439 * 60 * SECOND),
     ],
 )
-def test_corners_of_the_standard(text: str, moment: int) -> None:
+def test_corners_of_the_standard(text: str, instant: int) -> None:
     """Small letters, a blank, leap seconds, the first and the last year."""
-    assert parse_rfc3339(text) == moment
+    assert parse_rfc3339(text) == instant
 
 
 @pytest.mark.parametrize(

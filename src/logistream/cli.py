@@ -1,7 +1,7 @@
 """The `logistream` command: thin, one function per subcommand.
 
 A subcommand is a function that adds its parser and names the function that runs it; `_COMMANDS` lists them.
-What a subcommand needs is imported when it runs, so that help and complaints come at once.
+What a subcommand needs is imported when it runs, so that help and error messages come at once.
 """
 
 from __future__ import annotations
@@ -56,19 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # a closed pipe would be a traceback at the end of the process
     except RequestError as error:
-        return _complain(error, _BAD_USAGE)
+        _complain(error)
+        return _BAD_USAGE
     except LogistreamError as error:
-        return _complain(error, _FAILED)
-    except BrokenPipeError:  # the program at the other end of the pipe has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _complain(error)
+        return _FAILED
+    except BrokenPipeError:
+        _discard_output()
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
 
 
-def _complain(error: LogistreamError, code: int) -> int:
-    print(f"logistream: {error}", file=sys.stderr)
-    return code
+def _complain(trouble: object) -> None:
+    print(f"logistream: {trouble}", file=sys.stderr, flush=True)
+
+
+def _discard_output() -> None:
+    """Write no more, because the program that reads the output has ended; Python would fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -87,7 +93,7 @@ def _data_warnings_as_notes() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, DataWarning):
-                print(f"logistream: note: {message}", file=sys.stderr)
+                _complain(f"note: {message}")
             else:
                 show(message, category, filename, lineno, file, line)
 
@@ -132,13 +138,13 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument(
         "--timeline",
         metavar="FILE",
-        help="keep the times of events in this file: a server that is started with it again goes on as if "
+        help="keep the times of events in this file: a server that is started with it again continues as if "
         "it had never stopped, and servers that share it serve the same stream",
     )
     parser.add_argument(
         "--history",
         metavar="TIME",
-        help="start so long ago, as in 5min, so that readers find a past",
+        help="how long before the start event 0 happened, such as 5min",
     )
     parser.add_argument(
         "--arrivals",
@@ -155,7 +161,7 @@ def _add_serve(commands: Commands) -> None:
         "null for pages opened from a file; repeatable",
     )
     parser.add_argument(
-        "--token", help="demand this token (default: one is made if --host is not this machine)"
+        "--token", help="require this token (default: one is made if --host is not this machine)"
     )
     parser.add_argument(
         "--max-clients", type=_readers, default=1000, metavar="N", help="readers at a time (default: 1000)"
@@ -178,7 +184,7 @@ def _add_serve(commands: Commands) -> None:
 
 
 def _readers(given: str) -> int:
-    """Return a number of readers; the error names the option and not the limit that it sets."""
+    """Return a number of readers; the error message is about readers, not about the name of a limit."""
     try:
         count = int(given)
     except ValueError:
@@ -189,7 +195,7 @@ def _readers(given: str) -> int:
 
 
 def _catch_up(given: str) -> float:
-    """Return a number of events per second, likewise."""
+    """Return a number of events per second; see `_readers`."""
     try:
         rate = float(given)
     except ValueError:
@@ -238,7 +244,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _announce(server: StreamServer, workers: int) -> None:
-    """Print what is served, and where."""
+    """Print what is served, and its addresses."""
     state = server.state
     processes = f", {workers} workers" if workers > 1 else ""
     print(
@@ -277,7 +283,7 @@ def _add_tail(commands: Commands) -> None:
         "alternative",
     )
     parser.add_argument("--numbered", action="store_true", help="with the number of each event")
-    parser.add_argument("--token", help="demanded by servers on other machines")
+    parser.add_argument("--token", help="required by servers on other machines")
     parser.set_defaults(run=_tail)
 
 
@@ -285,22 +291,27 @@ def _tail(options: argparse.Namespace) -> int:
     from logistream import tail
 
     start = options.start
-    return tail.run(
-        options.url,
-        count=options.count,
-        start=int(start) if start is not None and start.isdecimal() else start,
-        columns=options.columns,
-        where=options.where,
-        numbered=options.numbered,
-        token=options.token,
-    )
+    try:
+        tail.run(
+            options.url,
+            count=options.count,
+            on_trouble=_complain,
+            start=int(start) if start is not None and start.isdecimal() else start,
+            columns=options.columns,
+            where=options.where,
+            numbered=options.numbered,
+            token=options.token,
+        )
+    except BrokenPipeError:  # a reader such as `head` has got all that it needs
+        _discard_output()
+    return 0
 
 
 def _add_timeline(commands: Commands) -> None:
     parser = commands.add_parser(
         "timeline",
         help="show a timeline file",
-        description="Show which rates and pauses a timeline file holds, and from when on.",
+        description="Show the rates and pauses in a timeline file, each with the time from which it holds.",
         epilog="example: logistream timeline orders.timeline",
     )
     parser.add_argument("file", metavar="FILE", help="as given to serve --timeline")
@@ -308,7 +319,7 @@ def _add_timeline(commands: Commands) -> None:
 
 
 def _timeline(options: argparse.Namespace) -> int:
-    from logistream.stream.journal import timeline_table
+    from logistream.stream.timeline_file import timeline_table
 
     print(timeline_table(options.file))
     return 0
@@ -351,16 +362,16 @@ def _add_fit(commands: Commands) -> None:
     parser.set_defaults(run=_fit)
 
 
-def _names(text: str) -> list[str]:
+def _names(string: str) -> list[str]:
     """Read column names with commas between, by the rules of CSV."""
-    return [name for name in next(csv.reader([text]), []) if name]
+    return [name for name in next(csv.reader([string]), []) if name]
 
 
-def _types(text: str) -> list[tuple[str, str]]:
+def _types(string: str) -> list[tuple[str, str]]:
     """Read types of columns as NAME=TYPE with commas between; the pattern of a date may hold commas."""
-    pairs = [part.rpartition("=") for part in re.split(r",(?=[^,=]+=)", text)]
+    pairs = [part.rpartition("=") for part in re.split(r",(?=[^,=]+=)", string)]
     if not all(name and kind for name, _, kind in pairs):
-        raise argparse.ArgumentTypeError(f"must be NAME=TYPE, as in zip=category, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be NAME=TYPE, as in zip=category, not {string!r}")
     return [(name, kind) for name, _, kind in pairs]
 
 
@@ -430,7 +441,7 @@ def _add_report(commands: Commands) -> None:
         action="store_true",
         help="try to find out which rows were fitted, by membership inference; needs --train",
     )
-    parser.add_argument("--html", metavar="FILE", help="write a page besides")
+    parser.add_argument("--html", metavar="FILE", help="also write an HTML page")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic rows (default: 0)")
     parser.set_defaults(run=_report)
 

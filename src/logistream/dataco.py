@@ -1,4 +1,4 @@
-"""All that is known of DataCo orders: columns, published event, cleaning, and what holds in every order."""
+"""Everything about DataCo orders: columns, published event, cleaning, and the rules that orders keep."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _PUBLISHED = (
     Column("Late_delivery_risk", "integer", "1 if delivery takes longer than scheduled, else 0"),
     Column("Customer City", "category", "where the purchase was registered"),
     Column("Customer Country", "category", "country of the customer"),
-    Column("Latitude", "number", "of the purchase", "degrees"),
-    Column("Longitude", "number", "of the purchase", "degrees"),
+    Column("Latitude", "number", "latitude of the purchase", "degrees"),
+    Column("Longitude", "number", "longitude of the purchase", "degrees"),
     Column("Market", "category", "part of the world the order goes to"),
     Column("Order City", "category", "city the order goes to"),
     Column("Order Country", "category", "country the order goes to, in Spanish"),
@@ -77,11 +77,11 @@ _PUBLISHED = (
 )
 _UNPUBLISHED = (
     Column("Department Id", "integer", "department that sells the category"),
-    Column("Order Item Discount Rate", "number", "discount as a share of sales", decimals=2),
+    Column("Order Item Discount Rate", "number", "discount as a fraction of sales", decimals=2),
 )
 
 ORDERS = Schema((*_PUBLISHED, *_UNPUBLISHED))
-"""`df_cleaned`: the 22 columns that are published, then the two that a client can ask for."""
+"""`df_cleaned`: the 22 columns that are published, then the two that a client can request."""
 
 EVENT = Schema((*_PUBLISHED, EVENT_TIME))
 """The published event: 23 keys in this order."""
@@ -110,8 +110,8 @@ def read_orders(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If there is no such file, it is not a table, is empty, lacks columns, or has values that do not
-        fit their column.
+        If the file does not exist, is not a table, is empty, lacks columns, or has values that do not fit
+        their column.
     """
     raw = open_table(path, lambda names: [name for name in names if name in _READ] or names)
     return _clean_orders(raw.frame, Path(path))
@@ -167,15 +167,19 @@ def read_table(
     Raises
     ------
     DataError
-        If there is no such file, it is not a table, or a column is not what `types` says.
+        If the file does not exist or is not a table, or a column does not have the type given in `types`.
     RequestError
-        If `columns`, `drop` or `types` names a column or a type that there is not.
+        If `columns`, `drop` or `types` names an unknown column or type.
 
     Warns
     -----
     DataWarning
         If the file looks misread: one column, rows of different lengths, no header; or a date or a number
         can be read in two ways.
+
+    Notes
+    -----
+    It is in this module, and not in `logistream.tables`, because it recognises DataCo orders.
     """
 
     def choose(names: Sequence[str]) -> list[str]:
@@ -287,7 +291,7 @@ PUBLIC_NAMES = (
 """Columns of place names: public, so that a model keeps even those of a single order."""
 
 TARGET = "Late_delivery_risk"
-"""What one predicts of an order: 1 if delivery takes longer than promised."""
+"""What is predicted of an order: 1 if delivery takes longer than promised."""
 
 MODE = "Shipping Mode"
 PROMISED_DAYS = "Days for shipment (scheduled)"
@@ -295,7 +299,7 @@ DELIVERY_DATE = "shipping date (DateOrders)"
 """The columns from which, in a live stream, the delivery date follows; the table has no booking date."""
 
 UNKNOWN_AT_BOOKING = frozenset({TARGET, DELIVERY_DATE, "Benefit per order", "Order Status"})
-"""Columns that are only known after an order is booked; from the others one may predict `TARGET`."""
+"""Columns that are only known after an order is booked; predict `TARGET` from the others only."""
 
 REAL_DAYS = {"Same Day": (0, 1), "First Class": (2, 2), "Second Class": (2, 6), "Standard Class": (2, 6)}
 """Fewest and most real shipping days of each mode, uniformly distributed between them."""
@@ -321,7 +325,7 @@ def are_orders(schema: Schema) -> bool:
 
 
 def known_rules(real: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], pd.Series | np.ndarray]]:
-    """Return what holds in every order, and which rows of a frame break it.
+    """Return the rules that every order keeps, each with a function that finds the rows that break it.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""Everything that Logistream raises on purpose.
+"""The exceptions of Logistream, and the functions that shorten what their messages quote.
 
 LogistreamError
 ├── DataError (ValueError): a file or frame is not what was expected
-├── ModelError (ValueError): a model file is damaged, foreign or from the future
+├── ModelError (ValueError): a model file is damaged, foreign or of a later version
 ├── RequestError (ValueError): a parameter that a caller sent is not allowed
-│   └── NotYetError: an event was asked for that has not happened
+│   └── NotYetError: a requested event has not happened yet
 ├── StreamError (RuntimeError): the stream cannot do that in its present state
 ├── PortInUseError (OSError): another program listens on the port
 └── MissingPackageError (ImportError): a part of this package needs one that is not installed
@@ -30,8 +30,8 @@ __all__ = [
     "PortInUseError",
     "RequestError",
     "StreamError",
-    "bounded",
     "listed",
+    "shorten",
 ]
 
 
@@ -39,7 +39,7 @@ _MAX_SHOWN = 10  # values that `listed` names
 
 
 class LogistreamError(Exception):
-    """Base of all errors of this package; its text is one sentence for the user."""
+    """Base of all errors of this package; its message is one sentence for the user."""
 
 
 class DataError(LogistreamError, ValueError):
@@ -47,7 +47,7 @@ class DataError(LogistreamError, ValueError):
 
 
 class DataWarning(UserWarning):
-    """A file may have been misread, or a column cannot be learned; the text says what was done."""
+    """A file may have been misread, or a column cannot be learned; the message says what was done."""
 
 
 class ModelError(LogistreamError, ValueError):
@@ -55,17 +55,18 @@ class ModelError(LogistreamError, ValueError):
 
 
 class RequestError(LogistreamError, ValueError):
-    """A value that a caller gave is not allowed; the text names the value and what is."""
+    """A value that a caller gave is not allowed; the message names the value and what is allowed."""
 
 
-def bounded(sentence: str, limit: int = 1000) -> str:
-    """Return a sentence for an answer, without its middle if it quotes somebody at great length."""
+def shorten(string: str | bytes, limit: int = 60) -> str:
+    """Return a string for a message; a string of more than `limit` characters loses its middle."""
+    shown = string if isinstance(string, str) else string.decode("utf-8", "replace")
     half = limit // 2
-    return sentence if len(sentence) <= limit else f"{sentence[:half]} ... {sentence[-half:]}"
+    return shown if len(shown) <= limit else f"{shown[:half]} ... {shown[-half:]}"
 
 
 def listed(values: Iterable[Any], near: Any) -> str:  # noqa: ANN401 - as users write it
-    """Return values in words; of many, the texts most like `near`, else the first."""
+    """Return values as a list in words; of many, only the ten strings most like `near`, or the first ten."""
     values = list(values)
     if len(values) <= _MAX_SHOWN:
         return ", ".join(repr(value) for value in values)
@@ -76,7 +77,7 @@ def listed(values: Iterable[Any], near: Any) -> str:  # noqa: ANN401 - as users 
 
 
 class NotYetError(RequestError):
-    """An event was asked for that has not happened yet."""
+    """A requested event has not happened yet."""
 
     def __init__(self, what: str, newest: int) -> None:
         self.newest = newest
@@ -86,7 +87,7 @@ class NotYetError(RequestError):
 
 
 class StreamError(LogistreamError, RuntimeError):
-    """The stream cannot do what was asked in its present state."""
+    """The stream cannot do what was requested in its present state."""
 
 
 class PortInUseError(LogistreamError, OSError):
@@ -95,7 +96,7 @@ class PortInUseError(LogistreamError, OSError):
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         super().__init__(
-            f"port {port} on {host} is already in use: stop the program that holds it, "
+            f"port {port} on {host} is already in use: stop the program that uses it, "
             f"or choose another port (port=0 takes a free one)"
         )
 

@@ -50,6 +50,6 @@ def progress_shown(doing: str, steps: int, *, shown: bool = True) -> Iterator[Ca
         done += 1
         if done == steps or time.monotonic() - last_line >= _SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
-            print(f"{doing}: {done} of {steps} done", file=sys.stderr, flush=True)  # noqa: T201 - asked for
+            print(f"{doing}: {done} of {steps} done", file=sys.stderr, flush=True)  # noqa: T201 - requested
 
     yield advance

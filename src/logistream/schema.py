@@ -21,7 +21,7 @@ __all__ = ["EVENT_NUMBER", "EVENT_TIME", "Column", "Kind", "Schema"]
 
 
 Kind = Literal["category", "boolean", "integer", "number", "timestamp"]
-"""How a column's values behave: text from a finite set, yes/no, whole numbers, real numbers, instants."""
+"""How a column's values behave: strings from a finite set, yes/no, whole numbers, real numbers, instants."""
 
 _ARROW: Mapping[Kind, pa.DataType] = {
     "category": pa.dictionary(pa.int32(), pa.string()),
@@ -89,7 +89,7 @@ class Column:
         return (_PANDAS_NULLABLE if self.nullable else _PANDAS)[self.kind]
 
     def json_schema(self, values: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return the JSON Schema of one value; `values` closes the set of texts."""
+        """Return the JSON Schema of one value; `values` lists all strings that occur."""
         json_type = _JSON_TYPE[self.kind]
         schema: dict[str, Any] = {"type": [json_type, "null"] if self.nullable else json_type}
         if self.meaning:
@@ -146,7 +146,7 @@ class Schema:
 
     @property
     def arrow(self) -> pa.Schema:
-        """The Arrow schema: texts dictionary-encoded, timestamps in UTC with microseconds."""
+        """The Arrow schema: strings dictionary-encoded, timestamps in UTC with microseconds."""
         return pa.schema([column.arrow_field for column in self.columns])
 
     @property
@@ -178,7 +178,7 @@ class Schema:
         return cls(tuple(Column(**column) for column in columns))
 
 
-EVENT_TIME = Column("event_time", "timestamp", "the moment of the event; an order is booked then", "UTC")
+EVENT_TIME = Column("event_time", "timestamp", "time of the event, when the order is booked", "UTC")
 """The one key of an event that the table does not have."""
 
 EVENT_NUMBER = Column("event_number", "integer", "position in the stream, from 0")

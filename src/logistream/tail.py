@@ -1,9 +1,8 @@
-"""The `logistream tail` command: watch a stream from a terminal, or pipe it into another program."""
+"""Show a stream in a terminal, or pipe it into another program: the command `logistream tail`."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,12 @@ from rich.live import Live
 from rich.table import Table
 
 from logistream.client.client import Messages
-from logistream.errors import LogistreamError, RequestError
+from logistream.errors import RequestError, StreamError
 from logistream.schema import EVENT_TIME
 from logistream.stream.encoding import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from typing import Unpack
 
     from logistream.client.subscription import ReadOptions, Source
@@ -37,14 +36,14 @@ def run(
     source: Source = "ws://127.0.0.1:8000/ws",
     count: int | None = None,
     *,
+    on_trouble: Callable[[str], None] | None = None,
     console: Console | None = None,
     **options: Unpack[ReadOptions],
-) -> int:
-    """Show the events of a stream until interrupted, or until `count` came.
+) -> None:
+    """Show the events of a stream until interrupted, or until `count` events have come.
 
-    In a terminal a live table of the newest ones; in a pipe one line per event, exactly as it was sent.
-    Trouble goes to stderr in one sentence, and reading goes on where it broke off; a final refusal ends the
-    command.
+    A terminal shows a live table of the newest events. A pipe gets one line per event, exactly as it was
+    sent. After a lost connection reading continues with the next event.
 
     Parameters
     ----------
@@ -52,42 +51,29 @@ def run(
         Any address that `connect` takes.
     count : int, optional
         Stop after so many events.
+    on_trouble : callable, optional
+        As in `connect`.
     console : rich.console.Console, optional
         Where a table is drawn; stdout by default.
     **options : ReadOptions
         As in `connect`.
 
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 refused, 2 an impossible address, count or option, 130 interrupted.
+    Raises
+    ------
+    RequestError
+        For an address, a count or an option that is not possible.
+    StreamError
+        If the server refuses for good.
     """
     console = console or Console()
     show = _show_table if console.is_terminal else _print_lines
     if count is not None and count < 1:
-        _complain(f"count must be at least 1, got {count}")
-        return 2
-    try:
-        messages = Messages(source, on_trouble=_complain, **options)
-    except RequestError as error:
-        _complain(str(error))
-        return 2
+        raise RequestError(f"count must be at least 1, got {count}")
+    messages = Messages(source, on_trouble=on_trouble, **options)
     try:
         asyncio.run(show(_first(messages, count), messages, console))
-    except LogistreamError as error:
-        _complain(str(error))
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader, such as `head`, has ended. Python would fail once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _complain(sentence: str) -> None:
-    sys.stderr.write(f"logistream tail: {sentence}\n")
-    sys.stderr.flush()
+    except RequestError as error:  # by the server: the options were possible
+        raise StreamError(str(error)) from error
 
 
 async def _first(messages: Messages, count: int | None) -> AsyncIterator[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from logistream.errors import shorten
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -83,8 +85,7 @@ def parse_rfc3339(string: str) -> int:
     match = _RFC3339.fullmatch(string)
     instant = _seconds(match) if match else None
     if match is None or instant is None:
-        shown = string if len(string) <= 40 else f"{string[:40]}..."
-        raise ValueError(f"expected an RFC 3339 time such as 2026-11-24T06:23:00.5Z, not {shown!r}")
+        raise ValueError(f"expected an RFC 3339 time such as 2026-11-24T06:23:00.5Z, not {shorten(string)!r}")
     fraction: str = match["fraction"] or ""
     return instant * 1_000_000 + int(fraction[:6].ljust(6, "0"))
 
@@ -137,7 +138,7 @@ def parse_duration(length: str | timedelta) -> int:
         micros += round(float(match[1]) * _UNITS[match[2].lower()])
         place = match.end()
     if not string or place < len(string):
-        raise ValueError(f"expected a length of time such as 5min or 2h, not {str(length)[:40]!r}")
+        raise ValueError(f"expected a length of time such as 5min or 2h, not {shorten(str(length))!r}")
     return micros
 
 

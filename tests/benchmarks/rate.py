@@ -71,7 +71,7 @@ async def main() -> None:
     parser.add_argument("rates", nargs="*", type=float, default=[2.0, 50.0, 1000.0], metavar="RATE")
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
-    print("asked/s\tseconds\texpected\tcounted\terror\tmedian delay ms\tp99\tmax")
+    print("requested/s\tseconds\texpected\tcounted\terror\tmedian delay ms\tp99\tmax")
     # nothing is computed before all are done: it would hold up the readers that still count
     recorded = await asyncio.gather(*(record(rate, options.seconds) for rate in options.rates))
     for rate, arrived in zip(options.rates, recorded, strict=True):

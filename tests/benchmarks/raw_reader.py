@@ -185,7 +185,7 @@ class Recorder:
 
 
 def read_all(readers: list[Counter] | list[Recorder], ready: Callable[[], bool]) -> None:
-    """Read from whichever socket has something, until `ready`, which is asked after each round."""
+    """Read from whichever socket has something, until `ready`, which is called after each round."""
     if len(readers) == 1 and isinstance(readers[0], Counter):  # it never waits long
         read = readers[0].read
         while not ready():

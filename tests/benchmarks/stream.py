@@ -172,7 +172,7 @@ def rate_error(arrivals: Arrivals, rate: float) -> float:
     """Return by how many percent the rate of arrivals is off.
 
     The rate is that of the middle one of the lines through messages that are half the recording apart, so
-    that a few late ones, held up by what else the machine does, do not count.
+    that a few late ones, delayed by other work of the machine, do not count.
     """
     times = arrivals.arrived / 1e6
     half = len(times) // 2

@@ -93,7 +93,7 @@ class Arrivals:
     arrived, happened : ndarray of float64 and int64, shape (n_messages,)
         When each message came, and when its first event happened.
     every : ndarray of int64, shape (n_events,)
-        When each event happened, in the order of arrival; empty unless asked for.
+        When each event happened, in the order of arrival; empty unless requested.
     """
 
     arrived: NDArray[np.float64]
@@ -139,7 +139,7 @@ class RawReader:
         self._folder.cleanup()
 
     def send_signal(self, number: int) -> None:
-        """Stop the process or let it go on."""
+        """Stop the process or let it continue."""
         self._process.send_signal(number)
 
     def arrivals(self) -> Arrivals:

@@ -159,7 +159,7 @@ def test_close_ends_a_waiting_iteration() -> None:
 
 
 def test_cancelling_loses_nothing() -> None:
-    """A read that is given up before a message came does not swallow the next one."""
+    """A read that is cancelled before a message came does not swallow the next one."""
 
     async def run() -> None:
         with NumberedServer(1) as server:
@@ -387,6 +387,6 @@ def test_options_are_shown_where_they_are_given(reader: Any) -> None:
 
 
 def test_stream_server_refuses_in_its_own_words(server: StreamServer) -> None:
-    """What the real server does not know is raised with its sentence, not tried again for ever."""
+    """What the real server does not know is raised with its sentence, and not tried again."""
     with pytest.raises(RequestError, match="wher"):
         asyncio.run(take(server.websocket_url + "?wher=Market:Europe", 1))

@@ -173,7 +173,7 @@ def test_same_address_again_replaces_the_follower() -> None:
 
 
 def test_follower_of_a_forgotten_frame_ends() -> None:
-    """A frame that nobody holds is not fed for ever."""
+    """A follower ends when nothing refers to its frame any more."""
     with NumberedServer(1) as server:
         frame = RollingFrame()
         frame.follow(server.url, start=0)
@@ -216,7 +216,7 @@ def test_every_event_is_in_the_frame_once(most: list[int], back: int, per_messag
 
 
 def test_a_frame_takes_the_columns_of_the_stream() -> None:
-    """Names and types are those of the batches; nothing is asked for but the events."""
+    """Names and types are those of the batches; nothing is requested but the events."""
     frame = RollingFrame()
     with NumberedServer(20) as server, frame.follow(server.url, start=0) as follower:
         assert frame.wait(20)
@@ -228,7 +228,7 @@ def test_a_frame_takes_the_columns_of_the_stream() -> None:
 
 
 def test_columns_and_numbers() -> None:
-    """Columns are those asked for, in order; the number is the last if it is asked for."""
+    """Columns are those requested, in order; a requested number is the last."""
     frame = RollingFrame(window=None)
     with (
         NumberedServer(20) as server,
@@ -364,7 +364,7 @@ def test_stopping_from_a_busy_thread_loses_nothing_received() -> None:
 
 
 def test_stream_server_fills_a_frame(server: StreamServer) -> None:
-    """A frame that follows a stream has its columns and types, and event times at the rate asked for."""
+    """A frame that follows a stream has its columns and types, and event times at the requested rate."""
     frame = RollingFrame()
     with frame.follow(server):
         assert frame.wait(100, timeout=20)
@@ -392,7 +392,7 @@ def test_stream_server_stops_and_starts_again(model: Model) -> None:
 
 
 def test_pause_holds_the_frame(server: StreamServer) -> None:
-    """A paused stream sends nothing and keeps its followers; resumed, it goes on."""
+    """A paused stream sends nothing and keeps its followers; resumed, it continues."""
     frame = RollingFrame()
     with frame.follow(server.url) as follower:
         assert frame.wait(10, timeout=20)

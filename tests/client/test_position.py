@@ -59,11 +59,11 @@ def read(script: list[Connection], keep: int, *, batches: bool) -> tuple[list[li
     for connection in script:
         life += connection.restarted
         while True:
-            asked = 0 if position.start == "earliest" else int(position.start or 0)
-            if position.enter(str(life), asked):
+            requested = 0 if position.start == "earliest" else int(position.start or 0)
+            if position.enter(str(life), requested):
                 break
             taken.append([])
-        cursor = max(0, asked - connection.back)
+        cursor = max(0, requested - connection.back)
         for size in connection.sizes:
             stop = cursor + size
             if batches:
@@ -92,7 +92,7 @@ def test_every_event_of_a_stream_is_taken_once_and_in_order(
 
 
 def test_the_answer_gives_the_number_of_the_first_event() -> None:
-    """A break before the first event loses nothing: what is asked for then is what was promised."""
+    """A break before the first event loses nothing: the reader then requests the number that it was given."""
     position = Position()
     assert position.start is None
     assert position.enter("a", 41)

@@ -1,4 +1,4 @@
-"""A client that goes on where it was left, whatever the server does."""
+"""A client that continues where it stopped, whatever the server does."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_event_comes_once_and_in_order(most: list[int], back: int, per_mes
 
 
 def test_break_before_the_first_event_loses_nothing() -> None:
-    """What was promised at the first connection is asked for at the second."""
+    """The number given at the first connection is requested at the second."""
 
     async def run(server: NumberedServer) -> list[dict[str, Any]]:
         async with connect(server.url, **FAST, on_trouble=lambda _: None) as events:
@@ -103,14 +103,14 @@ def test_start(start: Any, first: int) -> None:
 
 
 def test_start_in_the_address() -> None:
-    """What is typed into the address counts, and is not asked for again after a break."""
+    """The query of the address counts, and is not sent again after a break."""
     with NumberedServer(40, most=[1]) as server:
         assert numbers(asyncio.run(take(server.url + "?start=3", 20))) == list(range(3, 23))
         assert [query["start"] for query in server.queries] == [["3"], ["13"]]
 
 
 def test_columns_and_numbers() -> None:
-    """Other columns in their order; the number only if asked for, as the last key."""
+    """Other columns in their order; the number only if requested, as the last key."""
     with NumberedServer(20) as server:
         [made] = asyncio.run(take(server.url, 1, start=4, columns=["more", "n"], numbered=True))
         assert list(made.items()) == [("more", 2.0), ("n", 4), ("event_number", 4)]
@@ -119,7 +119,7 @@ def test_columns_and_numbers() -> None:
 
 
 def test_condition_goes_on_after_a_break() -> None:
-    """Numbers of a selection have gaps, which are no loss."""
+    """Numbers of a selection have gaps, which do not mean a loss."""
 
     async def run(server: NumberedServer) -> None:
         async with connect(
@@ -205,7 +205,7 @@ def test_server_that_has_lost_its_timeline_is_read_from_the_beginning(begun: int
 
 
 def test_strings_are_those_that_come_without_numbers() -> None:
-    """`Messages` removes the number from the string, and nothing else; or leaves it, if asked for."""
+    """`Messages` removes the number from the string, and nothing else; or leaves it, if requested."""
 
     async def run(url: str, **options: Any) -> list[str]:
         async with Messages(url, start=0, **options) as messages:

@@ -114,7 +114,7 @@ def test_idle_server_that_answers_is_kept() -> None:
 
 
 def test_reader_that_takes_its_time_is_not_silence() -> None:
-    """Answers wait behind messages that nobody reads: that is no fault of the server."""
+    """Answers wait behind unread messages, which is not a fault of the server."""
 
     async def run(url: str) -> None:
         async with connect(url, start=0, silence=0.1, **FAST) as events:

@@ -1,4 +1,4 @@
-"""What a client asks for, as the query that is dialled."""
+"""What a client requests, as the query of its address."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from logistream.client.subscription import Subscription
 from logistream.errors import RequestError
 
 
-def query(url: str = "localhost:1", *, start: str | None = None, **asked: Any) -> list[tuple[str, str]]:
+def query(url: str = "localhost:1", *, start: str | None = None, **options: Any) -> list[tuple[str, str]]:
     """Return the names and values of the query for an ndjson connection."""
-    subscription = Subscription.of(url, **asked)
+    subscription = Subscription.of(url, **options)
     address = subscription.address("ndjson", subscription.start if start is None else start, numbered=False)
     return parse_qsl(urlsplit(address).query, keep_blank_values=True)
 
 
 def test_nothing_asked() -> None:
-    """Only the form is asked for."""
+    """Only the format is requested."""
     assert query() == [("format", "ndjson")]
 
 

@@ -34,7 +34,7 @@ def test_the_classifier_does_not_see_the_order_of_rows() -> None:
 
 
 def test_rare_strings_do_not_betray_where_they_come_from() -> None:
-    """Strings that occur once each, in both tables alike, tell the classifier nothing."""
+    """Strings that occur once each, in both tables alike, do not help the classifier."""
     schema = Schema((Column("c", "category"),))
     strings = np.random.default_rng(0).permutation([f"t{i:04}" for i in range(1200)])
     a, b = numeric_tables(schema, [pd.DataFrame({"c": strings[:600]}), pd.DataFrame({"c": strings[600:]})])
@@ -51,7 +51,7 @@ def test_what_is_learned_on_one_table_is_judged_on_another() -> None:
 
 
 def test_without_scikit_learn_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The optional package is asked for by the name of its extra."""
+    """The error names the extra that installs the optional package."""
     monkeypatch.setitem(sys.modules, "sklearn", None)
     a, b = tables(rows(50, 0), rows(50, 1))
     with pytest.raises(MissingPackageError) as caught:

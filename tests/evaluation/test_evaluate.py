@@ -180,7 +180,7 @@ def test_progress_is_shown_on_stderr_to_the_last_step(capsys: pytest.CaptureFixt
 def test_the_command_prints_the_report_and_writes_the_page(
     model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows are read from CSV or Parquet; what is no table is refused."""
+    """Rows are read from CSV or Parquet; a file that is not a table is refused."""
     holdout, train, page = tmp_path / "held.csv", tmp_path / "fitted.parquet", tmp_path / "page.html"
     model_file = model.save(tmp_path / "orders.model")
     model.sample(200, seed=3).to_csv(holdout, index=False)

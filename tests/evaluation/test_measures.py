@@ -58,7 +58,7 @@ def test_a_constant_says_nothing_in_real_rows_and_is_no_correlation_in_others() 
 
 
 def test_copies_and_locations_are_exact_matches() -> None:
-    """A row that differs in one column is no copy, but its position can be; -0.0 is 0 and NaN is NaN."""
+    """A row that differs in one column is not a copy, but its position can be; -0.0 is 0 and NaN is NaN."""
     frame = rows(100, 0, missing=True)
     known, near = tables(frame, frame.assign(when=frame["when"] + pd.Timedelta("1us")))
     assert copied(near, known) == 0

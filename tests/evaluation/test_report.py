@@ -24,7 +24,7 @@ def test_a_report_is_a_table_in_text_and_in_a_notebook(made: Report) -> None:
 
 
 def test_a_report_is_written_as_one_page_of_its_own(made: Report, tmp_path: Path) -> None:
-    """The page asks nothing of any other place, escapes names, and replaces what was there whole."""
+    """The page loads nothing from elsewhere, escapes names, and replaces the old file as a whole."""
     path = tmp_path / "report.html"
     path.write_text("old")
     assert made.to_html(path) == path

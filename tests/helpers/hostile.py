@@ -58,7 +58,7 @@ def unharmed(server: ServerProcess) -> Iterator[None]:
 
 
 def complaints(server: ServerProcess) -> str:
-    """Return what the server has written to stderr since this was asked last.
+    """Return what the server has written to stderr since the last call.
 
     What is no HTTP may be noted, in one sentence.
     """
@@ -75,7 +75,7 @@ def outcome(server: ServerProcess, *data: bytes) -> int | None:
 
 
 def stays_open(server: ServerProcess, *data: bytes) -> None:
-    """Connect, send, and see that the connection goes on: pings are answered, events come."""
+    """Connect, send, and check that the connection stays open: pings are answered, events come."""
     with Peer(server.port, SMALL) as peer:
         peer.send(*data, frame(PING, b"still there?"))
         assert peer.until(PONG).payload == b"still there?"

@@ -150,11 +150,11 @@ class Lab:
         return float(max(0.0, min(bottom, height) - max(top, 0.0)) / (bottom - top))
 
     def complaints(self) -> list[str]:
-        """Return the errors on the browser's console since this was asked last."""
+        """Return the errors on the browser's console since the last call."""
         return [entry["message"] for entry in self._log("browser") if entry["level"] == "SEVERE"]
 
     def requested_hosts(self) -> set[str | None]:
-        """Return the hosts that the page asked for anything."""
+        """Return the hosts to which the page sent requests."""
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         urls = [
             event["params"]["request"]["url"]

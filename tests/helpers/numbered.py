@@ -53,7 +53,7 @@ def text(number: int, extra: dict[str, Any] | None = None) -> str:
 
 @dataclass
 class Asked:
-    """What one connection has asked for."""
+    """What one connection has requested."""
 
     form: str = "json"
     start: int = 0
@@ -66,7 +66,7 @@ class Asked:
         return self.texts is None or f"t{number % 7}" in self.texts
 
     def values(self, number: int) -> dict[str, Any]:
-        """Return an event in the columns asked for, as JSON has it."""
+        """Return an event in the requested columns, as JSON has it."""
         whole = {**event(number), "more": number / 2}
         chosen = {name: whole[name] for name in self.columns}
         return {**chosen, "event_number": number} if self.numbered else chosen
@@ -114,7 +114,7 @@ class NumberedServer:
     most : list of int
         Messages that the next connections get before they are cut; when it is used up, any number.
     back : int
-        Begin so many events before what is asked for.
+        Begin so many events before the requested start.
     skip : dict of int to int
         On reaching an event, leave out so many.
     pause : float

@@ -59,7 +59,7 @@ class Recorder:
     Parameters
     ----------
     peers : sequence of Peer
-        Connected, with `SMALL` asked for.
+        Connected, with the query `SMALL`.
     """
 
     def __init__(self, peers: Sequence[Peer]) -> None:

@@ -177,7 +177,7 @@ class Peer:
     port : int
         On this machine.
     query : str
-        What is asked for, with its question mark.
+        The query, with its question mark.
     receive_buffer : int, optional
         Bytes that the kernel may hold for it.
 

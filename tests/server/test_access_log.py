@@ -80,7 +80,7 @@ def get(url: str, **headers: str) -> tuple[int, bytes]:
 
 
 def test_a_request_has_one_record(server: StreamServer, log: Lines) -> None:
-    """Who asked when for what, how it was answered, how long it took and how much was sent."""
+    """Who requested what and when, how it was answered, how long it took and how much was sent."""
     _, body = get(f"{server.url}/schema?columns=Market,Sales&numbered=true")
     until(lambda: len(log.lines) == 1)
     (record,) = log.records()
@@ -97,7 +97,7 @@ def test_a_request_has_one_record(server: StreamServer, log: Lines) -> None:
 
 
 def test_refusals_are_logged_too(server: StreamServer, log: Lines) -> None:
-    """What is not there, what is not allowed, and a page that may not ask: all the way out."""
+    """A missing page, a value that is not allowed and a refused origin: each leaves a record."""
     get(f"{server.url}/nowhere")
     get(f"{server.url}/stream?rate=3")
     get(f"{server.url}/stream", Origin="https://example.org")
@@ -149,7 +149,7 @@ def test_a_reader_that_vanishes_is_logged(server: StreamServer, log: Lines) -> N
     assert log.records()[1]["code"] in (1005, 1006)
 
 
-@pytest.mark.parametrize("where", ["query", "header", "both, wrong", "a query that is no query"])
+@pytest.mark.parametrize("where", ["query", "header", "both, wrong", "not a query"])
 def test_the_token_is_never_logged(model: Model, log: Lines, where: str) -> None:
     """Not of those who have the right one, nor of those who nearly have."""
     with StreamServer(model, rate=200, port=0, token=SECRET) as server:

@@ -377,7 +377,7 @@ def test_a_name_that_was_made_to_point_here_is_refused(server: StreamServer) -> 
 
 
 def test_an_unknown_parameter_ends_the_handshake(server: StreamServer) -> None:
-    """A reader that asks for something unknown is refused before it is connected."""
+    """A reader that requests something unknown is refused before it is connected."""
     known = "columns, numbered, start, format, where, lag"
     sentence = f"unknown query parameter 'speed': there are {known}"
     assert refused(f"{server.websocket_url}?speed=5") == (422, sentence)
@@ -385,12 +385,12 @@ def test_an_unknown_parameter_ends_the_handshake(server: StreamServer) -> None:
 
 @pytest.fixture
 def guarded(model: Model) -> Iterator[StreamServer]:
-    """Give a server that demands a token."""
+    """Give a server that requires a token."""
     with StreamServer(model, rate=200, port=0, token="s3cret/+") as server:
         yield server
 
 
-def test_a_token_is_demanded(guarded: StreamServer) -> None:
+def test_a_token_is_required(guarded: StreamServer) -> None:
     """Without the token, or with a wrong one, nothing is served but the description of the interface."""
     base = f"127.0.0.1:{guarded.port}"
     missing = "a token is required: add ?token=... or the header Authorization: Bearer ..."

@@ -158,7 +158,7 @@ def test_the_server_is_what_sends() -> None:
 
 
 def test_the_token() -> None:
-    """Either way of giving it is described where one is demanded, and none where it is not."""
+    """Both ways of giving a token are described where one is required, and none where it is not."""
     whole = document(token=True)
     schemes = [look_up(whole, reference["$ref"]) for reference in whole["servers"]["this"]["security"]]
     assert schemes == [
@@ -294,7 +294,7 @@ def test_a_server_publishes_it(served: dict[str, Any], specification: jsonschema
     ],
 )
 def test_events_are_as_documented(served: dict[str, Any], query: dict[str, Any]) -> None:
-    """As JSON and as lines, whatever was asked for; one kind of message and no other."""
+    """As JSON and as lines, whatever was requested; one kind of message and no other."""
     messages, _ = receive(served, **query)
     event = validator(served, "#/components/messages/event/payload")
     missed = validator(served, "#/components/messages/missed_events/payload")

@@ -67,7 +67,7 @@ def test_from_the_past_into_the_present_without_a_seam(server: StreamServer, for
 
 
 def test_the_handshake_names_number_and_stream(server: StreamServer) -> None:
-    """So that a client can go on from there even if no event comes before it is cut off."""
+    """So that a client can continue from there even if it is cut off before the first event."""
     before = server.state["next_event_number"]
     stream = get(server, "/timeline").json()["stream"]
     for query, low, high in (
@@ -112,7 +112,7 @@ def test_columns_are_those_asked_for(server: StreamServer, model: Model) -> None
 
 
 def test_a_range_of_the_past_in_every_format(server: StreamServer) -> None:
-    """The same events, whenever and however they are asked for."""
+    """The same events, whenever and however they are requested."""
     query = "/events?start=4000&stop=5500&numbered=true"
     answers = {form: get(server, f"{query}&format={form}") for form in ("json", "ndjson", "arrow")}
     assert {form: answer.headers["content-type"] for form, answer in answers.items()} == {
@@ -159,7 +159,7 @@ def test_what_cannot_be_had_is_said(server: StreamServer, query: str, status: in
 
 
 def test_a_range_has_a_limit(model: Model) -> None:
-    """A longer one is asked for in parts."""
+    """A longer range has to be requested in parts."""
     with StreamServer(model, rate=100_000, port=0, history="1min") as server:
         answer = get(server, "/events?start=0&stop=1000001")
         assert answer.status_code == 422
@@ -169,7 +169,7 @@ def test_a_range_has_a_limit(model: Model) -> None:
 
 
 def test_a_start_in_the_future_is_refused_in_the_handshake(server: StreamServer) -> None:
-    """With the newest number; one that is to come at any moment is waited for."""
+    """With the newest number; one that will happen within seconds is waited for."""
     with pytest.raises(InvalidStatus) as caught, connect(f"{server.websocket_url}?start=99999999"):
         pass
     assert caught.value.response.status_code == 416
@@ -211,7 +211,7 @@ def test_arrivals_at_random_keep_the_rate(model: Model, arrivals: str) -> None:
 
 
 def test_who_hangs_up_before_the_answer_leaves_nothing(server: StreamServer) -> None:
-    """However often, and whatever was asked for."""
+    """However often, and whatever was requested."""
     for number in range(20):
         with socket.create_connection(("127.0.0.1", server.port)) as raw:
             query = f"/events?start=0&stop=5000&columns=Sales&where=Product Category Id:{number}"

@@ -33,7 +33,7 @@ MODEL = load_model()
 
 
 def selection(*query: tuple[str, str]) -> Selection:
-    """Return the selection that a query asks for."""
+    """Return the selection of a query."""
     return EventsQuery.parse(query).selection(MODEL)
 
 
@@ -109,10 +109,10 @@ def test_every_format_has_the_same_values(
     try:
         found = {}
         for form in ("json", "ndjson", "arrow"):
-            asked = selection(("format", form), *query.items())
-            feed = feeds.open(asked)
+            wanted = selection(("format", form), *query.items())
+            feed = feeds.open(wanted)
             found[form] = values(feed, sent(feed, start, stop, steps))
-            whole = b"".join(body(feeds.open(selection_for(asked)), form, start, stop))
+            whole = b"".join(body(feeds.open(selection_for(wanted)), form, start, stop))
             if form == "json":
                 assert decode(map(json.dumps, json.loads(whole)), feed.schema).to_pylist() == found[form]
             elif form == "ndjson":
@@ -146,7 +146,7 @@ def test_events_are_made_once(feeds: Feeds) -> None:
 
 
 def test_a_batch_holds_its_numbers(feeds: Feeds) -> None:
-    """First event number and where to go on, also when only some events are in it."""
+    """The first event number and the next `start`, also when only some events are in it."""
     feed = feeds.open(selection(("format", "arrow"), ("where", "Market:Europe"), ("numbered", "1")))
     part = wait_for_part(feed, 4096, 10_000)
     ((_, payload),) = read_by_websockets(bytes(feed.wire(part, 5000, 5100, missed=7)))
@@ -204,15 +204,15 @@ def test_a_change_alters_only_what_comes_after() -> None:
 
 
 def test_a_pause_holds_events_back_and_more_come_after_it() -> None:
-    """A part at a pause is a short one, and is made again when events go on."""
+    """A part at a pause is a short one, and is made again when events continue."""
     clock = Clock()
     stream = stream_of(700, clock)
     feeds = Feeds(stream, lambda: None)
     try:
         feed = feeds.open(selection())
-        held = stream.change(paused=True).first
+        paused = stream.change(paused=True).first
         clock.now += 100 * SECOND
-        assert wait_for_part(feed, 600, stream.next_number()).stop == held == 700
+        assert wait_for_part(feed, 600, stream.next_number()).stop == paused == 700
         stream.change(paused=False)
         clock.now += SECOND
         assert wait_for_part(feed, 600, stream.next_number()).stop == 700

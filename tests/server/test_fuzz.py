@@ -1,4 +1,4 @@
-"""Whatever is asked over HTTP or in a handshake, there is an answer: never a failure, never a traceback."""
+"""Every HTTP request and every handshake gets an answer: never a failure, never a traceback."""
 
 from __future__ import annotations
 
@@ -191,19 +191,19 @@ def query_from(draw: Random) -> str:
 
 
 class Caller:
-    """Asks by requests written by hand over one connection, which is kept as long as the server keeps it."""
+    """Sends requests written by hand over one connection, which is kept as long as the server keeps it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._socket: socket.socket | None = None
-        self.dials = 0
+        self.connections = 0
 
     def ask(self, path: str) -> http.client.HTTPResponse:
         """Return the answer to a GET, whose body has not been read yet."""
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port), 20)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.dials += 1
+            self.connections += 1
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("ascii"))
         response = http.client.HTTPResponse(self._socket, method="GET")
         response.begin()
@@ -217,7 +217,7 @@ class Caller:
 
 
 def test_ten_thousand_query_strings(server: ServerProcess) -> None:
-    """Each is answered with what was asked for, or refused in a sentence; memory does not grow."""
+    """Each is answered with what was requested, or refused in a sentence; memory does not grow."""
     caller, draw, statuses, memory = Caller(server.port), Random(6), [], []
     paths = ["/events", "/events", "/events", "/schema", "/schema", "/", "/stream", "/timeline"]
     try:
@@ -236,7 +236,7 @@ def test_ten_thousand_query_strings(server: ServerProcess) -> None:
                 memory.append(resident(server.pid))
     finally:
         caller.close()
-    assert caller.dials < 100
+    assert caller.connections < 100
     assert statuses.count(200) > 500
     assert statuses.count(416) > 10
     assert statuses.count(422) > 5000

@@ -1,4 +1,4 @@
-"""Peers that break the WebSocket protocol: each gets what RFC 6455 demands, and no other reader notices.
+"""Peers that break the WebSocket protocol: each gets what RFC 6455 requires, and no other reader notices.
 
 The cases are those of the Autobahn test suite's fuzzing client, which runs under Python 2 only and so is no
 part of these tests: framing, pings, reserved bits, opcodes, fragmentation, UTF-8, closing, limits. Beside
@@ -82,7 +82,7 @@ def test_many_pings_at_once(server: ServerProcess) -> None:
         assert [peer.until(PONG).payload for _ in range(500)] == [b"%d" % number for number in range(500)]
 
 
-@pytest.mark.parametrize("payload", [b"", b"never asked for"])
+@pytest.mark.parametrize("payload", [b"", b"never requested"])
 def test_pong_without_a_ping(server: ServerProcess, payload: bytes) -> None:
     """It is ignored."""
     stays_open(server, frame(PONG, payload))

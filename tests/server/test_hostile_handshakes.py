@@ -175,7 +175,7 @@ def test_reset_amid_a_frame(server: ServerProcess, query: str, cut: int) -> None
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 100])
 def test_reset_amid_the_handshake(server: ServerProcess, cut: int) -> None:
-    """A client may leave before it has asked for anything."""
+    """A client may leave before it has sent a request."""
     raw = socket.create_connection(("127.0.0.1", server.port), 10)
     raw.sendall(request(server.port, SMALL)[:cut])
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

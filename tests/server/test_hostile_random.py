@@ -1,4 +1,4 @@
-"""Bytes and frames by chance: the server answers as RFC 6455 demands, and no other reader notices."""
+"""Random bytes and frames: the server answers as RFC 6455 requires, and no other reader notices."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def is_text(data: bytes) -> bool:
 
 
 def judged(sent: list[dict[str, object]]) -> set[int | None] | None:
-    """Return the codes with which a server may close after such frames; None if it goes on.
+    """Return the codes with which a server may close after such frames; None if the connection stays open.
 
     Strings may be judged later than the frames that come with them.
     """
@@ -104,7 +104,7 @@ def judged(sent: list[dict[str, object]]) -> set[int | None] | None:
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(sent=st.lists(frames, min_size=1, max_size=8))
 def test_random_frames(server: ServerProcess, sent: list[dict[str, object]]) -> None:
-    """Any sequence of frames ends as RFC 6455 demands."""
+    """Any sequence of frames ends as RFC 6455 requires."""
     codes = judged(sent)
     data = [frame(**fields) for fields in sent]  # type: ignore[arg-type] # drawn with its types
     if codes is None:

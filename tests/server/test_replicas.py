@@ -94,8 +94,8 @@ def test_a_change_reaches_all(replicas: list[ServerProcess], capsys: pytest.Capt
     delays = []
     for number in range(15):
         rate = RATE + 10 * number + 1
-        asked, *others = replicas[number % 3 :] + replicas[: number % 3]
-        state = asked.patch(rate=rate)
+        changed, *others = replicas[number % 3 :] + replicas[: number % 3]
+        state = changed.patch(rate=rate)
         answered = time.monotonic()
         for other in others:
             until(lambda other=other, rate=rate: other.get("/stream")["rate"] == rate)  # type: ignore[misc]
@@ -286,7 +286,7 @@ def test_one_process_closes_its_connections_too() -> None:
 def tasks_and_loops() -> list[Any]:
     """Return all that this process has, running or not."""
     kinds = (asyncio.Task, asyncio.AbstractEventLoop)
-    # A weak proxy passes for what it points to, which may be gone: so its own type is asked for.
+    # A weak proxy passes for what it points to, which may be gone: so this reads its own type.
     return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
 
 

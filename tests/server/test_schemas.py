@@ -1,4 +1,4 @@
-"""What a query string asks for, and how what is not allowed is refused."""
+"""What a query string requests, and how values that are not allowed are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AnyQuery(RangeQuery, LiveQuery):
 
 
 def selected(query: str, kind: type[ColumnsQuery] = AnyQuery) -> Selection:
-    """Return which events and columns a query string asks for."""
+    """Return the events and columns that a query string requests."""
     return kind.parse(parse_qsl(query, keep_blank_values=True)).selection(MODEL)
 
 
@@ -63,7 +63,7 @@ def test_where_to_start(text: str, start: object) -> None:
 
 
 def test_columns() -> None:
-    """All, or a list in the order asked; names with commas are quoted; the number stands last."""
+    """All, or a list in the requested order; names with commas are quoted; the number stands last."""
     assert selected("columns=all").columns == MODEL.full_schema.names
     assert selected("columns=Market,Sales").columns == ("Market", "Sales")
     assert selected("columns=Market, Sales&numbered=true").columns == (

@@ -111,7 +111,7 @@ def test_a_port_held_by_another_program_is_named_with_two_ways_out(model: Model)
 
 
 def test_a_stopped_server_can_be_started_again(model: Model) -> None:
-    """The settings stay, the stream begins anew with event 0, the port asked for is taken again."""
+    """The settings stay, the stream begins anew with event 0, the requested port is used again."""
     server = StreamServer(model, rate=10, port=0)
     with server:
         server.rate = 0.5
@@ -189,7 +189,7 @@ def test_a_history_is_a_length_of_time(model: Model) -> None:
 
 
 def test_a_blocking_cell_does_not_stop_the_stream(model: Model) -> None:
-    """While a cell blocks the main thread, another process goes on receiving."""
+    """While a cell blocks the main thread, another process continues to receive."""
     script = (
         "import sys, time; from websockets.sync.client import connect\n"
         "with connect(sys.argv[1]) as ws:\n"
@@ -248,7 +248,7 @@ def test_a_forgotten_server_does_not_hang_the_process() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("end\n", "", 0)
 
 
-def test_a_server_off_this_machine_demands_a_token(model: Model) -> None:
+def test_a_server_off_this_machine_requires_a_token(model: Model) -> None:
     """On all addresses, a token is made; the addresses that it gives hold it, its picture does not."""
     with StreamServer(model, rate=100, port=0, host="0.0.0.0") as server:
         assert server.token is not None

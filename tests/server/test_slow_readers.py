@@ -1,4 +1,4 @@
-"""A reader that does not read costs the others nothing, and loses nothing unless it asked for that."""
+"""A reader that does not read costs the others nothing, and loses nothing unless it requested that."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_readers_of_the_past_do_not_delay_a_live_one(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
 def test_a_reader_may_skip_what_it_missed(model: Model, form: str) -> None:
-    """With lag=skip a reader that was away goes on with the newest event and a count of those it missed."""
+    """With lag=skip a reader that was away continues with the newest event and a count of those it missed."""
     with (
         StreamServer(model, rate=RATE, port=0) as server,
         Peer(server.port, f"?format={form}&numbered=true&lag=skip", receive_buffer=TINY) as peer,
@@ -151,7 +151,7 @@ def test_a_reader_may_skip_what_it_missed(model: Model, form: str) -> None:
 
 
 def test_skipping_is_for_those_who_ask(model: Model) -> None:
-    """The past that a reader asked for is not what it has missed: lag=skip leaves nothing of it out."""
+    """Requested past events are not missed events: lag=skip leaves none of them out."""
     with StreamServer(model, rate=RATE, port=0, history="10s") as server:
         numbers: list[int] = []
         with Peer(server.port, "?start=0&format=ndjson&numbered=true&lag=skip") as peer:
@@ -184,7 +184,7 @@ def test_the_speed_of_catching_up_can_be_limited(model: Model, form: str) -> Non
 
 
 def test_the_limit_never_holds_back_the_stream_itself(model: Model) -> None:
-    """A limit below the rate lets a reader that was away for a moment catch up all the same."""
+    """A limit below the rate lets a reader that was away for a short time catch up all the same."""
     with (
         StreamServer(model, rate=RATE, port=0, limits=Limits(catch_up=1)) as server,
         Peer(server.port, SMALL, receive_buffer=TINY) as peer,

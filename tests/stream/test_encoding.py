@@ -233,7 +233,7 @@ def test_bad_value_is_explained(kind: Any, value: str, expected: str) -> None:
         ("[1]", "an event must be a JSON object, got [1]"),
         (b"\xff", "an event must be a JSON object, got \ufffd"),
         ('{"x":NaN}', 'an event must be a JSON object, got {"x":NaN}'),
-        ("[" * 100_000, f"an event must be a JSON object, got {'[' * 80}… (100000 characters)"),
+        ("[" * 100_000, f"an event must be a JSON object, got {'[' * 30} ... {'[' * 30}"),
         ('{"y":1}', "an event must have the key 'x'; it has y"),
         ("{}", "an event must have the key 'x'; it has none"),
         ('{"x":1e400}', "event key 'x' must be a finite number, got Infinity"),

@@ -112,7 +112,7 @@ def test_a_history_lies_before_the_start(model: Model) -> None:
 
 
 def test_a_pause_holds_events_back(stream: Stream, clock: Clock) -> None:
-    """While paused no event happens, is waited for, or can be had; resuming goes on with the next."""
+    """While paused no event happens, is waited for, or can be read; resuming continues with the next."""
     clock.now += 10 * SECOND + 1
     stream.change(paused=True)
     clock.now += 3600 * SECOND
@@ -219,11 +219,11 @@ def test_the_clock_is_not_read_while_a_change_is_made(model: Model) -> None:
     clock, inside, release = Clock(), threading.Event(), threading.Event()
 
     def slow_clock() -> int:
-        moment = clock()
+        time = clock()
         if threading.current_thread() is changer:
             inside.set()
             release.wait(10)
-        return moment
+        return time
 
     stream = Stream(model, Timeline([first_entry(NOW, rate=1000)]), clock=slow_clock)
     firsts: list[int] = []

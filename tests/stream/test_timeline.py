@@ -66,17 +66,17 @@ def test_times_strictly_increase_through_every_change(
 
 @given(kinds, rates, changes, st.integers(0, 60 * SECOND))
 def test_count_is_the_exact_inverse_of_time(
-    arrivals: Arrivals, rate: float, changed: list[tuple[int, float | None, bool | None]], moment: int
+    arrivals: Arrivals, rate: float, changed: list[tuple[int, float | None, bool | None]], later: int
 ) -> None:
     """At the time of event n, n + 1 events have happened; a microsecond before, n."""
     timeline, _ = build(rate, changed, arrivals)
-    number = timeline.count(NOW + moment)
+    number = timeline.count(NOW + later)
     assert number > 0
-    assert timeline.time(number - 1) <= NOW + moment
+    assert timeline.time(number - 1) <= NOW + later
     assert timeline.count(timeline.time(number - 1)) == number
     assert timeline.count(timeline.time(number - 1) - 1) == number - 1
     if not (timeline.last.paused and number >= timeline.last.first):
-        assert timeline.time(number) > NOW + moment
+        assert timeline.time(number) > NOW + later
 
 
 @given(kinds, rates, st.integers(0, 2**50), st.integers(0, 2 * SECTION))
@@ -85,11 +85,11 @@ def test_count_inverts_time_far_out(arrivals: Arrivals, rate: float, first: int,
     """A stream may begin with any number, within a section or at its end, and count in the next."""
     timeline = begun(NOW, rate=rate, first=first, arrivals=arrivals)
     number = first + ahead
-    moment = timeline.time(number)
+    time = timeline.time(number)
     assert timeline.time(first) == NOW
-    assert timeline.count(moment) == number + 1
-    assert timeline.count(moment - 1) == number
-    assert timeline.times(number, number + 1).tolist() == [moment]
+    assert timeline.count(time) == number + 1
+    assert timeline.count(time - 1) == number
+    assert timeline.times(number, number + 1).tolist() == [time]
 
 
 @given(kinds, rates, changes, st.integers(0, 5 * SECOND), rates, st.booleans())
@@ -175,8 +175,8 @@ def test_an_entry_may_lie_in_the_future(
     for wait, new_rate, paused in later:
         timeline.change(now + 100_000 + wait, rate=new_rate, paused=paused)
     known = now + 100_000
-    for moment in range(now, known + 1, 12_500):
-        assert timeline.count(moment) == before.count(moment)
+    for time in range(now, known + 1, 12_500):
+        assert timeline.count(time) == before.count(time)
     stop = before.count(known)
     start = max(0, stop - 100)
     np.testing.assert_array_equal(timeline.times(start, stop), before.times(start, stop))
@@ -314,7 +314,7 @@ def test_a_pause_freezes_the_phase() -> None:
 
 @pytest.mark.parametrize("arrivals", [EVEN, POISSON, BURSTS])
 def test_a_stream_may_begin_with_a_pause(arrivals: Arrivals) -> None:
-    """Its first event comes as soon as it goes on, which is after the change."""
+    """Its first event comes as soon as it continues, which is after the change."""
     timeline = begun(NOW, rate=3, paused=True, arrivals=arrivals)
     assert timeline.count(NOW + SECOND) == 0
     assert timeline.wait(0, NOW) is None
@@ -340,7 +340,7 @@ def test_an_event_before_the_stream_has_no_time() -> None:
 
 
 def test_setting_what_is_in_force_adds_nothing() -> None:
-    """The same rate again is no entry."""
+    """Setting the same rate again adds no entry."""
     timeline = begun(NOW, rate=2)
     assert timeline.change(NOW + 5 * SECOND, rate=2.0, paused=False) is timeline.last
     assert len(timeline.entries) == 1
@@ -357,7 +357,7 @@ def test_a_clock_set_back_does_not_rewrite_the_past() -> None:
 
 @pytest.mark.parametrize("rate", [0, -1, MIN_RATE / 2, MAX_RATE * 2, float("nan"), float("inf")])
 def test_a_rate_that_is_not_allowed_is_refused(rate: float) -> None:
-    """Rates outside the limits, and what is no number, raise and leave the timeline as it was."""
+    """Rates outside the limits, and values that are not numbers, raise and leave the timeline as it was."""
     timeline = begun(NOW)
     with pytest.raises(RequestError, match=r"^rate must be (a number|from 0\.001 to 1,000,000) "):
         timeline.change(NOW, rate=rate)
@@ -372,7 +372,7 @@ def test_a_timeline_is_rebuilt_from_its_entries() -> None:
 
 
 def test_entries_that_do_not_follow_each_other_are_refused() -> None:
-    """Entries out of order, and none at all, are no timeline."""
+    """Entries out of order, and no entries, are not a timeline."""
     timeline, _ = build(3, [(SECOND, 5, None), (SECOND, 7, None)])
     with pytest.raises(StreamError, match="does not follow"):
         Timeline(reversed(timeline.entries))
@@ -388,7 +388,7 @@ def test_entries_of_other_arrivals_are_refused() -> None:
 
 
 def test_a_timeline_in_memory_is_certain_up_to_now() -> None:
-    """Nobody else changes it; it has no file to look at or to close."""
+    """No other process changes it; it has no file to read or to close."""
     timeline = begun(NOW)
     assert timeline.known_until(NOW + 5) == NOW + 5
     assert not timeline.shared
@@ -451,7 +451,7 @@ def test_json_that_is_no_entry_is_refused(change: dict[str, Any] | None, sentenc
 
 
 def test_a_huge_rate_in_json_is_refused() -> None:
-    """A whole number that no float holds is no crash."""
+    """A whole number that no float can hold is refused."""
     with pytest.raises(DataError, match=r"^a timeline entry has a value that is not allowed: "):
         Entry.from_json({**Entry(3, NOW, NOW, 2.0).to_json(), "rate": 10**400})
 

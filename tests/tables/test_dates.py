@@ -37,18 +37,18 @@ PATTERNS = [
 instants = st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2068, 12, 31)), min_size=1, max_size=30)
 
 
-def micros(*moments: datetime | str) -> np.ndarray:
+def micros(*times: datetime | str) -> np.ndarray:
     """Return instants as an array."""
-    return np.array(moments, "datetime64[us]")
+    return np.array(times, "datetime64[us]")
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @settings(max_examples=30, deadline=None)
-@given(moments=instants)
-def test_what_was_read_is_what_is_written(pattern: str, moments: list[datetime]) -> None:
+@given(times=instants)
+def test_what_was_read_is_what_is_written(pattern: str, times: list[datetime]) -> None:
     """The strings of a column come back to the letter, and so do the instants, to what is written of them."""
-    moments.append(datetime(2019, 3, 31, 23, 59, 58, 123456))  # has a day above 12, and every part
-    strings = write_dates(micros(*moments), pattern)
+    times.append(datetime(2019, 3, 31, 23, 59, 58, 123456))  # has a day above 12, and every part
+    strings = write_dates(micros(*times), pattern)
     dates = find_dates(strings)
     assert dates is not None
     assert dates.pattern is not None
@@ -59,12 +59,12 @@ def test_what_was_read_is_what_is_written(pattern: str, moments: list[datetime])
 
 @pytest.mark.parametrize("pattern", EPOCHS)
 @settings(max_examples=30, deadline=None)
-@given(moments=instants)
-def test_numbers_since_1970(pattern: str, moments: list[datetime]) -> None:
+@given(times=instants)
+def test_numbers_since_1970(pattern: str, times: list[datetime]) -> None:
     """Seconds and their parts read back to the unit that they count."""
-    strings = write_dates(micros(*moments), pattern)
+    strings = write_dates(micros(*times), pattern)
     unit = max(int(EPOCHS[pattern]), 1)
-    expected = micros(*moments).astype("int64") // unit * unit
+    expected = micros(*times).astype("int64") // unit * unit
     assert parse_dates(strings, pattern).astype("int64").tolist() == expected.tolist()
     assert is_number(pattern)
 

@@ -239,7 +239,7 @@ def zipped(*names: str) -> bytes:
         (b"PK\x03\x04 and then nothing", "cannot be unpacked: it is damaged, cut short or encrypted"),
         (zipped("a.csv", "b.csv"), "holds 2 files: a.csv, b.csv; expected one table: unpack it"),
         (zipped("xl/workbook.xml"), "starts like an Excel file but cannot be read"),
-        (b'{"a": 1}\n{"a": 2\n', "is no table of JSON lines: line 2 is "),
+        (b'{"a": 1}\n{"a": 2\n', "is not a table of JSON lines: line 2 is not JSON: "),
         (b"[1, 2]", "is JSON but not a table: expected an array of objects"),
         (b"a,b\n" + b"1,2,3,4\n1,2,3\n" * 9, "18 of 18 rows have more fields than the first line, 2"),
         (b'a,b\n"1,2\n', "is not a table"),

@@ -1,4 +1,4 @@
-"""Read a stream over WebSocket: after a break, connect again and go on with the event that comes next.
+"""Read a stream over WebSocket: after a break, connect again and continue with the next event.
 
 `connect` gives events as dicts, `Messages` as JSON strings.
 """
@@ -12,8 +12,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from logistream.client.listener import Listener
+from logistream.client.reader import Reader
 from logistream.client.subscription import Subscription, with_read_options
-from logistream.errors import RequestError
+from logistream.errors import RequestError, shorten
 from logistream.schema import EVENT_NUMBER
 from logistream.stream.encoding import parse
 
@@ -23,69 +24,13 @@ if TYPE_CHECKING:
 
     from logistream.client.subscription import ReadOptions, Source
 
-__all__ = ["Messages", "Reader", "connect"]
+__all__ = ["Messages", "connect"]
 
 
 T = TypeVar("T")
 
 _NUMBER = re.compile(rf',?"{EVENT_NUMBER.name}":(\d+)}}$')
 _MISSED = re.compile(r'\{\s*"missed_events"\s*:\s*(\d+)\s*\}\s*$')
-
-
-class Reader:
-    """Owns a listener; shows its connection and its position in the stream."""
-
-    _listener: Listener
-
-    @property
-    def url(self) -> str:
-        """Address of the event socket."""
-        return self._listener.subscription.url
-
-    @property
-    def connected(self) -> bool:
-        """Whether a connection is open now."""
-        return self._listener.connected
-
-    @property
-    def trouble(self) -> str | None:
-        """What is wrong, in one sentence; None after a received message."""
-        return self._listener.trouble
-
-    @property
-    def retry_in(self) -> float:
-        """Seconds until the next attempt to connect; 0 while connected or connecting."""
-        return self._listener.retry_in
-
-    @property
-    def reconnects(self) -> int:
-        """Connections made after the first one."""
-        return self._listener.reconnects
-
-    @property
-    def restarts(self) -> int:
-        """How often another stream was found in place of the one that was read."""
-        return self._listener.position.restarts
-
-    @property
-    def missed(self) -> int:
-        """Events that the server left out."""
-        return self._listener.position.missed
-
-    @property
-    def next_number(self) -> int | None:
-        """Number of the event that comes next; None before the first connection."""
-        return self._listener.position.next_number
-
-    @property
-    def stream_id(self) -> str | None:
-        """Identity of the stream; None before the first connection."""
-        return self._listener.position.stream_id
-
-    @property
-    def silent_for(self) -> float:
-        """Seconds since anything came from the server, be it the answer to a ping."""
-        return self._listener.silent_for
 
 
 class _Events(Reader, Generic[T]):
@@ -133,7 +78,7 @@ class _Events(Reader, Generic[T]):
                     return
                 yield event
         finally:
-            # Without `async with`, leaving the loop is all that a caller does to be done with it.
+            # Without `async with`, leaving the loop is the only sign that the caller has finished.
             if not self._entered:
                 await self.close()
 
@@ -150,7 +95,7 @@ class _Events(Reader, Generic[T]):
                 raise StopAsyncIteration
 
     def __iter__(self) -> Generator[T]:
-        """Iterate without asyncio; leaving the loop closes the connection, which a thread keeps."""
+        """Iterate without asyncio; a thread keeps the connection, and leaving the loop closes it."""
         loop = asyncio.new_event_loop()
 
         def wait_for(work: Coroutine[Any, Any, bool | None]) -> bool | None:
@@ -184,7 +129,7 @@ class _Events(Reader, Generic[T]):
         return True
 
     def _received(self) -> Generator[T]:
-        """Yield the events that are there; `RequestError` for a line that is none."""
+        """Yield the events that are there; `RequestError` for a line that is not an event."""
         while self._lines:
             try:
                 event = self._take(self._lines.popleft())
@@ -200,7 +145,7 @@ class _Events(Reader, Generic[T]):
         found = _NUMBER.search(line, max(0, len(line) - 40))
         if found is None:
             if (report := _MISSED.match(line)) is None:
-                raise RequestError(f"an event without {EVENT_NUMBER.name!r} came: {line[:80]}")
+                raise RequestError(f"an event without {EVENT_NUMBER.name!r} came: {shorten(line)}")
             position.skip(int(report[1]))
             return None
         if not position.take(int(found[1])):
@@ -208,14 +153,14 @@ class _Events(Reader, Generic[T]):
         return self._read(line if self._numbered else f"{line[: found.start()]}}}")
 
     def _read(self, line: str) -> T:
-        """Return the event in the caller's form; `RequestError` if the line holds none."""
+        """Return the event in the caller's form; `RequestError` if the line is not an event."""
         raise NotImplementedError
 
 
 class Messages(_Events[str]):
     """The events as JSON strings; parameters and attributes are those of `connect`.
 
-    Without `numbered`, a string is exactly what the server sends to a reader that asks for no numbers.
+    Without `numbered`, a string is exactly what the server sends to a reader that does not request numbers.
     """
 
     def _read(self, line: str) -> str:
@@ -227,8 +172,8 @@ class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case be
     """Read the events of a stream, each once and in order.
 
     An iterator of dicts, for `async for` (also inside `async with`) and for a plain `for`. It connects when
-    the first event is asked for, connects again for ever with a growing delay, and ends when closed. After a
-    break it asks for the event that comes next, so that nothing is lost or given twice, even if the server
+    the first event is requested, connects again after each break with a growing delay, and ends when closed.
+    After a break it continues with the next event, so that nothing is lost or repeated, even if the server
     was killed and started again on the same timeline.
 
     Parameters
@@ -255,7 +200,7 @@ class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case be
         Events that the server left out.
     next_number : int or None
         Number of the event that comes next, or of a later one with `where`: the `start` with which another
-        process can go on.
+        process can continue.
     stream_id : str or None
         Identity of the stream.
     silent_for : float

@@ -1,4 +1,4 @@
-"""A background reader: a thread with its own loop that gives a sink the events of a stream as record batches.
+"""A background reader: a thread with its own loop that passes the events of a stream to a sink, in batches.
 
 The thread keeps it independent of the caller's loop and cells: a busy notebook does not stall it. No event
 becomes a Python object on its way.
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 import pyarrow as pa
 
-from logistream.client.client import Reader
 from logistream.client.listener import Listener
+from logistream.client.reader import Reader
 from logistream.errors import RequestError
 from logistream.schema import EVENT_NUMBER
 
@@ -31,7 +31,7 @@ __all__ = ["Follower", "Sink", "new_rows"]
 
 logger = logging.getLogger(__name__)
 
-_STOP_SECONDS = 1.0  # that `stop` waits for the thread; only the look-up of a host name may hold it longer
+_STOP_SECONDS = 1.0  # that `stop` waits for the thread; only the look-up of a host name can take longer
 
 
 def new_rows(message: str | bytes, position: Position, *, filtered: bool, numbered: bool) -> pa.RecordBatch:
@@ -52,7 +52,7 @@ def new_rows(message: str | bytes, position: Position, *, filtered: bool, number
     Raises
     ------
     RequestError
-        The message is no such stream, or its rows contradict the metadata.
+        The message is not such a stream, or its rows contradict the metadata.
     """
     try:
         with pa.ipc.open_stream(message.encode() if isinstance(message, str) else message) as stream:
@@ -96,14 +96,13 @@ class Sink(Protocol):
 class Follower(Reader):
     """Feeds a sink from a stream until stopped, refused for good, or the sink is gone.
 
-    A context manager that stops at the end. The sink is held weakly: a frame that nobody holds any more is
-    not fed for ever. After a break it asks for the event that comes next, so that the sink gets every event
-    once.
+    A context manager that stops at the end. The reference to the sink is weak, so that a follower ends when
+    its frame is gone. After a break it requests the next event, so that the sink gets every event once.
 
     Parameters
     ----------
     subscription : Subscription
-        What is asked for.
+        What is requested.
     sink : Sink
         Takes the events, on the follower's thread.
 
@@ -192,8 +191,8 @@ class Follower(Reader):
         Parameters
         ----------
         answer_within : float
-            Seconds to wait for the outcome of the first attempt to connect. A server that is not there is an
-            outcome, and no error: it is dialled again.
+            Seconds to wait for the outcome of the first attempt to connect. It is not an
+            error if no server answers: the thread tries again.
 
         Raises
         ------
@@ -253,7 +252,7 @@ class Follower(Reader):
         assert task is not None  # noqa: S101 - for the type checker
         with self._lock:
             self._task, self._loop = task, asyncio.get_running_loop()
-            if self._stopping:  # before anybody could cancel this
+            if self._stopping:  # before this could be cancelled
                 return
         await self._listener.open()
         self._answered.set()

@@ -1,8 +1,9 @@
-"""One reader's WebSocket: dialled, read, and dialled again after a break with the event that comes next.
+"""One reader's WebSocket: it connects, reads, and connects again after a break, from the next event on.
 
-What may pass (nothing listens, connection lost, server full) is tried again after a growing delay. Only a
-received message resets the delay: a server that accepts and closes at once must not be dialled hundreds of
-times a second. What will not pass (bad request, bad token, not a Logistream server) ends the reading.
+After a failure that may pass (nothing listens, connection lost, server full) it tries again, after a growing
+delay. Only a received message resets the delay: a server that accepts and closes at once must not get
+hundreds of connections a second. A failure that will not pass (bad request, bad token, not a Logistream
+server) ends the reading.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as dial
+from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import (
     ConcurrencyError,
     ConnectionClosed,
@@ -49,8 +50,8 @@ _OPEN_TIMEOUT = 10.0  # seconds that a server may take to answer a handshake
 _REASON_TIMEOUT = 1.0  # seconds that a server without our header may take to close with its reason
 _CLOSE_TIMEOUT = 0.5  # seconds that a server may take to answer a close frame
 _LARGEST_MESSAGE = 64 * 1024 * 1024  # bytes: 16,384 rows of some hundred columns
-_MESSAGES_AHEAD = (4, 1)  # read ahead of the consumer: stop reading above, go on below
-_TICKS = 4  # checks of a silent connection before it is given up
+_MESSAGES_AHEAD = (4, 1)  # read ahead of the consumer: stop reading above, continue below
+_TICKS = 4  # checks of a silent connection before it is cut
 _GROWTH = 1.618  # of the delay between attempts
 _NOT_YET = 416
 _TRANSIENT_STATUS = frozenset({408, 425, 429})  # timeout, too early, too many: worth another try, as all 5xx
@@ -66,7 +67,7 @@ _FINAL_CLOSE = frozenset(
 
 
 class _Connection(ClientConnection):
-    """A connection that notes when bytes came, be it a part of a message or an answer to a ping."""
+    """A connection that records when bytes last came, as part of a message or as an answer to a ping."""
 
     heard: float = float("-inf")  # on the clock of time.monotonic
 
@@ -81,7 +82,7 @@ class Listener:
     Parameters
     ----------
     subscription : Subscription
-        What is asked for.
+        What is requested.
     form : Format
         Format of the messages.
     numbered : bool
@@ -93,7 +94,7 @@ class Listener:
     Attributes
     ----------
     position : Position
-        Where the reader is; whoever takes the messages moves it on.
+        Where the reader is; the consumer of the messages advances it.
     reconnects : int
         Connections made after the first one.
     trouble : str or None
@@ -187,7 +188,7 @@ class Listener:
         open_socket = self._socket
         self._drop()
         if open_socket is not None:
-            # The server's close frame is queued behind messages that nobody has read yet: read them.
+            # The server's close frame is queued behind unread messages: read them.
             closing = asyncio.ensure_future(open_socket.close())
             with contextlib.suppress(ConnectionClosed, ConcurrencyError):
                 while True:
@@ -195,7 +196,7 @@ class Listener:
             await closing
 
     async def _attempt(self) -> None:
-        """Dial once; without a connection and without an error, the next attempt is due at once."""
+        """Try to connect once; without a connection and without an error, try again at once."""
         if (wait := self._not_before - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), wait)
@@ -203,7 +204,7 @@ class Listener:
         if self._heard is None:
             self._heard = time.monotonic()
         try:
-            connection = await self._dial()
+            connection = await self._connect()
         except InvalidStatus as error:
             stream_id = error.response.headers.get(STREAM_HEADER)
             resuming = self.position.next_number is not None
@@ -226,10 +227,10 @@ class Listener:
             self.reconnects += self._connections > 0
             self._connections += 1
 
-    async def _dial(self) -> _Connection:
+    async def _connect(self) -> _Connection:
         subscription = self.subscription
         address = subscription.address(self._form, self.position.start, numbered=self._numbered)
-        connection = await dial(
+        connection = await open_websocket(
             address,
             additional_headers={"Authorization": f"Bearer {subscription.token}"}
             if subscription.token
@@ -257,7 +258,7 @@ class Listener:
         raise not_ours(self.subscription.url)
 
     def _enter(self, stream_id: str, number: int | None) -> bool:
-        """Note the stream that answers; False if another attempt is due, since it is a new one."""
+        """Record the stream that answers; return False if it is a new one, which needs another attempt."""
         restarts = self.position.restarts
         entered = self.position.enter(stream_id, number)
         if self.position.restarts > restarts:
@@ -268,16 +269,16 @@ class Listener:
         return entered
 
     async def _lose(self, error: Exception) -> None:
-        """Note that a connection or an attempt has failed; raise if another would fail too."""
-        silent_for, given_up = self.silent_for, self._watching is not None and self._watching.done()
+        """Handle a failed connection or attempt; raise if another attempt would fail too."""
+        silent_for, cut = self.silent_for, self._watching is not None and self._watching.done()
         self._drop()
         if self._closing.is_set():
             return
         if _is_final(error, resuming=self.position.stream_id is not None):
             await self.close()
             raise RequestError(f"{self.subscription.url} {explain(error)}") from error
-        reason = f"has been silent for {silent_for:.0f} s" if given_up else explain(error)
-        # A little random, so that many clients do not come at once.
+        reason = f"has been silent for {silent_for:.0f} s" if cut else explain(error)
+        # Random, so that many clients do not connect at the same time.
         wait = self._delay * random.uniform(0.7, 1.0)  # noqa: S311 - no secret
         self._delay = min(self._delay * _GROWTH, self.subscription.max_delay)
         self._not_before = time.monotonic() + wait
@@ -303,12 +304,12 @@ class Listener:
     async def _watch(self, connection: _Connection) -> None:
         """Ping a silent server, and cut the connection if it does not answer.
 
-        Checks are counted, not seconds: a loop that was held up, or a machine that slept, proves nothing.
+        Checks are counted, not seconds: the loop may have been blocked, or the machine asleep.
         """
         silent, heard, tick = 0, connection.heard, self.subscription.silence / _TICKS
         while silent < _TICKS:
             await asyncio.sleep(tick)
-            # While nobody reads, answers wait behind messages.
+            # Without a consumer, answers wait behind messages.
             silent = silent + 1 if self._waiting and connection.heard == heard else 0
             heard = connection.heard
             if silent and connection.state is State.OPEN:
@@ -326,8 +327,8 @@ def _is_final(error: Exception, *, resuming: bool) -> bool:
     error : Exception
         What ended a connection or an attempt.
     resuming : bool
-        Whether the event asked for was promised before: then a server that does not have it yet is only a
-        little behind.
+        Whether a server has named the requested event before. Then a server that does not have it yet is only
+        a little behind.
     """
     if isinstance(error, InvalidStatus):
         status = error.response.status_code

@@ -1,7 +1,7 @@
-"""Where a reader is in a stream: the next event it asks for, and which events it drops as repeats.
+"""Where a reader is in a stream: the next event that it requests, and which events it drops as repeats.
 
-Every event has a number. After a break a reader asks for the next number; an event that comes twice is
-recognised by its number. No sockets here.
+After a break a reader requests the number after its last event. A repeated event is recognised by its number.
+No sockets here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Position:
         Where to start in a stream of which nothing was taken: a value of the parameter `start`, None for the
         next event that happens.
     filtered : bool
-        Whether events are left out on purpose: then a gap between two numbers is no loss.
+        Whether events are left out on purpose: then a gap between two numbers does not mean a loss.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Position:
     restarts : int
         How often another stream was found in place of the one that was read.
     missed : int
-        Events that were asked for and left out; counted before filtering.
+        Events that were requested and left out; counted before filtering.
     """
 
     def __init__(self, start: str | None = None, *, filtered: bool = False) -> None:
@@ -42,11 +42,11 @@ class Position:
 
     @property
     def start(self) -> str | None:
-        """What to ask for at the next connection."""
+        """What to request at the next connection."""
         return self._start if self.next_number is None else str(self.next_number)
 
     def enter(self, stream_id: str, number: int | None) -> bool:
-        """Note the stream that answers.
+        """Record the stream that answers.
 
         Parameters
         ----------
@@ -58,25 +58,25 @@ class Position:
         Returns
         -------
         bool
-            False if the next number of another stream was asked for: ask again, with `start`.
+            False if the next number of another stream was requested: request again, with `start`.
         """
-        known, asked = self.stream_id, self.next_number
+        known, requested = self.stream_id, self.next_number
         self.stream_id = stream_id
         if known not in (None, stream_id):
             self.restarts += 1
             self.next_number = None
-            if asked is not None:
+            if requested is not None:
                 return False
         if self.next_number is None:
             self.next_number = number
         return True
 
     def take(self, number: int) -> bool:
-        """Move behind an event; return False if it was taken before."""
+        """Move past an event; return False if it was taken before."""
         return self.take_range(number, number + 1) == 0
 
     def take_range(self, first: int, stop: int) -> int:
-        """Move behind events `first` to `stop` (exclusive); return how many of them were taken before."""
+        """Move past events `first` to `stop` (exclusive); return how many of them were taken before."""
         expected = first if self.next_number is None else self.next_number
         if first > expected and not self._filtered:
             self.missed += first - expected
@@ -84,6 +84,6 @@ class Position:
         return min(max(0, expected - first), stop - first)
 
     def skip(self, count: int) -> None:
-        """Note that the server reports that it left out `count` events."""
+        """Count events that the server reports as left out."""
         if self._filtered:  # otherwise `take_range` counts them by the gap between the numbers
             self.missed += count

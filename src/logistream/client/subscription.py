@@ -1,7 +1,7 @@
-"""What a client asks of a stream: which events, which columns, where to start, and how patiently.
+"""What a client requests from a stream: which events and columns, where to start, how long to wait.
 
 `ReadOptions` documents the options once for `connect`, `RollingFrame.follow` and `logistream tail`. A
-`Subscription` checks them and writes the query of the event socket. The server judges names and values.
+`Subscription` checks them and writes the query of the event socket. The server checks names and values.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class ReadOptions(TypedDict, total=False):
         What comes next if this reader falls behind: what happened meanwhile (the default), or the newest
         event; `missed` counts what was left out.
     token : str, optional
-        Demanded by servers on other machines.
+        Required by servers on other machines.
     first_delay, max_delay : float, default=0.25 and 10.0
         Seconds before the first new attempt to connect, and at most. The delay grows with each attempt, is
         shortened at random by up to 30 %, and is reset by a received message.
     silence : float, default=10.0
-        Seconds after which a server that does not even answer pings is given up and dialled again.
+        Seconds after which a server that does not even answer pings is disconnected, to connect again.
     """
 
     start: Start | None
@@ -101,7 +101,7 @@ class ReadOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What one reader asks for, checked; `ReadOptions` documents the options.
+    """What one reader requests, checked; `ReadOptions` documents the options.
 
     Attributes
     ----------
@@ -170,11 +170,11 @@ class Subscription:
 
     @property
     def filtered(self) -> bool:
-        """Whether events are left out on purpose, so that a gap between numbers is no loss."""
+        """Whether events are left out on purpose, so that a gap between numbers does not mean a loss."""
         return bool(self.where)
 
     def address(self, form: Format, start: str | None, *, numbered: bool) -> str:
-        """Return the address to dial.
+        """Return the address to connect to.
 
         Parameters
         ----------

@@ -118,12 +118,12 @@ def transfer_auc(
         judged = tested.matrix[:, columns]
         both = np.concatenate([learned.matrix[:, columns], judged])
         features = _by_frequency(both, judged, tested.discrete[columns])
-        given, asked = features[: len(learned)], features[len(learned) :]
-        order = np.lexsort([y, *given.T])
+        training, test = features[: len(learned)], features[len(learned) :]
+        order = np.lexsort([y, *training.T])
         order = order[~np.isnan(y[order])]
-        fitted = boosting(random_state=seed, early_stopping=False).fit(given[order], y[order] == high)
+        fitted = boosting(random_state=seed, early_stopping=False).fit(training[order], y[order] == high)
         known = ~np.isnan(z)
-        return float(metrics.roc_auc_score(z[known] == high, fitted.predict_proba(asked[known])[:, 1]))
+        return float(metrics.roc_auc_score(z[known] == high, fitted.predict_proba(test[known])[:, 1]))
 
 
 def _by_frequency(values: np.ndarray, reference: np.ndarray, discrete: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """How close a model's rows are to real ones: the report.
 
-Every figure stands beside the same figure for real rows: what they do not reach cannot be asked of synthetic
-ones. Synthetic rows cost nothing, so shapes and pairs are taken from 20,000 of them, which measures what was
-learned without the chance of a draw. A classifier gets equally many rows of either sort.
+Every figure stands beside the same figure for real rows: what they do not reach cannot be expected of
+synthetic ones. Synthetic rows cost nothing, so shapes and pairs are taken from 20,000 of them, which measures
+what was learned without the chance of a draw. A classifier gets equally many rows of either sort.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MOST_CELLS = 300_000  # of either sort that a classifier gets: a wide table giv
 _REPEATS = 3  # of a comparison of few rows, each with other synthetic ones: the chance of a draw averages out
 _MOST_REPEATED = 3_000  # rows in all repeats
 _MOST_ATTACKED = 2_000  # members, and as many others
-_FEWEST_ATTACKED = 100  # below, there is no share of 1 %
+_FEWEST_ATTACKED = 100  # below, 1 % would be less than a row
 _ATTACK_SIZES = (1, 10)  # synthetic rows, as multiples of the fitted ones
 _CHARTS = 6  # of columns, and of pairs
 _LATITUDE = re.compile(r"(^|[\W_])lat(itude)?($|[\W_])", re.IGNORECASE)
@@ -124,7 +124,7 @@ def report(
     DataError
         If there are too few rows, or their columns are not the model's.
     RequestError
-        If there is no such target, or it has not two values, or an attack has no `train`.
+        If the target does not exist or does not have two values, or an attack lacks `train`.
     MissingPackageError
         If scikit-learn is not installed.
     """
@@ -361,7 +361,7 @@ _NO_ATTACKS = pd.DataFrame(
 
 def _attacks(parts: _Parts, advance: Callable[[], None]) -> pd.DataFrame:
     """Attack the synthetic rows and the training rows resampled; see `Report.attacks` for the columns."""
-    train = parts.train if parts.train is not None else parts.other  # `_check_rows` demands them
+    train = parts.train if parts.train is not None else parts.other  # `_check_rows` requires them
     size = min(len(parts.held) // 2, len(parts.other), _MOST_ATTACKED)
     members, others = parts.other.take(slice(size)), parts.held.take(slice(size))
     reference = parts.held.take(slice(size, size + _MOST_COMPARED))

@@ -159,8 +159,8 @@ def _row_by_row(values: np.ndarray) -> np.ndarray:
 def copied_strings(source: NumericTable, others: NumericTable, synthetic: NumericTable) -> float:
     """Return the share of strings of one row of `source`, and of no other real row, that were made again.
 
-    A generator that keeps nobody's own string still makes some that happen to exist. Then the share is the
-    same for fitted and for held-out rows.
+    A generator that keeps no string of a single row still makes some that happen to exist. Then the share is
+    the same for fitted and for held-out rows.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Who may use the server: origins of browser pages, host names, token.
 
-The server listens on loopback, where every page that a browser shows could reach it. So a page is served
+The server listens on loopback, where every page in a browser could reach it. So a page is served
 only if it comes from this server, from a server on the same machine (JupyterLab, a development server), or
 from an origin that was allowed by name. A page without an origin (opened from a file, or sandboxed by
 another page: the origin of both is `null`) must be allowed by that name too.
@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 from websockets.frames import CloseCode
 
-from logistream.errors import RequestError, bounded
+from logistream.errors import RequestError, shorten
 from logistream.urls import is_address, is_loopback
 
 if TYPE_CHECKING:
@@ -29,10 +29,20 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["AccessMiddleware", "AccessRules", "AllowedPagesMiddleware", "BodyLimitMiddleware", "refuse"]
+__all__ = [
+    "LONGEST_DETAIL",
+    "AccessMiddleware",
+    "AccessRules",
+    "AllowedPagesMiddleware",
+    "BodyLimitMiddleware",
+    "refuse",
+]
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+LONGEST_DETAIL = 1000
+"""Characters of the sentence that refuses an HTTP request; it may quote a long value of the caller."""
+
 _REASON_BYTES = 123  # what a WebSocket close frame has room for
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
@@ -43,7 +53,7 @@ _NO_SECRETS = ("/docs", "/openapi.json")
 
 @dataclass(frozen=True)
 class AccessRules:
-    """What a caller must show.
+    """What a caller must have to be served.
 
     Parameters
     ----------
@@ -51,7 +61,7 @@ class AccessRules:
         Origins of pages that may talk to the server besides those on this machine, such as
         `https://example.org`; `null` for pages without an origin; `*` for all.
     token : str or None
-        Demanded as `?token=` or `Authorization: Bearer`; None demands none.
+        Required as `?token=` or `Authorization: Bearer`; None requires no token.
 
     Raises
     ------
@@ -75,7 +85,7 @@ class AccessRules:
             raise RequestError("a token is made of printable ASCII characters and is not empty")
 
     def refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
-        """Return the HTTP status and the sentence with which to refuse, None if all is well."""
+        """Return the HTTP status and the sentence of a refusal, None if the caller may pass."""
         host, origin = connection.headers.get("host"), connection.headers.get("origin")
         # Without this, any page could be served under a name that points to this machine and pass as the
         # server's own (DNS rebinding). A token makes that useless.
@@ -134,14 +144,14 @@ class AccessMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuse a body that is larger than `limit` bytes before it is held in memory."""
+    """Refuse a body that is larger than `limit` bytes before it is read into memory."""
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self.app = app
         self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and count what it brings."""
+        """Pass a request on and count the bytes of its body."""
         size = 0
 
         async def counted() -> Message:
@@ -197,4 +207,4 @@ def _given_token(connection: HTTPConnection) -> str | None:
 
 def _answer(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     needed = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    return JSONResponse({"detail": bounded(sentence)}, status, {**needed, **(headers or {})})
+    return JSONResponse({"detail": shorten(sentence, LONGEST_DETAIL)}, status, {**needed, **(headers or {})})

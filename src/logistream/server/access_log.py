@@ -23,7 +23,7 @@ __all__ = ["log_to_stderr", "with_access_log"]
 
 
 logger = logging.getLogger("logistream.access")
-if logger.level == logging.NOTSET:  # a program that shows its own INFO did not ask for ours
+if logger.level == logging.NOTSET:  # a program that shows its own INFO records need not show ours
     logger.setLevel(logging.WARNING)
 
 _SECRET = "***"  # noqa: S105 - what stands in its place
@@ -48,7 +48,7 @@ def log_to_stderr() -> None:
 
 
 def with_access_log(app: ASGIApp) -> ASGIApp:
-    """Return an ASGI application that logs what is asked of another; to be the outermost middleware.
+    """Return an ASGI application that logs the requests to another; it must be the outermost middleware.
 
     A record of a request has these keys: `time` (RFC 3339, when it was answered in full), `client` (address
     and port), `method`, `path`, `query` (as it was sent, without secrets), `status`, `bytes` (of the body)
@@ -61,7 +61,7 @@ def with_access_log(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         began = time.monotonic()
-        asked = {
+        request = {
             "client": _address(scope.get("client")),
             "method": scope.get("method", "WEBSOCKET"),
             "path": scope["path"],
@@ -73,7 +73,7 @@ def with_access_log(app: ASGIApp) -> ASGIApp:
 
         def log(**found: int | None) -> None:
             seconds = round(time.monotonic() - began, 6)
-            logger.info(json.dumps({"time": rfc3339(wall_clock()), **asked, **found, "seconds": seconds}))
+            logger.info(json.dumps({"time": rfc3339(wall_clock()), **request, **found, "seconds": seconds}))
 
         async def receive_and_note() -> Message:
             nonlocal code
@@ -129,5 +129,5 @@ def _without_token(part: str) -> str:
     name, equals, _ = part.partition("=")
     if "token" not in unquote_plus(part).lower():
         return part
-    # `?start=0?token=...` and the like are refused, but the token in them is no less secret.
+    # `?start=0?token=...` and the like are refused, but the token in them is still secret.
     return f"{name}={_SECRET}" if equals and name.lower() == "token" else _SECRET

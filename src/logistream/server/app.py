@@ -45,12 +45,12 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 REFRESH = 0.02
-"""Seconds between two looks at a timeline that other processes may change."""
+"""Seconds between two reads of a timeline that other processes may change."""
 
 _DESCRIPTION = """
-Events come over the WebSocket `/ws`: from now on, one JSON message per event, at the rate in force. `start`,
-`format`, `numbered`, `columns`, `where` and `lag` change what is sent, see `/asyncapi.json`. `GET /schema`
-describes an event, `GET /events` returns events of the past.
+Events come over the WebSocket `/ws`, from the next one on, at the rate in force: one JSON message per event.
+`start`, `format`, `numbered`, `columns`, `where` and `lag` change what is sent, see `/asyncapi.json`.
+`GET /schema` describes an event, `GET /events` returns events of the past.
 """
 
 
@@ -71,9 +71,9 @@ def create_app(
     allow_origins : iterable of str
         Origins of browser pages that may use the server, besides its own and those of this machine.
     token : str or None
-        Demanded of every caller if given.
+        Required of every caller if given.
     limits : Limits or None
-        How much may be asked; None for the usual ones.
+        How much callers may request; None for the default limits.
     gauges : Gauges or None
         Where it counts, if processes count together.
 
@@ -85,7 +85,7 @@ def create_app(
     Raises
     ------
     RequestError
-        For an origin or a token that cannot be.
+        For an origin or a token that is not allowed.
     """
     rules = AccessRules(tuple(allow_origins), token)
     limits = limits or Limits()
@@ -167,7 +167,7 @@ def create_app(
 
 
 async def _serve(websocket: WebSocket, pump: Pump, selection: Selection, number: int, lag: Lag) -> None:
-    """Have a reader served until it goes away."""
+    """Serve a reader until it leaves."""
     sink = sink_for(websocket, pump.wake)
     cursor = Cursor(pump.feeds.open(selection), sink, number, lag)
     pump.add(cursor)
@@ -183,7 +183,7 @@ async def _serve(websocket: WebSocket, pump: Pump, selection: Selection, number:
 
 
 async def _refresh(stream: Stream) -> None:
-    """Look at the timeline again and again, if others can change it."""
+    """Read the timeline every 20 ms, if other processes can change it."""
     trouble = ""
     while stream.timeline.shared:
         await asyncio.sleep(REFRESH)

@@ -1,4 +1,4 @@
-"""The WebSocket as an AsyncAPI 3 document: what may be asked for, and what then comes.
+"""The WebSocket as an AsyncAPI 3 document: the parameters of the handshake, and the messages.
 
 OpenAPI cannot describe messages that a server sends on its own; https://www.asyncapi.com/docs/reference can:
 a channel is the connection, its bindings describe the handshake, and an operation is seen from the
@@ -37,7 +37,7 @@ def asyncapi_document(model: Model, *, url: str, version: str, token: bool) -> d
     version : str
         Of the server.
     token : bool
-        Whether it demands one.
+        Whether it requires one.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def asyncapi_document(model: Model, *, url: str, version: str, token: bool) -> d
     del event["$schema"]  # AsyncAPI's own dialect, draft 7, has all of its keywords with the same meaning
     components["schemas"] |= {"event": event, "refusal": Refusal.model_json_schema()}
     components["schemas"]["selected"] |= {
-        "title": f"keys of an event of {model.name} that were asked for",
+        "title": f"keys of an event of {model.name} that were requested",
         "properties": _properties(model),
     }
     if not token:
@@ -88,7 +88,7 @@ def _parameters(model: Model) -> dict[str, Any]:
 
 
 def _properties(model: Model) -> dict[str, Any]:
-    """Return the schema of each key that can be asked for; by reference if every event has the key."""
+    """Return the schema of each key that can be requested; by reference if every event has the key."""
     properties: dict[str, Any] = {}
     for column in model.full_schema:
         if column.name in model.event_schema:

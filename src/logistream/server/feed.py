@@ -98,7 +98,7 @@ class Part:
 
     def rows(self, start: int, stop: int) -> memoryview:
         """Return what rows `start` to `stop` have in `data`."""
-        assert self.ends is not None  # noqa: S101 - not asked of Arrow
+        assert self.ends is not None  # noqa: S101 - not called for Arrow
         found: memoryview = self.data[int(self.ends[start]) : int(self.ends[stop])]
         return found
 
@@ -124,7 +124,7 @@ class Feed:
         return first, first + _SHORT
 
     def part(self, number: int, now: int, *, live: bool) -> Part | None:
-        """Return the part that holds an event, None if it is only being made; then `on_made` is called.
+        """Return the part that holds an event, None if it is still being made; then `on_made` is called.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class Feed:
         return self._feeds.get(self, first, stop, number, _LIVE if live else _PAST)
 
     def prefetch(self, number: int, now: int, *, live: bool) -> None:
-        """Have the part that holds an event made ahead; arguments as for `part`."""
+        """Request the part that holds an event ahead of its use; arguments as for `part`."""
         first, stop = self.span(number, now)
         self._feeds.get(self, first, stop, number, _LIVE if live else _LATER)
 
@@ -245,7 +245,7 @@ class Feeds:
         self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
         self._bytes = 0
         self._making: dict[_Key, int] = {}  # what is to be made, and how urgent it is
-        self._jobs: list[tuple[int, int, Feed, _Key]] = []  # a heap: urgency, and the order of asking
+        self._jobs: list[tuple[int, int, Feed, _Key]] = []  # a heap: urgency, and the order of the requests
         self._order = itertools.count()
         self._unfetched: set[_Key] = set()  # parts that their readers have not fetched yet
         self._maker: threading.Thread | None = None
@@ -260,7 +260,7 @@ class Feeds:
             maker.join()
 
     def open(self, selection: Selection) -> Feed:
-        """Return the feed of a selection, the same for all who ask; `release` it in the end."""
+        """Return the feed of a selection, the same for all who use it; each must `release` it."""
         with self._lock:
             feed, users = self._feeds.get(selection) or (Feed(self, self._stream, selection), 0)
             self._feeds[selection] = feed, users + 1
@@ -278,7 +278,7 @@ class Feeds:
                 self._forget(key)
 
     def get(self, feed: Feed, first: int, stop: int, number: int, urgency: int) -> Part | None:
-        """Return a part if it is there; else have it made, unless that was asked for before.
+        """Return a part if it is there; else request it, unless it is requested already.
 
         Parameters
         ----------
@@ -299,7 +299,7 @@ class Feeds:
                 self._lock.notify()
             part = self._kept.get(key)
             if isinstance(part, Exception):
-                self._forget(key)  # it is tried again when it is asked for again
+                self._forget(key)  # the next request makes it again
                 raise part
             if part is not None and self._is_valid(part, stop, number):
                 self._kept.move_to_end(key)
@@ -346,7 +346,7 @@ class Feeds:
         made: Part | Exception | None
         try:
             made = feed.make(key[1], key[2])
-        except StreamError:  # a pause came in between: asked for again, it is a shorter one
+        except StreamError:  # a pause began meanwhile: the next request is for a shorter part
             made = None
         except Exception as error:
             logger.exception("events %d to %d cannot be encoded", key[1], key[2])
@@ -363,7 +363,7 @@ class Feeds:
             self._on_made()
 
     def _make_room(self) -> None:
-        """Forget what was used longest ago, at first of the past: live readers need what is still to come."""
+        """Remove the parts used longest ago, those of the past first, since live readers need the newest."""
         if self._bytes > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
             now = self._stream.next_number()
             for key in sorted(self._kept, key=lambda key: key[2] > now):

@@ -27,16 +27,16 @@ __all__ = ["Gauge", "Gauges", "metrics_text"]
 
 
 Gauge: TypeAlias = Literal[
-    "clients", "events_sent", "bytes_sent", "connected", "refused", "lag_events", "rate_held"
+    "clients", "events_sent", "bytes_sent", "connected", "refused", "lag_events", "rate_measured"
 ]
 """Readers now; events and bytes handed to readers, handshakes accepted and refused, all since the start;
-how many events the slowest reader is behind; events per second that readers get, NaN if that is not known."""
+how many events the slowest reader is behind; events per second that readers get, NaN if not known."""
 
 _NAMES: tuple[str, ...] = get_args(Gauge)
 
 
 class Gauges:
-    """The counts of one process, and their sums over all that share the memory.
+    """The counts of one process, and their sums over all processes that share the memory.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ _OPENMETRICS = "application/openmetrics-text"
 
 
 def metrics_text(stream: Stream, gauges: Gauges, accept: str = "") -> tuple[bytes, str]:
-    """Write the figures of a server for Prometheus.
+    """Write the metrics of a server for Prometheus.
 
     Parameters
     ----------
     stream : Stream
-        What happens, and at which rate.
+        The stream that is served.
     gauges : Gauges
-        What is done for readers, by all processes together.
+        What all processes together have counted.
     accept : str
         The `Accept` header of the request: OpenMetrics if it names that, else Prometheus' own text format.
 
@@ -106,13 +106,13 @@ def metrics_text(stream: Stream, gauges: Gauges, accept: str = "") -> tuple[byte
 
 
 class _StreamCollector(Collector):
-    """Reads stream and gauges when it is asked."""
+    """Reads stream and gauges for each request."""
 
     def __init__(self, stream: Stream, gauges: Gauges) -> None:
         self._stream, self._gauges = stream, gauges
 
     def collect(self) -> Iterator[Metric]:
-        """Give each figure with its name and meaning."""
+        """Yield each metric with its name and meaning."""
         stream, gauges = self._stream, self._gauges
         happened = stream.next_number()
         yield InfoMetricFamily(
@@ -154,7 +154,7 @@ class _StreamCollector(Collector):
         yield from self._rates()
 
     def _lag(self, happened: int) -> Iterator[Metric]:
-        """Give how far the slowest reader is behind."""
+        """Yield how far the slowest reader is behind."""
         lag = self._gauges.total("lag_events")
         yield GaugeMetricFamily(
             "logistream_lag_events", "How many events the slowest reader has not been handed yet.", lag
@@ -168,18 +168,18 @@ class _StreamCollector(Collector):
         )
 
     def _rates(self) -> Iterator[Metric]:
-        """Give the rate that was asked for, and the rate that readers get."""
+        """Yield the rate that was requested, and the rate that readers get."""
         paused = self._stream.paused
         yield GaugeMetricFamily(
-            "logistream_rate_asked",
-            "Events per second that are asked for, 0 during a pause.",
+            "logistream_rate_requested",
+            "Events per second that were requested, 0 during a pause.",
             0 if paused else self._stream.rate,
         )
         yield GaugeMetricFamily(
-            "logistream_rate_held",
+            "logistream_rate_measured",
             "Events per second handed to the live reader that is served best, over the last 10 seconds, "
             "or 10 events if they took longer, since the rate last changed; of the processes the slowest. "
-            "NaN if there is no live reader, or not for long enough.",
-            0 if paused else self._gauges.least("rate_held"),
+            "NaN without a live reader, or before there are enough events to measure.",
+            0 if paused else self._gauges.least("rate_measured"),
         )
         yield GaugeMetricFamily("logistream_paused", "1 if the stream is paused, 0 if it runs.", int(paused))

@@ -1,7 +1,7 @@
-"""How events leave the process: whole frames, straight to a connection's transport.
+"""Send events to a connection: under our own server, the WebSocket frames of many events in one write.
 
-A message costs its way through ASGI and a system call, hardly its bytes. So under our own server the frames
-of many events are written at once. Under any other ASGI server events go through `send`, one by one.
+Sending a message through ASGI costs far more than its bytes do. So our server gives the application direct
+access to the transport of a connection. Under any other ASGI server, each message goes through `send`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = [
 
 _EXTENSION = "logistream.frames"
 LINGER = 10.0
-"""Seconds that a connection has after its end to take what was still sent."""
+"""Seconds that the peer has after the end of a connection to receive what was sent before."""
 
 REQUEST_WITHIN = 10.0
 """Seconds from the connection to the end of its first request."""
 
-_NO_HANDSHAKE = b"the WebSocket handshake is no valid request"
+_NO_HANDSHAKE = b"the WebSocket handshake is not a valid request"
 _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
     b'Content-Length: %d\r\n\r\n{"detail":"%s"}' % (len(_NO_HANDSHAKE) + 13, _NO_HANDSHAKE)
@@ -54,20 +54,20 @@ _HIGH_WATER, _LOW_WATER = 1 << 18, 1 << 17  # bytes that wait in this process fo
 
 
 class RequestProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, but it does not wait for ever for the first request or handshake."""
+    """uvicorn's HTTP protocol, with a time limit for the first request or handshake."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """Begin to wait for the first request."""
+        """Start the time limit for the first request."""
         super().connection_made(transport)
-        self.loop.call_later(REQUEST_WITHIN, self._lose_patience)
+        self.loop.call_later(REQUEST_WITHIN, self._abort_if_idle)
 
-    def _lose_patience(self) -> None:
-        if getattr(self, "scope", None) is None:  # as long as there was no request
+    def _abort_if_idle(self) -> None:
+        if getattr(self, "scope", None) is None:  # no request has come yet
             self.transport.abort()
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol, to which an application may hand whole frames."""
+    """uvicorn's WebSocket protocol; an application can also write whole frames to it."""
 
     on_ready: Callable[[], None] | None = None
     _lingering: asyncio.TimerHandle | None = None
@@ -78,13 +78,13 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting for the peer to take what was sent."""
+        """Cancel the time limit for the peer."""
         super().connection_lost(exc)
         if self._lingering is not None:
             self._lingering.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; answer a handshake that cannot be read, which uvicorn would leave unanswered."""
+        """Receive bytes; answer a handshake that cannot be read, which uvicorn would leave unanswered."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.handshake_initiated = self.handshake_complete = self.close_sent = True
@@ -92,12 +92,12 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def handle_cont(self, event: Frame) -> None:
-        """Take a fragment; empty ones are not collected, since no limit on size would count them."""
+        """Receive a fragment; ignore empty ones, which no limit on size would count."""
         if event.data or event.fin:
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Check a message and drop it: the application ignores what a reader sends."""
+        """Check a message and discard it: the application ignores what a reader sends."""
         message, self.frames = b"".join(self.frames), []
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
@@ -107,31 +107,31 @@ class FrameProtocol(WebSocketsSansIOProtocol):
                 self.handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
-        """Drop a peer that answers no pings: a close frame would queue behind what it has not read."""
+        """Disconnect a peer that answers no pings; a close frame would queue behind unread data."""
         super().keepalive_timeout()
         self.transport.abort()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """Give the peer some seconds to take what was sent before the end."""
+        """Give the peer some seconds to receive what was sent before the end."""
         super().on_task_complete(task)
         if not self.disconnected:
             self._lingering = self.loop.call_later(LINGER, self.transport.abort)
 
     def handle_connect(self, event: Request) -> None:
-        """Let the application find this connection in its scope."""
+        """Put this connection into the scope of the application."""
         super().handle_connect(event)
         if not self.close_sent:
             self.scope["extensions"][_EXTENSION] = self  # type: ignore[assignment]
 
     def resume_writing(self) -> None:
-        """Call the application when there is room again."""
+        """Call the application when the write buffer has room again."""
         super().resume_writing()
         if self.on_ready is not None:
             self.on_ready()
 
     @property
     def takes_frames(self) -> bool:
-        """Whether frames may be written: there is room, and no side has begun to close."""
+        """Whether frames may be written: the buffer has room, and no side has begun to close."""
         return (
             self.writable.is_set()
             and self.handshake_complete
@@ -146,7 +146,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.transport.write(frames)
 
     def fail(self, code: int) -> None:
-        """Begin to close the connection from this side."""
+        """Close the connection from this side, with a code."""
         if not self.close_sent and self.conn.state is State.OPEN:
             self.conn.send_close(code)
             self.transport.write(b"".join(self.conn.data_to_send()))
@@ -155,7 +155,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
     def shutdown(self) -> None:
-        """Close with the code for a server that goes away, instead of uvicorn's for a restart."""
+        """Close with the code for a server that stops, instead of uvicorn's for a restart."""
         if self.handshake_complete and not self.close_sent:
             self.stop_keepalive()
             self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.GOING_AWAY})
@@ -183,7 +183,7 @@ class FrameSink:
 
     @property
     def ready(self) -> bool:
-        """Whether it can take more now."""
+        """Whether more can be written now."""
         return self._protocol.takes_frames
 
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
@@ -198,7 +198,7 @@ class FrameSink:
         self._protocol.fail(CloseCode.INTERNAL_ERROR)
 
     async def run(self) -> None:
-        """Do nothing: what is put is written at once."""
+        """Do nothing: `put` writes at once."""
 
 
 class MessageSink:
@@ -216,7 +216,7 @@ class MessageSink:
         return not self._waiting and not self._failed
 
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
-        """Have the messages of events `start` to `stop` sent; return the number of characters or bytes."""
+        """Queue the messages of events `start` to `stop`; return the number of characters or bytes."""
         self._waiting = feed.messages(part, start, stop, missed)
         self._some.set()
         return sum(map(len, self._waiting))
@@ -227,7 +227,7 @@ class MessageSink:
         self._some.set()
 
     async def run(self) -> None:
-        """Send what was put, until the reader is gone."""
+        """Send the queued messages until the reader has left."""
         with contextlib.suppress(WebSocketDisconnect):
             while True:
                 await self._some.wait()
@@ -245,14 +245,14 @@ class MessageSink:
 
 
 def sink_for(websocket: WebSocket, on_ready: Callable[[], None]) -> FrameSink | MessageSink:
-    """Return the fastest way to a reader.
+    """Return the fastest sink for the events of a reader.
 
     Parameters
     ----------
     websocket : WebSocket
         Accepted.
     on_ready : callable
-        Called when it can take more.
+        Called when more can be written.
     """
     protocol: Any = websocket.scope.get("extensions", {}).get(_EXTENSION)
     if isinstance(protocol, FrameProtocol):

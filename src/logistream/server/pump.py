@@ -1,7 +1,7 @@
-"""From the stream to its readers: one loop that sends everyone what has fallen due.
+"""From the stream to its readers: one loop that sends each reader the events that are due.
 
 A reader is a cursor, the number of its next event. There are no queues: a reader that does not read falls
-behind in a stream that can be made again at any place, and delays no other. In each round live readers come
+behind, and delays no other, since any part of the stream can be made again. In each round live readers come
 first, then those of the past in turns, and each gets a bounded piece.
 """
 
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from logistream.server.feed import Feeds
+from logistream.server.rate_meter import RateMeter
 
 if TYPE_CHECKING:
     from logistream.server.feed import Feed, Part
@@ -22,97 +21,16 @@ if TYPE_CHECKING:
     from logistream.stream.query import Lag
     from logistream.stream.stream import Stream
 
-__all__ = ["Cursor", "Pump", "RateMeter", "Sink"]
-
-
-_SPAN = 10.0  # seconds
-_FEWEST = 10  # events: where they are rare, the span is as long as these took
-_POINTS = 100  # kept for a span
-
-
-class RateMeter:
-    """Events per second that reach readers, over ten seconds, or over ten events where they are rare.
-
-    The number of events that have happened says nothing about a server: it would be the same if none were
-    sent. So only events that were handed to a reader count, each once: this is the rate of the reader that is
-    served best.
-    """
-
-    def __init__(self) -> None:
-        self._front = 0  # number after the newest event that was handed to a reader
-        self._handed = 0  # events, each once
-        self._points: deque[tuple[float, int]] = deque()  # when events were handed, and how many were by then
-
-    def restart(self, number: int) -> None:
-        """Start again, because another rate is in force or no reader is live.
-
-        Parameters
-        ----------
-        number : int
-            Of the next event to happen.
-        """
-        self._front = number
-        self._points.clear()
-
-    def hand(self, start: int, stop: int, now: float) -> None:
-        """Count events `start` to `stop` as handed to a cursor.
-
-        Parameters
-        ----------
-        start, stop : int
-            Event numbers, `stop` excluded.
-        now : float
-            Seconds on a clock that never runs backwards.
-        """
-        if stop <= self._front:
-            return
-        self._handed += stop - max(start, self._front)
-        self._front = stop
-        points = self._points
-        # The last of the points moves along until it is far enough from the one before it.
-        if len(points) > 1 and points[-1][0] - points[-2][0] < _SPAN / _POINTS:
-            points.pop()
-        points.append((now, self._handed))
-        self._trim(now)
-
-    def rate(self, now: float, number: int) -> float:
-        """Return the events per second.
-
-        Parameters
-        ----------
-        now : float
-            Seconds on the clock of `hand`.
-        number : int
-            Of the next event to happen.
-
-        Returns
-        -------
-        float
-            NaN while too little has happened for a rate; 0 if events have happened and no reader gets any.
-        """
-        self._trim(now)
-        points = self._points
-        if len(points) < 2 or points[-1][0] <= points[0][0]:
-            return 0.0 if number > self._front else math.nan
-        (first, before), (last, after) = points[0], points[-1]
-        count, seconds = after - before, last - first
-        # The time since the last event counts only as far as it is longer than usual: then one is late.
-        return count / max(seconds, now - first - seconds / count)
-
-    def _trim(self, now: float) -> None:
-        """Forget what lies before the span."""
-        points = self._points
-        while len(points) > 2 and points[1][0] < now - _SPAN and points[-1][1] - points[1][1] >= _FEWEST:
-            points.popleft()
+__all__ = ["Cursor", "Pump", "Sink"]
 
 
 logger = logging.getLogger(__name__)
 
 _BEAT = 0.002
-"""Seconds: above 1 / _BEAT events per second, what falls due within a beat is sent together."""
+"""Seconds: above 1 / _BEAT events per second, the events of this time are sent together."""
 
 _LONGEST_WAIT = 1.0
-"""Seconds after which the clock is read again, in case it was set."""
+"""Seconds after which the clock is read again, because it may have been set."""
 
 _LAG = 1_000_000
 """Microseconds that a reader with `lag=skip` may be behind before it skips what it has missed."""
@@ -149,11 +67,11 @@ class Cursor:
     number : int
         Of its next event.
     lag : Lag
-        What it gets when it has fallen behind.
+        What it gets next if it has fallen behind.
     live : bool
         Whether it reads the present: it began there, or has caught up.
     missed : int or None
-        How many events it has skipped without having been sent a message about them.
+        How many events it has skipped that no message to it has reported yet.
     allowance, counted : float
         Events that it may still take by its speed limit, and when (on the loop's clock) that was counted.
     """
@@ -189,47 +107,47 @@ class Pump:
         self._wake = asyncio.Event()
         self._meter, self._entry = RateMeter(), stream.timeline.last
         self._events = self._bytes = 0  # sent in this round
-        self._shares: dict[tuple[Feed, int, int], tuple[Part, int, int]] = {}  # of this round
+        self._writes: dict[tuple[Feed, int, int], tuple[Part, int, int]] = {}  # of this round
         self.feeds = Feeds(stream, self.wake_soon)
         self._unsubscribe = stream.subscribe(self.wake_soon)
 
     def wake(self) -> None:
-        """Have the readers looked at."""
+        """Make `run` check all readers at once."""
         self._wake.set()
 
     def wake_soon(self) -> None:
-        """Have the readers looked at; from any thread."""
+        """Make `run` check all readers at once; can be called from any thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 
     def add(self, cursor: Cursor) -> None:
-        """Begin to serve a cursor."""
+        """Start to serve a reader."""
         cursor.live = self._stream.age(cursor.number) < _LAG
         self.cursors.add(cursor)
         self._gauges.set("clients", len(self.cursors))
         self._wake.set()
 
     def remove(self, cursor: Cursor) -> None:
-        """End to serve a cursor."""
+        """Stop serving a reader."""
         if cursor in self.cursors:
             self.cursors.discard(cursor)
             self._gauges.set("clients", len(self.cursors))
             self.feeds.release(cursor.feed)
 
     def close(self) -> None:
-        """End the thread that makes events; it cannot begin again."""
+        """Stop the thread that makes events; this pump cannot run again."""
         self.closed = True
         self._unsubscribe()
         self.feeds.close()
 
     async def run(self) -> None:
-        """Serve the readers for ever."""
+        """Serve the readers until cancelled."""
         loop = self._loop = asyncio.get_running_loop()
         while True:
-            self._wake.clear()  # before looking, so that a change after the look is not missed
+            self._wake.clear()  # before the readers are checked, so that no later change is missed
             began = loop.time()
             now = self._stream.next_number()
-            self._shares.clear()
+            self._writes.clear()
             behind = self._serve_all(now, began)
             self._measure(now, loop.time())
             if behind:
@@ -276,16 +194,16 @@ class Pump:
                 self._skip(cursor, now)
             limit = self._allowed(cursor, now, time)
             key = (cursor.feed, cursor.number, limit)
-            share = self._shares.get(key)  # most readers need what another one has just got
-            if share is None:
-                share = self._share(cursor, now, limit)
-                if share is None:
-                    return False  # woken up when it is made
-                self._shares[key] = share
-            part, stop, rows = share
+            write = self._writes.get(key)  # most readers need what another one has just got
+            if write is None:
+                write = self._next_write(cursor, now, limit)
+                if write is None:
+                    return False  # `wake_soon` is called when it is made
+                self._writes[key] = write
+            part, stop, rows = write
             size = cursor.sink.put(cursor.feed, part, cursor.number, stop, cursor.missed)
         except Exception:
-            logger.exception("a reader at event %d had to be given up", cursor.number)
+            logger.exception("a reader at event %d was disconnected after an error", cursor.number)
             cursor.sink.fail()
             self.remove(cursor)
             return False
@@ -298,8 +216,8 @@ class Pump:
         cursor.live = cursor.live or stop == now
         return stop < now and cursor.sink.ready
 
-    def _share(self, cursor: Cursor, now: int, limit: int) -> tuple[Part, int, int] | None:
-        """Return what to send next: a part, the event before which to end, and how many are in it."""
+    def _next_write(self, cursor: Cursor, now: int, limit: int) -> tuple[Part, int, int] | None:
+        """Return what to write next: a part, the event before which to stop, and how many rows that are."""
         if limit <= cursor.number:
             return None
         part = cursor.feed.part(cursor.number, now, live=cursor.live)
@@ -313,7 +231,7 @@ class Pump:
         return part, stop, part.row(stop) - part.row(cursor.number)
 
     def _prefetch(self, cursor: Cursor, number: int, now: int, *, edge: bool = True) -> None:
-        """Have made what the reader needs next."""
+        """Request the parts that the reader needs next."""
         for _ in range(_AHEAD):
             if number > now and not (edge and self._will_happen(number)):
                 return
@@ -328,13 +246,13 @@ class Pump:
         return not last.paused or number < last.first
 
     def _skip(self, cursor: Cursor, now: int) -> None:
-        """Have a reader skip what it has missed, if that is too much."""
+        """Move a reader to the newest event if it is too far behind."""
         if cursor.number < now - 1 and self._stream.age(cursor.number) > _LAG:
             cursor.missed = (cursor.missed or 0) + now - 1 - cursor.number
             cursor.number = now - 1
 
     def _allowed(self, cursor: Cursor, now: int, time: float) -> int:
-        """Return up to which event a reader may be sent now, by its speed limit."""
+        """Return the event before which a reader must stop now, by its speed limit."""
         # A reader that may catch up no faster than events happen would never do so.
         speed = max(self._catch_up, 2 * self._stream.rate)
         most = max(1.0, _ALLOWANCE * speed)
@@ -348,7 +266,7 @@ class Pump:
         return min(now, cursor.number + int(cursor.allowance))
 
     def _measure(self, now: int, time: float) -> None:
-        """Note what was sent, how far the slowest reader is behind, and the rate that readers really get."""
+        """Record what was sent, how far the slowest reader is behind, and the rate that readers get."""
         self._gauges.add("events_sent", self._events)
         self._gauges.add("bytes_sent", self._bytes)
         self._events = self._bytes = 0
@@ -358,4 +276,4 @@ class Pump:
         if entry is not self._entry or not any(cursor.live for cursor in self.cursors):
             self._entry = entry
             self._meter.restart(now)
-        self._gauges.set("rate_held", self._meter.rate(time, now))
+        self._gauges.set("rate_measured", self._meter.rate(time, now))

@@ -9,7 +9,8 @@ import pyarrow as pa
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from logistream.errors import NotYetError, RequestError, bounded
+from logistream.errors import NotYetError, RequestError, shorten
+from logistream.server.access import LONGEST_DETAIL
 from logistream.server.metrics import metrics_text
 from logistream.server.schemas import (
     ChangedState,
@@ -58,7 +59,7 @@ _STEP = 4096  # events made at once
 
 
 def finished_range(stream: Stream, query: RangeQuery, most: int) -> tuple[int, int]:
-    """Return first event number and stop of what is asked for.
+    """Return first event number and stop of the requested range.
 
     Raises
     ------
@@ -97,7 +98,7 @@ def body(feed: Feed, form: str, start: int, stop: int) -> Iterator[bytes]:
     feed : Feed
         Of the selection that `selection_for` returned.
     form : str
-        What was asked for: json, ndjson or arrow.
+        The requested format: json, ndjson or arrow.
     start, stop : int
         Event numbers, all of which have happened.
     """
@@ -176,6 +177,7 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
     @plain.patch("/stream", summary="Set rate or pause", responses=_CHANGES)
     def change(wanted: Annotated[StreamChange, Body()]) -> ChangedState:
         """Set what is given for all readers: now, or 50 ms later if other servers may share the timeline."""
+        # Why 50 ms: see the top of `logistream.stream.timeline_file`.
         entry = stream.change(**wanted.model_dump())
         return ChangedState(**stream.state, from_event_number=entry.first)
 
@@ -193,7 +195,7 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
 
     @plain.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=_METRICS)
     async def metrics(request: Request) -> Response:
-        """Return events, clients, the lag of the slowest reader, and the rate asked for and held."""
+        """Return events, clients, the lag of the slowest reader, and the rates requested and measured."""
         body, media_type = metrics_text(stream, gauges, request.headers.get("accept", ""))
         return Response(body, media_type=media_type)
 
@@ -211,7 +213,7 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
         openapi_extra=RangeQuery.openapi(),
     )
     def events(query: Annotated[RangeQuery, Depends(RangeQuery.of)]) -> StreamingResponse:
-        """Return a finished range of events, `stop` excluded; the same bytes whenever it is asked for."""
+        """Return a finished range of events, `stop` excluded; the same bytes whenever it is requested."""
         selection = query.selection(model)
         first, last = finished_range(stream, query, limits.range)
 
@@ -235,12 +237,12 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
 
 async def refused(_: Request, error: Exception) -> JSONResponse:
     """Answer for a value that is not allowed."""
-    return JSONResponse({"detail": bounded(str(error))}, 422)
+    return JSONResponse({"detail": shorten(str(error), LONGEST_DETAIL)}, 422)
 
 
 async def failed(_: Request, error: Exception) -> JSONResponse:
-    """Answer for a stream that cannot do what was asked: its timeline cannot be written, or read."""
-    return JSONResponse({"detail": bounded(str(error))}, 503)
+    """Answer for a stream whose timeline cannot be written, or read."""
+    return JSONResponse({"detail": shorten(str(error), LONGEST_DETAIL)}, 503)
 
 
 async def not_yet(_: Request, error: Exception) -> JSONResponse:
@@ -259,4 +261,4 @@ async def invalid(_: Request, error: Exception) -> JSONResponse:
         sentence = 'the body must be a JSON object such as {"rate": 10}, sent as application/json'
     else:
         sentence = explain(finding, "setting", StreamChange.model_fields)
-    return JSONResponse({"detail": bounded(sentence)}, 422)
+    return JSONResponse({"detail": shorten(sentence, LONGEST_DETAIL)}, 422)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotation
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 
-from logistream.errors import RequestError
+from logistream.errors import RequestError, shorten
 from logistream.stream.query import (
     Format,
     Lag,
@@ -18,7 +18,6 @@ from logistream.stream.query import (
     parse_number,
     parse_start,
     selected_columns,
-    shorten,
 )
 from logistream.stream.timeline import MAX_RATE, MIN_RATE
 
@@ -156,7 +155,7 @@ class ColumnsQuery(NoQuery):
     numbered: bool = Field(False, description="true adds event_number")
 
     def selection(self, model: Model) -> Selection:
-        """Return what is asked for of a model's events; `RequestError` for what there is not."""
+        """Return the requested columns and events of a model; `RequestError` for unknown ones."""
         return Selection("json", selected_columns(self.columns, self.numbered, model))
 
 
@@ -170,7 +169,7 @@ class EventsQuery(ColumnsQuery):
     )
 
     def selection(self, model: Model) -> Selection:
-        """Return what is asked for of a model's events; `RequestError` for what there is not."""
+        """Return the requested columns and events of a model; `RequestError` for unknown ones."""
         columns = selected_columns(self.columns, self.numbered, model)
         return Selection(self.format, columns, parse_conditions(self.where, model))
 
@@ -197,7 +196,7 @@ class LiveQuery(EventsQuery):
 
 
 class Limits(BaseModel):
-    """How much a server lets be asked of it.
+    """How much callers may request of a server.
 
     Parameters
     ----------

@@ -29,9 +29,9 @@ from logistream.server.metrics import Gauges
 from logistream.server.protocol import FrameProtocol, RequestProtocol
 from logistream.server.schemas import Limits
 from logistream.stream.arrivals import Arrivals
-from logistream.stream.journal import open_journal
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
+from logistream.stream.timeline_file import open_timeline_file
 from logistream.times import parse_duration, wall_clock
 from logistream.urls import is_loopback
 
@@ -95,7 +95,7 @@ def _bind(host: str, port: int, shared: bool, accept: bool) -> socket.socket:
         family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         listener = socket.socket(family, kind, protocol)
         try:
-            if os.name == "posix":  # a port that was used a moment ago is free
+            if os.name == "posix":  # a port that was used just before is free
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if shared:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -129,7 +129,7 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that computes in Python lets another one in, while a server runs.
 
 Each of the many calls into NumPy and Arrow that make a block of events gives up the interpreter and has to
-get it back. With Python's usual 5 ms, a cell that loops in pure Python held up the stream for many seconds.
+get it back. With Python's usual 5 ms, a cell that loops in pure Python delayed the stream by many seconds.
 """
 
 _usual_interval = sys.getswitchinterval()
@@ -147,11 +147,11 @@ class StreamServer:
     seed : int
         Which of the model's streams.
     host : str
-        Address or name to listen on. Anything but this machine itself demands a token.
+        Address or name to listen on. Anything but this machine itself requires a token.
     port : int
         0 takes a free one.
     timeline : path or None
-        A file that keeps when events happen. A server that is started with it again goes on as if it had
+        A file that keeps when events happen. A server that is started with it again continues as if it had
         never stopped, and servers that share it serve the same stream. None keeps it in memory.
     history : str, timedelta or None
         How long before the start event 0 happened, such as `5min`, so that readers find a past. A timeline
@@ -162,9 +162,9 @@ class StreamServer:
         Origins of browser pages that may use the server, besides its own and those served by this machine:
         `https://example.org`, `null` for pages opened from a file, `*` for all.
     token : str or None
-        Demanded of every caller; None makes one if the host is not this machine itself.
+        Required of every caller; None makes one if the host is not this machine itself.
     limits : Limits or None
-        How much may be asked of it; None for the usual limits.
+        How much callers may request; None for the default limits.
     access_log : bool
         Whether every request is written to stderr, one JSON object a line.
 
@@ -186,13 +186,13 @@ class StreamServer:
         "__weakref__",
         "_allow_origins",
         "_arrivals",
-        "_asked_port",
         "_file",
         "_gauges",
         "_history",
         "_limits",
         "_lock",
         "_port",
+        "_requested_port",
         "_server",
         "_shared",
         "_stream",
@@ -221,7 +221,7 @@ class StreamServer:
             raise RequestError(f"port must be a whole number from 0 to 65535, not {port!r}")
         self.host = host
         self.token = secrets.token_urlsafe(24) if token is None and not is_loopback(host) else token
-        self._asked_port = port
+        self._requested_port = port
         self._file = None if timeline is None else os.fspath(timeline)
         self._history = _micros(history)
         self._arrivals = Arrivals(arrivals, seed)  # type: ignore[arg-type] # checks it
@@ -256,7 +256,7 @@ class StreamServer:
             if self.running:
                 return self
             shared = self._shared is not None
-            listener = listen(self.host, self._asked_port, shared=shared)
+            listener = listen(self.host, self._requested_port, shared=shared)
             try:
                 self._stream = self._new_stream()
             except BaseException:
@@ -276,7 +276,7 @@ class StreamServer:
             if not self._server.started:
                 self.stop()
                 raise StreamError(
-                    f"the server on {self.host}:{self._asked_port} could not start: see the log"
+                    f"the server on {self.host}:{self._requested_port} could not start: see the log"
                 )
             return self
 
@@ -301,7 +301,7 @@ class StreamServer:
         )
 
     def _new_stream(self) -> Stream:
-        """Return a stream that begins now, or goes on with the timeline file."""
+        """Return a stream that begins now, or continues the timeline file."""
         before = self._stream
 
         def entry(now: int) -> Entry:
@@ -317,7 +317,7 @@ class StreamServer:
                 "seed": before.seed,
                 "arrivals": self._arrivals.kind,
             }
-            timeline = open_journal(self._file, header=header, first_entry=entry)
+            timeline = open_timeline_file(self._file, header=header, first_entry=entry)
         return Stream(self.model, timeline, seed=before.seed)
 
     def sharing(self, gauges: Gauges) -> Self:
@@ -340,8 +340,8 @@ class StreamServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on; before the start, the one that was asked for."""
-        return self._asked_port if self._port is None else self._port
+        """The port it listens on; before the start, the one that was requested."""
+        return self._requested_port if self._port is None else self._port
 
     @property
     def url(self) -> str:
@@ -437,7 +437,7 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.serving = threading.Event()
-        self._asked = asyncio.Event()
+        self._exit_requested = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def ask_to_exit(self) -> None:
@@ -445,23 +445,23 @@ class _Uvicorn(uvicorn.Server):
         self.should_exit = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended by itself
-                self._loop.call_soon_threadsafe(self._asked.set)
+                self._loop.call_soon_threadsafe(self._exit_requested.set)
 
     async def main_loop(self) -> None:
-        """Tick once a second, which keeps the date of the answers, until asked to exit."""
+        """Tick once a second, which keeps the date of the answers, until an exit is requested."""
         self._loop = asyncio.get_running_loop()
         ticks = 10  # of uvicorn, to the second
         while not await self.on_tick(ticks):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._asked.wait()
+                    await self._exit_requested.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.serving.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # A reader that does not read would hold its connection, and with it the shutdown, for ever.
+        # A reader that does not read would keep its connection open, and block the shutdown.
         timer = asyncio.get_running_loop().call_later(_CLOSE_WITHIN, self._drop_connections)
         await super().shutdown(sockets)
         timer.cancel()

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logistream.errors import DataError, RequestError
+from logistream.errors import DataError, RequestError, shorten
 from logistream.tables.dates import parse_dates, write_dates
 
 if TYPE_CHECKING:
@@ -332,7 +332,7 @@ def from_events(events: Iterable[Mapping[str, Any]], schema: Schema) -> pa.Recor
             values = [row.get(name) for row in rows] if column.nullable else [row[name] for row in rows]
             arrays.append(_read_column(values, column))
         except (KeyError, ValueError, TypeError, OverflowError, pa.ArrowException):
-            _blame(rows, column)
+            _raise_first_misfit(rows, column)
     return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
 
 
@@ -343,7 +343,7 @@ def parse(string: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         event = None
     if not isinstance(event, dict):
-        raise RequestError(f"an event must be a JSON object, got {_shorten(string)}")
+        raise RequestError(f"an event must be a JSON object, got {shorten(string)}")
     return event
 
 
@@ -423,7 +423,7 @@ _EXPECTED: Mapping[Kind, str] = {
 }
 
 
-def _blame(rows: Sequence[Mapping[str, Any]], column: Column) -> NoReturn:
+def _raise_first_misfit(rows: Sequence[Mapping[str, Any]], column: Column) -> NoReturn:
     """Raise the error that names the first value of a column that does not fit."""
     expected = _EXPECTED[column.kind]
     if column.text_format is not None:
@@ -438,12 +438,6 @@ def _blame(rows: Sequence[Mapping[str, Any]], column: Column) -> NoReturn:
         try:
             _read_column([row.get(column.name)], column)
         except (ValueError, TypeError, OverflowError, pa.ArrowException):
-            got = _shorten(json.dumps(row.get(column.name), default=repr))
+            got = shorten(json.dumps(row.get(column.name), default=repr))
             raise RequestError(f"event key {column.name!r} must be {expected}, got {got}") from None
     raise AssertionError(f"no value of {column.name!r} is wrong on its own")
-
-
-def _shorten(string: str | bytes, limit: int = 80) -> str:
-    """Return a string as an error message quotes it."""
-    shown = string if isinstance(string, str) else string.decode("utf-8", "replace")
-    return shown if len(shown) <= limit else f"{shown[:limit]}… ({len(shown)} characters)"

@@ -1,4 +1,4 @@
-"""What a reader can ask for: where to begin, which events and columns, and in which form.
+"""What a reader can request: where to begin, which events and columns, and in which form.
 
 Names and values only, so that a client can import them; `logistream.server.schemas` reads query strings.
 """
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from logistream.errors import RequestError, listed
+from logistream.errors import RequestError, listed, shorten
 from logistream.schema import EVENT_NUMBER, EVENT_TIME, Schema
 from logistream.times import parse_rfc3339, rfc3339
 
@@ -34,7 +34,6 @@ __all__ = [
     "parse_start",
     "parse_where",
     "selected_columns",
-    "shorten",
 ]
 
 
@@ -77,7 +76,7 @@ class Selection:
     format : Format
         How they are sent.
     columns : tuple of str
-        Keys or columns, in order; `event_number` last if it was asked for.
+        Keys or columns, in order; `event_number` last if it was requested.
     where : tuple of (str, tuple)
         For each column with a condition, the values that it may have, None for a missing one.
     """
@@ -92,14 +91,14 @@ class Selection:
 
 
 def parse_number(name: str, value: str) -> int:
-    """Return an event number; `RequestError` for what is none."""
+    """Return an event number; `RequestError` for anything else."""
     if not (value.isascii() and value.isdigit() and len(value) <= 16 and int(value) <= _LARGEST_NUMBER):
         raise RequestError(f"{name} must be a whole event number from 0 to 2**53, not {shorten(value)!r}")
     return int(value)
 
 
 def parse_start(value: str) -> Start:
-    """Return where to begin; `RequestError` for what is no place in a stream."""
+    """Return where to begin; `RequestError` for anything that is not a place in a stream."""
     if value in ("earliest", "latest"):
         return value  # type: ignore[return-value] # narrowed by the line above
     if value.isascii() and value.isdigit():
@@ -117,7 +116,7 @@ def parse_start(value: str) -> Start:
 
 
 def selected_columns(value: str | None, numbered: bool, model: Model) -> tuple[str, ...]:
-    """Return the columns that `columns` and `numbered` ask for; `RequestError` for what there is not."""
+    """Return the columns that `columns` and `numbered` select; `RequestError` for unknown ones."""
     full = model.full_schema
     if value is None:
         names = model.event_schema.names
@@ -170,11 +169,6 @@ def parse_conditions(strings: list[str], model: Model) -> tuple[tuple[str, tuple
                 f"{name!r} is never {shorten(str(unknown[0]))!r}: GET /schema lists its values"
             )
     return tuple((name, tuple(values)) for name, values in sorted(asked.items()))
-
-
-def shorten(string: str, limit: int = 60) -> str:
-    """Return a string as an error message quotes it."""
-    return string if len(string) <= limit else f"{string[:limit]}…"
 
 
 def parse_where(schema: Schema, strings: Iterable[str]) -> dict[str, list[Any]]:

@@ -31,7 +31,7 @@ __all__ = ["Stream"]
 
 
 _TOLERANCE = 5_000_000
-"""Microseconds: an event that is to come within this time can be asked for and is waited for. Clocks and
+"""Microseconds: an event that will happen within this time can be requested, and is waited for. Clocks and
 knowledge of servers that share a timeline differ by less."""
 
 
@@ -174,8 +174,8 @@ class Stream:
         """
         if scenario is not None:
             raise RequestError(f"no scenario {scenario!r}: this model has none, leave it null")
-        # Nobody may read the clock meanwhile: an event could be sent that the change then moves. A shared
-        # timeline ensures that by itself (see `journal`), and may have to wait for others.
+        # No other thread may read the clock meanwhile: an event could be sent that the change then moves. A
+        # shared timeline ensures that itself (`timeline_file` says how), and may have to wait for a lock.
         with contextlib.nullcontext() if self.timeline.shared else self._clock_lock:
             entry = self.timeline.change(self.now(), rate=rate, paused=paused)
         self._notify()

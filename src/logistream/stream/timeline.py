@@ -44,13 +44,14 @@ class Entry:
     Parameters
     ----------
     first : int
-        The event number from which this entry holds.
+        Number of the first event that this entry applies to.
     since : int
-        When the entry takes effect, in microseconds since the Unix epoch. Every event before
-        `first` has happened by then; `first` itself comes later, except in the entry that begins a stream.
+        Time of the change: when this entry takes effect, in microseconds since the Unix epoch. All events
+        before `first` have happened by then.
     start : int
-        The time of event `first`, in microseconds since the Unix epoch. If the entry is paused, the time it
-        would have had without the pause: `start - since` is what was left to wait.
+        Time of event `first`, in microseconds since the Unix epoch. It is later than `since`, because part of
+        the wait for that event is left when the rate changes; only in the first entry of a stream are both
+        equal. If the entry is paused, it is the time that event would have had without the pause.
     rate : float
         Events per second, from `MIN_RATE` to `MAX_RATE`.
     paused : bool
@@ -172,7 +173,7 @@ _TYPES: tuple[tuple[str, Any, str], ...] = (
     ("scenario", (str, type(None)), "a string or null"),
 )
 
-# A rate is held as whole millionths of an event per second and a time as whole microseconds, so the k-th of
+# A rate is stored in whole millionths of an event per second and a time in whole microseconds, so the k-th of
 # evenly spaced events comes floor(k * _SCALE / millionths) microseconds after the first of an entry.
 _SCALE = 10**12
 
@@ -200,7 +201,7 @@ class Timeline:
     Raises
     ------
     StreamError
-        If there is no entry, or one does not follow the one before it.
+        If there are no entries, or one does not follow the one before it.
 
     Notes
     -----
@@ -260,11 +261,11 @@ class Timeline:
         return now
 
     def refresh(self) -> bool:
-        """Read what other processes have added; return whether there was anything."""
+        """Read entries that other processes have added; return whether there were any."""
         return False
 
     def close(self) -> None:
-        """Let go of files, if there are any; it can be read further, but not changed."""
+        """Close the file, if there is one; the timeline can still be read, but not changed."""
 
     def count(self, now: int) -> int:
         """Return how many events have happened up to and including `now` (microseconds).
@@ -282,7 +283,7 @@ class Timeline:
         return self._time(entries[bisect_right(entries, number, key=_first) - 1], number)
 
     def wait(self, number: int, now: int) -> int | None:
-        """Return how long an event is still to come at `now`, in microseconds, 0 if it has happened.
+        """Return how many microseconds after `now` an event will happen, 0 if it has happened.
 
         Returns
         -------
@@ -391,7 +392,7 @@ class Timeline:
         return origin
 
     def _time(self, entry: Entry, number: int) -> int:
-        """Return the time of an event from `entry.first` on, as if the entry held for ever."""
+        """Return the time of an event from `entry.first` on, as if this entry were the last."""
         passed = self._arrivals.position(number) - self._origin(entry)
         waited = passed * (_SCALE - entry.millionths) // (STEPS * entry.millionths)
         return entry.start + number - entry.first + waited

@@ -351,7 +351,7 @@ def find_dates(strings: pa.Array, *, day_first: bool | None = None) -> Dates | N
     Returns
     -------
     Dates or None
-        None if there is no such pattern.
+        None if no pattern fits.
     """
     coded = strings.dictionary_encode()
     distinct = coded.dictionary

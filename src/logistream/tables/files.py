@@ -105,7 +105,7 @@ def open_table(path: str | os.PathLike[str], choose: Choose | None = None) -> Ra
     Raises
     ------
     DataError
-        If there is no such file, or it is empty, damaged or not a table.
+        If the file does not exist, or is empty, damaged or not a table.
     """
     source = Path(path)
     try:
@@ -214,7 +214,9 @@ def _open_json(text: str, source: str) -> RawTable | None:
             except ValueError as exc:
                 if not records:
                     return None
-                raise DataError(f"{source} is no table of JSON lines: line {number:,} is {exc}") from exc
+                raise DataError(
+                    f"{source} is not a table of JSON lines: line {number:,} is not JSON: {exc}"
+                ) from exc
     records = [records] if isinstance(records, dict) else records
     if not records or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{source} is JSON but not a table: expected an array of objects, or one a line")
@@ -261,7 +263,7 @@ def _decode(content: bytes, source: str) -> str:
             return content.decode(name)
         except UnicodeDecodeError as exc:
             if encoding:
-                raise DataError(f"{source} begins as {name} text and goes on as something else") from exc
+                raise DataError(f"{source} is not valid {name} text") from exc
     return content.decode("latin-1")
 
 
@@ -416,14 +418,14 @@ def check_writable(path: str | os.PathLike[str], formats: Iterable[str] = ()) ->
     RequestError
         If the name does not have one of the endings.
     DataError
-        If there is no such folder, it cannot be written to, or the path is a folder itself.
+        If the folder does not exist or cannot be written to, or the path is a folder itself.
     """
     target = Path(path)
     formats = tuple(formats)
     if formats and target.suffix not in formats:
         raise RequestError(f"cannot write {target.name!r}: the name must end in {', '.join(formats)}")
     if target.is_dir():
-        raise DataError(f"cannot write to {target}: it is a folder, and expected is the name of a file")
+        raise DataError(f"cannot write to {target}: it is a folder: give a file name")
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
         os.close(handle)

@@ -131,13 +131,13 @@ def find_kinds(
     separator : str or None
         Between the fields of the file; with a semicolon, a comma is the decimal mark if nothing else decides.
     typed : bool
-        Whether the file has types of its own: the string "12" is no number then, and may be a date at most.
+        Whether the file has types of its own: then the string "12" is not a number, though it may be a date.
     whole_dates : bool
         Whether a column of whole numbers may be dates.
     schema : Schema, optional
         What some columns are known to be; values that do not fit are read as if nothing were known.
     types : mapping of str to str, optional
-        Kinds or date patterns that the caller asks for.
+        Kinds or date patterns that the caller requests.
 
     Returns
     -------
@@ -150,19 +150,19 @@ def find_kinds(
     Raises
     ------
     DataError
-        If a column cannot be what the caller asks for.
+        If a column cannot have the requested kind.
     """
     known = {} if schema is None else {c.name: c.text_format or c.kind for c in schema}
     types = types or {}
-    reader = _Reader(frame, separator, typed=typed, asked={*types, *known})
+    reader = _Reader(frame, separator, typed=typed, requested={*types, *known})
     found, formats = {}, {}
     for name in frame.columns:
         values, pattern, strings = frame[name], None, _holds_strings(frame[name])
         if name in types:
-            values, pattern = _asked(values, types[name])
+            values, pattern = _requested(values, types[name])
         elif name in known and (strings or is_number(known[name])):
             try:
-                values, pattern = _asked(values, known[name])
+                values, pattern = _requested(values, known[name])
             except DataError:
                 values, pattern = reader.read(values) if strings else (values, None)
         elif strings:
@@ -184,7 +184,7 @@ def chosen(
     drop: Iterable[str] = (),
     types: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Return the columns of a frame that are asked for, in the types asked for; see `choose_columns`.
+    """Return the requested columns of a frame in the requested types; see `choose_columns`.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def chosen(
     for name, kind in (types or {}).items():
         if name not in names:
             continue
-        result[name], pattern = _asked(frame[name], kind)
+        result[name], pattern = _requested(frame[name], kind)
         formats.pop(name, None)
         if pattern is not None:
             formats[name] = pattern
@@ -335,12 +335,14 @@ def _all_match(strings: pa.Array, regex: str) -> bool:
 class _Reader:
     """Reads the columns of strings of one file, in which numbers and dates follow one habit."""
 
-    def __init__(self, frame: pd.DataFrame, separator: str | None, *, typed: bool, asked: set[str]) -> None:
+    def __init__(
+        self, frame: pd.DataFrame, separator: str | None, *, typed: bool, requested: set[str]
+    ) -> None:
         self.notes: list[str] = []
         self._typed = typed
         self._semicolon = separator == ";"
         self._coded = {name: _Coded(frame[name]) for name in frame.columns if _holds_strings(frame[name])}
-        evidence = [coded.distinct for name, coded in self._coded.items() if name not in asked]
+        evidence = [coded.distinct for name, coded in self._coded.items() if name not in requested]
         self._mark = None if typed else _decimal_mark(evidence)
         self._day_first = _day_first(evidence)
 
@@ -473,7 +475,7 @@ class _Coded:
 
 
 def _are_codes(strings: pa.Array) -> bool:
-    """Return whether digits are a code, such as a ZIP code or a telephone number, that is no quantity."""
+    """Return whether digits are a code, such as a ZIP code or a telephone number, that is not a quantity."""
     zeros = pc.any(pc.match_substring_regex(strings, r"^0\d+$")).as_py()
     return bool(zeros or pc.all(pc.match_substring_regex(strings, r"^\+\d+$")).as_py())
 
@@ -534,14 +536,14 @@ def _epoch_pattern(known: np.ndarray, *, named: bool, identifier: bool) -> str |
     return None
 
 
-# What the caller asks for
+# Kinds that the caller requests
 
 
-def _asked(values: pd.Series[Any], kind: str) -> tuple[pd.Series[Any], str | None]:
-    """Return a column as the kind or by the date pattern that was asked for, and the pattern of its dates."""
+def _requested(values: pd.Series[Any], kind: str) -> tuple[pd.Series[Any], str | None]:
+    """Return a column as the requested kind or by the date pattern given, and the pattern of its dates."""
     wanted = "timestamp" if "%" in kind else _KINDS[kind]
     if wanted == "timestamp":
-        return _asked_dates(values, kind if "%" in kind else None)
+        return _requested_dates(values, kind if "%" in kind else None)
     if wanted == "category":
         category = isinstance(values.dtype, pd.CategoricalDtype)
         return (values if category else _Coded(values).as_strings()), None
@@ -567,7 +569,7 @@ def _asked(values: pd.Series[Any], kind: str) -> tuple[pd.Series[Any], str | Non
     return numbers, None
 
 
-def _asked_dates(values: pd.Series[Any], pattern: str | None) -> tuple[pd.Series[Any], str | None]:
+def _requested_dates(values: pd.Series[Any], pattern: str | None) -> tuple[pd.Series[Any], str | None]:
     """Return a column as dates, by the pattern if there is one."""
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         return values, pattern

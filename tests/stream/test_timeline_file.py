@@ -17,9 +17,9 @@ import pytest
 
 from helpers.clocks import NOW, SECOND, Clock
 from logistream.errors import DataError, RequestError, StreamError
-from logistream.stream import journal
-from logistream.stream.journal import LEAD_MICROS, JournalTimeline, open_journal, timeline_table
+from logistream.stream import timeline_file
 from logistream.stream.timeline import Entry, Timeline, first_entry
+from logistream.stream.timeline_file import LEAD_MICROS, FileTimeline, open_timeline_file, timeline_table
 from logistream.times import wall_clock
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HEADER: dict[str, str | int] = {"model": "a1b2c3", "model_name": "orders", "seed": 5, "arrivals": "poisson"}
 
-_opened: list[JournalTimeline] = []
+_opened: list[FileTimeline] = []
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, limits or POSIX names")
 
@@ -37,9 +37,9 @@ def opened(
     header: dict[str, str | int] = HEADER,
     clock: Callable[[], int] = wall_clock,
     rate: float = 100.0,
-) -> JournalTimeline:
+) -> FileTimeline:
     """Open a timeline file, or make one that begins a second ago."""
-    timeline = open_journal(
+    timeline = open_timeline_file(
         path,
         header=header,
         first_entry=lambda now: first_entry(now, rate=rate, history=SECOND),
@@ -72,7 +72,7 @@ from pathlib import Path
 sys.path[:0] = [os.path.dirname(sys.argv[1]), os.path.dirname(os.path.dirname(sys.argv[1]))]
 from logistream.errors import LogistreamError
 from logistream.times import wall_clock
-from test_journal import LEAD_MICROS, opened
+from test_timeline_file import LEAD_MICROS, opened
 path = Path(sys.argv[2])
 def report(value):
     print(json.dumps(value), flush=True)
@@ -124,7 +124,7 @@ def start(path: Path) -> Iterator[Callable[[str], Worker]]:
 
 
 def test_a_file_keeps_what_a_timeline_in_memory_would_hold(path: Path) -> None:
-    """The same changes at the same moments give the same entries, and the file gives them back."""
+    """The same changes at the same times give the same entries, and the file gives them back."""
     clock = Clock()
     kept = opened(path, clock=clock)
     memory = Timeline(kept.entries, kept.arrivals)
@@ -150,7 +150,7 @@ def test_what_is_in_a_file(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT number, json FROM timeline ORDER BY number").fetchall()
     assert [number for number, _ in rows] == [0, 1]
-    assert [json.loads(text) for _, text in rows] == [
+    assert [json.loads(string) for _, string in rows] == [
         HEADER,
         first_entry(NOW, rate=100, history=SECOND).to_json(),
     ]
@@ -266,18 +266,18 @@ def test_changes_from_many_threads_of_two_views(path: Path) -> None:
     assert views[0].entries == views[1].entries == opened(path).entries
 
 
-def test_a_file_that_another_holds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change gives up with a sentence; a look gives up at once and makes nothing known."""
-    monkeypatch.setattr(journal, "_PATIENCE", 0.05)
+def test_a_file_that_another_process_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change fails with a sentence after a wait; `refresh` returns at once and makes nothing known."""
+    monkeypatch.setattr(timeline_file, "_LOCK_SECONDS", 0.05)
     clock = Clock()
     timeline, other = opened(path, clock=clock), opened(path)
     known = timeline.known_until(NOW + SECOND)
     clock.now += SECOND
     assert other._database
-    with journal._exclusively(other._database):
+    with timeline_file._exclusively(other._database):
         assert timeline.refresh() is False
         assert timeline.known_until(NOW + SECOND) == known
-        sentence = "was held by another process for 0.05 s: is that stopped"
+        sentence = r"is locked by another process \(waited 0.05 s\): check whether that process hangs"
         with pytest.raises(StreamError, match=sentence):
             timeline.change(clock.now, rate=5)
         with pytest.raises(StreamError, match=sentence):
@@ -292,12 +292,12 @@ def test_a_file_that_another_holds(path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [
-        ({**HEADER, "seed": 0}, "belongs to seed 5, not 0: ask for that, or name another file"),
+        ({**HEADER, "seed": 0}, "belongs to seed 5, not 0: use that, or name another file"),
         ({**HEADER, "seed": 0, "arrivals": "even"},
-         "belongs to seed 5, not 0, and to arrivals poisson, not even: ask for that, or name another file"),
-        ({**HEADER, "more": 1}, "belongs to more none, not 1: ask for that, or name another file"),
+         "belongs to seed 5, not 0, and to arrivals poisson, not even: use that, or name another file"),
+        ({**HEADER, "more": 1}, "belongs to more none, not 1: use that, or name another file"),
         ({"model": "a1b2c3", "seed": 5, "arrivals": "poisson"},
-         "belongs to model name orders, not none: ask for that, or name another file"),
+         "belongs to model name orders, not none: use that, or name another file"),
     ],
 )  # fmt: skip
 def test_a_timeline_of_another_stream_is_refused(
@@ -314,7 +314,7 @@ def test_a_timeline_of_another_stream_is_refused(
 
 @pytest.mark.parametrize(
     ("content", "what"),
-    [(b"", "is empty, which no timeline file is"), (b"hello\n", "is not a timeline file"),
+    [(b"", "is empty, so it is not a timeline file"), (b"hello\n", "is not a timeline file"),
      (b"\x00" * 5000, "is not a timeline file")],
 )  # fmt: skip
 def test_what_is_no_timeline_is_refused(path: Path, content: bytes, what: str) -> None:
@@ -356,7 +356,7 @@ def test_a_write_ahead_log_is_switched_off(path: Path) -> None:
         assert database.execute("PRAGMA journal_mode = WAL").fetchall() == [("wal",)]
         database.execute("BEGIN")
         database.execute("SELECT * FROM timeline").fetchall()
-        with pytest.raises(StreamError, match="was held by another process"):
+        with pytest.raises(StreamError, match="is locked by another process"):
             opened(path)
     timeline = opened(path)
     assert timeline._database
@@ -386,8 +386,8 @@ def add_row(path: Path, value: Any) -> None:
     """Write a row with a true checksum, as a program would that does not know what an entry must be."""
     with closing(sqlite3.connect(path)) as database:
         ((number, checksum),) = database.execute("SELECT max(number), crc32 FROM timeline")
-        text = json.dumps(value)
-        row = number + 1, text, zlib.crc32(text.encode(), checksum)
+        string = json.dumps(value)
+        row = number + 1, string, zlib.crc32(string.encode(), checksum)
         database.execute("INSERT INTO timeline VALUES (?, ?, ?)", row)
         database.commit()
 
@@ -517,7 +517,7 @@ def test_a_file_deleted_in_use_takes_no_changes(path: Path) -> None:
 
 
 def test_processes_that_start_together_make_one_file(path: Path, start: Callable[[str], Worker]) -> None:
-    """Of four that open the same names at the same moments, one makes each file, and all read it."""
+    """Of four that open the same names at the same time, one makes each file, and all read it."""
     workers = [
         start("""
 report("ready")
@@ -609,7 +609,7 @@ report([len(timeline.entries), timeline.last.to_json(), times.tolist()[-1000:]])
 
 
 @posix
-def test_writers_killed_at_any_moment(path: Path, start: Callable[[str], Worker]) -> None:
+def test_writers_killed_at_any_time(path: Path, start: Callable[[str], Worker]) -> None:
     """Twenty are, two at a time; the file always opens, and holds all that a change had returned."""
     opened(path).close()
     worker = start("""

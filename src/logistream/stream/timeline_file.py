@@ -1,8 +1,8 @@
 """A timeline in an SQLite file, which several processes share: each reads and changes the same stream.
 
 Why a change takes effect 50 ms later: no process may send an event that an entry of another process then
-moves. So an entry takes effect `LEAD_MICROS` after the moment at which it is written, and a process that has
-read the file knows the timeline for certain until `LEAD_MICROS` after that. SQLite's locks make this safe:
+moves. So an entry takes effect `LEAD_MICROS` after it is written, and a process that has read the file knows
+the timeline for certain until `LEAD_MICROS` after that. SQLite's locks make this safe:
 
 - A writer holds the EXCLUSIVE lock from before it reads the clock until its entry is committed. No one reads
   the file meanwhile. (That is so with a rollback journal, and not with a write-ahead log.)
@@ -40,21 +40,21 @@ if TYPE_CHECKING:
 
     Header = Mapping[str, str | int]
 
-__all__ = ["LEAD_MICROS", "JournalTimeline", "open_journal", "timeline_table"]
+__all__ = ["LEAD_MICROS", "FileTimeline", "open_timeline_file", "timeline_table"]
 
 
 LEAD_MICROS = 50_000
-"""Microseconds from the writing of an entry until it takes effect: why, see the top of this module.
+"""Microseconds from the writing of an entry until it takes effect; the top of this module says why.
 
-A server looks at the file every 20 ms, so it misses a look or two without running out of what is certain.
+A server reads the file every 20 ms, so it can miss one or two reads and still know what is certain.
 """
 
 _APPLICATION_ID = 0x4C_6F_67_69  # "Logi", in the header of the SQLite file
 _VERSION = 1  # `user_version` in the header of the SQLite file
 _OTHER = "name another file, or one that does not exist yet"
-_PATIENCE = 5.0  # seconds to wait for another process that writes
+_LOCK_SECONDS = 5.0  # to wait for another process that holds the lock
 _PAGE = 1024  # bytes; a timeline is short
-_SYSTEM = {  # SQLite's result codes that blame the system; all others blame the file
+_SYSTEM = {  # SQLite's result codes for faults of the system; all others mean a damaged file
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_READONLY,
@@ -74,13 +74,13 @@ _EMPTY = f"""
 _INSERT = "INSERT INTO timeline VALUES (?, ?, ?)"
 
 
-def open_journal(
+def open_timeline_file(
     path: str | os.PathLike[str],
     *,
     header: Header,
     first_entry: Callable[[int], Entry],
     clock: Callable[[], int] = wall_clock,
-) -> JournalTimeline:
+) -> FileTimeline:
     """Open the timeline in a file; make the file if there is none.
 
     Parameters
@@ -100,7 +100,7 @@ def open_journal(
     RequestError
         If the timeline in the file belongs to another stream than that of the header.
     DataError
-        If the file is damaged, is no timeline, or is one of a later version.
+        If the file is damaged, is not a timeline, or was written by a later version.
     StreamError
         If the system does not let the file be made, opened or locked.
     """
@@ -111,12 +111,12 @@ def open_journal(
         raise StreamError(f"timeline {place} cannot be opened: {error.strerror}") from error
     if not exists:
         _create(place, (dict(header), first_entry(clock()).to_json()))
-    return JournalTimeline(place, header, clock)
+    return FileTimeline(place, header, clock)
 
 
 def timeline_table(path: str | os.PathLike[str]) -> str:
-    """Return the timeline in a file as a table for people; errors as for `open_journal`."""
-    timeline = JournalTimeline(Path(path).absolute())
+    """Return the timeline in a file as a printable table; errors as for `open_timeline_file`."""
+    timeline = FileTimeline(Path(path).absolute())
     timeline.close()
     lines = [
         *(f"{key.replace('_', ' ')}: {value}" for key, value in timeline.header.items()),
@@ -129,8 +129,8 @@ def timeline_table(path: str | os.PathLike[str]) -> str:
     return "\n".join(lines)
 
 
-class JournalTimeline(Timeline):
-    """A timeline in a file that exists; made by `open_journal`.
+class FileTimeline(Timeline):
+    """A timeline in a file that exists; made by `open_timeline_file`.
 
     What has been read of it stays usable after `close`, and if the file cannot be read any more.
 
@@ -152,15 +152,15 @@ class JournalTimeline(Timeline):
         self._latest = 0
         self._rows = self._checksum = 0  # what has been read: how many rows, and the checksum of the last
         self._database: sqlite3.Connection | None = None
-        with self._in_words("opened"):
+        with self._translated_errors("opened"):
             self._database = sqlite3.connect(
                 f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
             )
         try:
-            with self._in_words("read"):
+            with self._translated_errors("read"):
                 self._file = os.stat(path)  # noqa: PTH116 - to compare with later
                 self._database.text_factory = bytes
-                _set_patience(self._database, _PATIENCE)
+                _set_lock_wait(self._database, _LOCK_SECONDS)
                 self._require_timeline(self._database)
                 self._database.execute("PRAGMA synchronous = EXTRA")
                 timestamp = self._now()
@@ -169,7 +169,7 @@ class JournalTimeline(Timeline):
             self.header: Header = values[0]
             _require_same(path, self.header, self.header if header is None else header)
             arrivals = Arrivals(self.header.get("arrivals", "even"), self.header.get("seed", 0))
-            with self._blamed():
+            with self._naming_file():
                 super().__init__(map(Entry.from_json, values[1:]), arrivals)
             self._rows, self._checksum = len(values), checksum
         except BaseException:
@@ -186,15 +186,15 @@ class JournalTimeline(Timeline):
     def known_until(self, now: int) -> int:
         """Return the time up to which this timeline is certain, at most `now` (microseconds).
 
-        That is `LEAD_MICROS` after the last look at the file: by `refresh`, `change`, or on opening.
+        That is `LEAD_MICROS` after the file was last read, by `refresh`, by `change`, or on opening.
         """
         return min(now, self._known)
 
     def refresh(self) -> bool:
-        """Look at the file; return whether other processes have added entries.
+        """Read the file; return whether other processes have added entries.
 
-        To be called every few milliseconds: it takes microseconds if there is nothing new, and gives up at
-        once, until the next call, if another thread or process is writing.
+        To be called every few milliseconds. It takes microseconds if there is nothing new, and returns at
+        once if another thread or process is writing.
 
         Raises
         ------
@@ -208,11 +208,11 @@ class JournalTimeline(Timeline):
         try:
             if self._database is None:
                 return False
-            _set_patience(self._database, 0)
-            timestamp = self._now()  # before the look
+            _set_lock_wait(self._database, 0)
+            timestamp = self._now()  # before reading
             try:
                 found = self._read(self._database)
-            except _HeldError:
+            except _LockedError:
                 return False
             self._known = timestamp + LEAD_MICROS
             return found
@@ -232,15 +232,15 @@ class JournalTimeline(Timeline):
         RequestError
             For a value that is not allowed.
         StreamError
-            If the file is closed, cannot be written, or another process does not let go of it.
+            If the file is closed, cannot be written, or stays locked by another process.
         DataError
             If the file was damaged while it was in use.
         """
         with self._lock:
             if self._database is None:
                 raise StreamError(f"timeline {self.path} is closed")
-            _set_patience(self._database, _PATIENCE)
-            with self._in_words("written"), _exclusively(self._database):
+            _set_lock_wait(self._database, _LOCK_SECONDS)
+            with self._translated_errors("written"), _exclusively(self._database):
                 timestamp = self._now(now)  # under the lock
                 self._read(self._database)
                 self._known = timestamp + LEAD_MICROS
@@ -248,8 +248,8 @@ class JournalTimeline(Timeline):
                 if entry is self.last:
                     return entry
                 self._require_in_place()
-                text, checksum = _written(entry.to_json(), self._checksum)
-                self._database.execute(_INSERT, (self._rows, text, checksum))
+                string, checksum = _written(entry.to_json(), self._checksum)
+                self._database.execute(_INSERT, (self._rows, string, checksum))
             self._entries = (*self._entries, entry)
             self._rows, self._checksum = self._rows + 1, checksum
             return entry
@@ -260,10 +260,10 @@ class JournalTimeline(Timeline):
         return self._latest
 
     def _read(self, database: sqlite3.Connection) -> bool:
-        """Take in what is new in the file; return whether there was anything."""
-        with self._in_words("read"):
+        """Read the new rows of the file; return whether there were any."""
+        with self._translated_errors("read"):
             values, checksum = self._new_values(database)
-        with self._blamed():
+        with self._naming_file():
             self._extend(map(Entry.from_json, values))
         self._rows, self._checksum = self._rows + len(values), checksum
         return bool(values)
@@ -272,24 +272,24 @@ class JournalTimeline(Timeline):
         """Return the values of the rows that are not read yet, and the checksum of the last row."""
         rows = database.execute(
             "SELECT number, json, crc32 FROM timeline WHERE number >= ? ORDER BY number",
-            (self._rows - 1,),  # with the last row that is known, which must still be there
+            (self._rows - 1,),  # from the last known row on, which must still be there
         ).fetchall()
         if self._rows and (not rows or (rows[0][0], rows[0][2]) != (self._rows - 1, self._checksum)):
             raise self._damaged("rows have been removed from it while it was in use")
         values, checksum = [], self._checksum
-        for number, (place, text, stored) in enumerate(rows[bool(self._rows) :], self._rows):
-            if place != number or not isinstance(text, bytes) or zlib.crc32(text, checksum) != stored:
+        for number, (place, string, stored) in enumerate(rows[bool(self._rows) :], self._rows):
+            if place != number or not isinstance(string, bytes) or zlib.crc32(string, checksum) != stored:
                 raise self._damaged(f"row {number} is not what was written")
-            values.append(json.loads(text))
+            values.append(json.loads(string))
             checksum = stored
         if self._rows + len(values) < 2:
             raise self._damaged("it has no entry")
         return values, checksum
 
     def _require_timeline(self, database: sqlite3.Connection) -> None:
-        """Raise if the file is no timeline, is one of a later version, or has a damaged structure."""
+        """Raise if the file is not a timeline, was written by a later version, or has a damaged structure."""
         if self._file.st_size == 0:
-            raise DataError(f"{self.path} is empty, which no timeline file is: {_OTHER}")
+            raise DataError(f"{self.path} is empty, so it is not a timeline file: {_OTHER}")
         try:
             ((kind,),) = database.execute("PRAGMA application_id")
         except sqlite3.DatabaseError as error:
@@ -312,7 +312,7 @@ class JournalTimeline(Timeline):
             raise self._damaged(" ".join(finding.decode(errors="replace").split()))
 
     def _require_in_place(self) -> None:
-        """Raise if the file that is open is not the one that others would open, or has lost its end."""
+        """Raise if the open file is not the one at its path any more, or has lost its end."""
         try:
             found = os.stat(self.path)  # noqa: PTH116
             same = os.path.samestat(found, self._file) and found.st_size >= self._file.st_size
@@ -324,23 +324,24 @@ class JournalTimeline(Timeline):
             )
 
     @contextmanager
-    def _in_words(self, what: str) -> Iterator[None]:
-        """Raise an error of SQLite as one of ours, in a sentence."""
+    def _translated_errors(self, what: str) -> Iterator[None]:
+        """Raise an error of SQLite as one of ours, whose message is a sentence."""
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a message that quotes damage
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
             if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise _HeldError(
-                    f"timeline {self.path} was held by another process for {_PATIENCE:g} s: is that stopped?"
+                raise _LockedError(
+                    f"timeline {self.path} is locked by another process (waited {_LOCK_SECONDS:g} s): "
+                    f"check whether that process hangs"
                 ) from error
             if code & 0xFF in _SYSTEM and code != sqlite3.SQLITE_IOERR_SHORT_READ:
                 raise StreamError(f"timeline {self.path} cannot be {what}: {error}") from error
             raise self._damaged(str(error)) from error
 
     @contextmanager
-    def _blamed(self) -> Iterator[None]:
-        """Name the file of entries that cannot be used."""
+    def _naming_file(self) -> Iterator[None]:
+        """Name the file in the errors about entries that cannot be used."""
         try:
             yield
         except (DataError, StreamError) as error:
@@ -352,14 +353,14 @@ class JournalTimeline(Timeline):
         )
 
 
-class _HeldError(StreamError):
+class _LockedError(StreamError):
     """Another process holds the lock of the file."""
 
 
 def _create(path: Path, values: tuple[Any, ...]) -> None:
     """Make a file with these values in its rows, whole and on the disk, unless there is one.
 
-    Of several processes that try, one makes it.
+    If several processes try, one of them makes it.
     """
     if not path.parent.is_dir():
         raise StreamError(f"timeline {path} cannot be made: there is no folder {path.parent}")
@@ -370,8 +371,8 @@ def _create(path: Path, values: tuple[Any, ...]) -> None:
             database.executescript(_EMPTY)
             checksum = 0
             for number, value in enumerate(values):
-                text, checksum = _written(value, checksum)
-                database.execute(_INSERT, (number, text, checksum))
+                string, checksum = _written(value, checksum)
+                database.execute(_INSERT, (number, string, checksum))
             database.commit()
         os.link(scratch, path)
     except FileExistsError:
@@ -385,7 +386,7 @@ def _create(path: Path, values: tuple[Any, ...]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder, where the system can be asked for that."""
+    """Wait until the names in a folder are on the disk, where the system can do that."""
     if sys.platform != "win32":
         with suppress(OSError):  # some network file systems cannot
             descriptor = os.open(folder, os.O_RDONLY)
@@ -396,13 +397,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _written(value: Any, checksum: int) -> tuple[str, int]:  # noqa: ANN401 - any JSON value
-    """Return the text of a row, and its checksum from that of the row before."""
-    text = json.dumps(value, allow_nan=False)
-    return text, zlib.crc32(text.encode(), checksum)
+    """Return the JSON string of a row, and its checksum, which continues that of the row before."""
+    string = json.dumps(value, allow_nan=False)
+    return string, zlib.crc32(string.encode(), checksum)
 
 
-def _set_patience(database: sqlite3.Connection, seconds: float) -> None:
-    """Set how long to wait for others that hold the file."""
+def _set_lock_wait(database: sqlite3.Connection, seconds: float) -> None:
+    """Set how long to wait for a lock that another process holds."""
     database.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
 
 
@@ -421,7 +422,7 @@ def _exclusively(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _require_same(path: Path, found: Header, header: Header) -> None:
-    """Raise if what a file belongs to differs from what was asked for."""
+    """Raise if the header of a file differs from the one requested."""
     differing = [
         f"{key.replace('_', ' ')} {found.get(key, 'none')!s:.32}, not {header.get(key, 'none')!s:.32}"
         for key in dict.fromkeys((*found, *header))
@@ -429,5 +430,5 @@ def _require_same(path: Path, found: Header, header: Header) -> None:
     ]
     if differing:
         raise RequestError(
-            f"timeline {path} belongs to {', and to '.join(differing)}: ask for that, or name another file"
+            f"timeline {path} belongs to {', and to '.join(differing)}: use that, or name another file"
         )
