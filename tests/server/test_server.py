@@ -97,14 +97,14 @@ def test_running_the_cell_again_works(model: Model) -> None:
     assert not listens(port)
 
 
-def test_a_port_held_by_another_program_is_named_with_two_ways_out(model: Model) -> None:
+def test_a_port_in_use_by_another_program_is_named_with_two_ways_out(model: Model) -> None:
     """The error names the port, and what to do."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(PortInUseError) as caught:
             StreamServer(model, port=port).start()
     assert str(caught.value) == (
-        f"port {port} on 127.0.0.1 is already in use: stop the program that holds it, "
+        f"port {port} on 127.0.0.1 is already in use: stop the program that uses it, "
         f"or choose another port (port=0 takes a free one)"
     )
     assert server_threads() == []
