@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from logistream.errors import StreamError
+from logistream.model.sampling import BLOCK
 from logistream.schema import EVENT_NUMBER
 from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_strings
 from logistream.stream.encoding import Encoder
@@ -41,7 +42,7 @@ __all__ = ["Feed", "Feeds", "Part"]
 
 logger = logging.getLogger(__name__)
 
-_LONG, _SHORT = 4096, 512  # events in a part; a long one is a block of the sampler
+_LONG, _SHORT = BLOCK, 512  # events in a part
 _FAST = 8192  # events per second from which short parts are not worth it
 _KEPT_BYTES = 1 << 22
 _KEPT_AT_LEAST = 4  # parts
