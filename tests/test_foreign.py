@@ -20,6 +20,7 @@ from logistream.errors import RequestError
 from logistream.fitting.fit import fit
 from logistream.schema import EVENT_TIME, Column, Schema
 from logistream.server.server import StreamServer
+from logistream.widgets.summary import group_counts, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,21 +161,26 @@ def test_tail_prints_it(aviary: StreamServer, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_widgets_suit_it(aviary: StreamServer) -> None:
-    """The panel steers it; the chart takes the first yes/no and the first column of few strings."""
+    """The panel steers it; the dashboard takes the first yes/no and groups by any category."""
     frame = ls.RollingFrame()
-    panel, board = ls.ControlPanel(aviary), ls.Dashboard(frame, aviary)
-    assert (board.config["title"], board.config["by"]) == ("Share of ringed?", "class")
+    panel, board = ls.ControlPanel(aviary), ls.Dashboard(frame, aviary, by="class")
+    assert board.columns is not None
+    assert board.columns.title == "Share of ringed?"
+    assert {"class", "島"} <= set(board.columns.groupings)
     with frame.follow(aviary.url):
         assert frame.wait(events=300)
-        panel.rate.value = 100
-        assert aviary.rate == 100
+        panel._handle_custom_msg({"kind": "rate", "value": 100.5}, [])
+        assert aviary.rate == 100.5
         aviary.rate = 200
         picture = board.picture()
-    assert 0.1 < np.nanmax(picture.series.share) <= 1
-    assert set(picture.groups.labels) <= {"Adélie", "Gentoo", 'Chin"strap\\'}
+    assert picture.cells is not None
+    assert 0.1 < np.nanmax(lines(picture.cells, picture.start, picture.stop, window=30).share) <= 1
+    groups = group_counts(picture.cells, picture.start, picture.stop)
+    assert set(groups.labels) == {"Adélie", "Gentoo", 'Chin"strap\\'}
     assert "image/png" in board._repr_mimebundle_()[0]
-    again = ls.Dashboard(frame, aviary)  # of a frame that knows its columns
-    assert again.config == board.config
+    again = ls.Dashboard(frame, aviary, by="class")  # of a frame that knows its columns
+    assert again.columns is not None
+    assert (again.columns.share, again.columns.amounts) == (board.columns.share, board.columns.amounts)
     again.close()
     board.close()
     panel.close()
@@ -185,12 +191,16 @@ def test_a_chart_without_a_server_learns_the_columns_with_its_frame(aviary: Stre
     frame = ls.RollingFrame()
     board = ls.Dashboard(frame)
     wrong = ls.Dashboard(frame, share="Product Status", by="Order Region")
-    assert board.config["by"] == "Market"
+    assert board.columns is not None
+    assert board.columns.share == "Late_delivery_risk"
     with frame.follow(aviary.url):
         assert frame.wait(events=100)
         until(lambda: board.picture().total >= 100)
-    assert (board.config["title"], board.config["by"]) == ("Share of ringed?", "class")
-    assert wrong.picture().state.startswith("no column 'Product Status'; there are class,")
+    assert board.columns.title == "Share of ringed?"
+    assert board.columns.by in ("class", "島")
+    state, reason = wrong.picture().state
+    assert state == "refused"
+    assert reason.startswith("no column 'Product Status'; there are class,")
     board.close()
     wrong.close()
 
@@ -204,11 +214,14 @@ def test_a_chart_of_a_table_without_the_columns_for_it(extra: dict[str, Column])
     values = {"x": 1.5, "n": 7, "t": pd.Categorical(["a", "b"] * 50), "event_time": when}
     frame.append(pd.DataFrame(values, index=range(100)))
     board = ls.Dashboard(frame)
-    assert (board.config["title"], board.config["by"]) == (None, "t" if "t" in extra else None)
+    assert board.columns is not None
+    assert (board.columns.share, board.columns.by) == (None, "t" if "t" in extra else None)
     picture = board.picture()
     assert picture.total == 100
-    assert picture.groups.labels == (("a", "b") if "t" in extra else ("",))
-    assert picture.groups.hits.sum() == 0
+    assert picture.cells is not None
+    groups = group_counts(picture.cells, picture.start, picture.stop)
+    assert groups.labels == (("a", "b") if "t" in extra else ("",))
+    assert groups.hits.sum() == 0
     assert "image/png" in board._repr_mimebundle_()[0]
     with pytest.raises(RequestError, match="no column 'Market'"):
         ls.Dashboard(frame, by="Market")

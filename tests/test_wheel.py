@@ -55,7 +55,8 @@ def test_the_wheel_carries_everything(wheel: Path) -> None:
     assert names >= {
         "logistream/py.typed",
         "logistream/notebook.mplstyle",
-        "logistream/widgets/static/dashboard.js",
+        "logistream/widgets/static/board.js",
+        "logistream/widgets/static/map/coastline.json",
         "logistream/widgets/static/uplot/uPlot.iife.min.js",
         "logistream/widgets/static/uplot/LICENSE",
         "logistream/server/static/swagger-ui/swagger-ui-bundle.js",

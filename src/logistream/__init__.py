@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from logistream.server.server import StreamServer as StreamServer
     from logistream.widgets.controls import ControlPanel as ControlPanel
     from logistream.widgets.dashboard import Dashboard as Dashboard
+    from logistream.widgets.workbench import Workbench as Workbench
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ _HOME = {
     "Model": "model.model",
     "RollingFrame": "frame.frame",
     "StreamServer": "server.server",
+    "Workbench": "widgets.workbench",
     "connect": "client.client",
     "events": "frame.events",
     "fit": "fitting.fit",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DELIVERY_DATE",
+    "DISPLAYED_AMOUNTS",
+    "DISPLAYED_WORDS",
     "EVENT",
     "MODE",
     "ORDERS",
@@ -300,6 +302,12 @@ DELIVERY_DATE = "shipping date (DateOrders)"
 
 UNKNOWN_AT_BOOKING = frozenset({TARGET, DELIVERY_DATE, "Benefit per order", "Order Status"})
 """Columns that are only known after an order is booked; predict `TARGET` from the others only."""
+
+DISPLAYED_WORDS = {TARGET: ("Late deliveries", "late", "on time")}
+"""Title of the drawn share, and the words for an order that counts and for one that does not."""
+
+DISPLAYED_AMOUNTS = {"Sales": "Sales", "Benefit per order": "Profit"}
+"""The amounts that are drawn over time, and their labels."""
 
 REAL_DAYS = {"Same Day": (0, 1), "First Class": (2, 2), "Second Class": (2, 6), "Standard Class": (2, 6)}
 """Fewest and most real shipping days of each mode, uniformly distributed between them."""

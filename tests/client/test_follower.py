@@ -82,7 +82,10 @@ def test_survives_the_death_of_the_server() -> None:
         assert "reconnecting: ws://" in repr(follower)
         assert "nothing listens there" in repr(follower)
         assert follower.state == "reconnecting"
-        assert re.fullmatch(r"(trying now|next try in \d s), nothing lost", follower.reason)
+        assert re.fullmatch(
+            r"cannot be reached: nothing listens there, (trying now|next try in \d s), nothing lost",
+            follower.reason,
+        )
         assert follower.running
         assert not follower.connected
         with NumberedServer(2, port=server.port):

@@ -1,185 +1,298 @@
-"""The widgets without a browser: setting a value has its effect, and nothing is left behind."""
+"""The widgets without a browser: what is asked of them has its effect, and nothing is left behind."""
 
 from __future__ import annotations
 
 import base64
 import gc
+import json
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from helpers.sockets import free_port
 from helpers.waiting import until
 from logistream.errors import RequestError
 from logistream.frame.frame import RollingFrame
-from logistream.widgets import ControlPanel, Dashboard
+from logistream.server.server import StreamServer
+from logistream.widgets import ControlPanel, Dashboard, Workbench
+from logistream.widgets.board import Board
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from logistream.server.server import StreamServer
+    from logistream.model.model import Model
+
+
+class Page:
+    """What a page does with a widget: it opens a view, keeps what comes, and sends what a person does."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.messages: list[tuple[dict[str, Any], list[bytes]]] = []
+        board.send = lambda content, buffers=None: self.messages.append((content, buffers or []))
+
+    def do(self, kind: str, **message: Any) -> None:
+        """Send a message of the page to the kernel."""
+        self.board._handle_custom_msg({"kind": kind, **message}, [])
+
+    def open(self, view: str = "v") -> None:
+        """Open a view."""
+        self.do("open", view=view)
+
+    def last(self, key: str) -> Any:
+        """Return the newest value that came under a key."""
+        return next((content[key] for content, _ in reversed(self.messages) if key in content), None)
+
+    def refusals(self) -> list[str]:
+        """Return the sentences by which something was refused."""
+        return [content["text"] for content, _ in self.messages if content["kind"] == "refused"]
 
 
 @pytest.fixture
-def panel(server: StreamServer) -> Iterator[ControlPanel]:
-    """Give a panel of a running server."""
-    panel = ControlPanel(server)
-    yield panel
-    panel.close()
+def bench(server: StreamServer) -> Iterator[Workbench]:
+    """Give a workbench of a running server that has shown some events."""
+    bench = Workbench(server)
+    assert bench.frame.wait(events=20)
+    yield bench
+    bench.close()
 
 
 @pytest.fixture
-def frame(server: StreamServer) -> Iterator[RollingFrame]:
-    """Give a frame that follows a running server and has some events."""
-    frame = RollingFrame()
-    with frame.follow(server.websocket_url):
-        assert frame.wait(events=20)
-        yield frame
-
-
-@pytest.fixture
-def board(frame: RollingFrame, server: StreamServer) -> Iterator[Watched]:
-    """Give a dashboard of a frame that is being filled."""
-    board = Watched(frame, server)
-    yield board
-    board.close()
-
-
-class Watched(Dashboard):
-    """A dashboard that keeps what it sends to the browser."""
-
-    sent: list[tuple[dict[str, Any], list[bytes]]]
-
-    def send(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        """Keep a message."""
-        if not hasattr(self, "sent"):
-            self.sent = []
-        self.sent.append((content, buffers or []))
-
-    def look(self, view: str = "v", *, open: bool = True) -> None:  # noqa: A002 - the key of the message
-        """Do as a browser does when a view opens or closes."""
-        self._handle_custom_msg({"view": view, "open": open}, [])
+def page(bench: Workbench) -> Page:
+    """Give a page with an open view of the workbench."""
+    page = Page(bench)
+    page.open()
+    return page
 
 
 def threads(name: str) -> list[threading.Thread]:
-    """Return the widget threads of this name."""
+    """Return the threads of this name."""
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
-def test_moving_the_slider_sets_the_rate(panel: ControlPanel, server: StreamServer) -> None:
-    """The value of the slider becomes the rate of the server at once."""
-    panel.rate.value = 7
-    assert server.rate == 7
+def test_a_view_gets_everything_and_then_what_changed(page: Page) -> None:
+    """The first message holds all cells and the layout; later ones are small."""
+    content, buffers = page.messages[0]
+    assert content["layout"]["by"] == "Shipping Mode"
+    assert content["labels"][0] == ""
+    first, count, width = content["cells"]
+    assert len(buffers[0]) == 4 * count * width
+    assert len(content["rows"]) == 12
+    until(lambda: len(page.messages) > 4)
+    later = [message for message in page.messages[1:] if "cells" in message[0]]
+    assert all("layout" not in content for content, _ in later)
+    assert all(content["cells"][1] <= 8 for content, _ in later)
+    assert later[-1][0]["now"] > content["now"]
+    assert first > 0
 
 
-@pytest.mark.parametrize(("step", "meant"), [(0.3, 2), (0.4, 2.5), (1.7, 50), (2.9, 790), (-1, 0.1)])
-def test_slider_steps_are_round_rates(
-    panel: ControlPanel, server: StreamServer, step: float, meant: float
-) -> None:
-    """A position of the logarithmic slider means the round number that it shows."""
-    panel.rate.value = 10**step
-    assert server.rate == meant
+def test_the_message_stream_is_small(page: Page, server: StreamServer) -> None:
+    """At a thousand events a second less than 20 kB a second leave the kernel, headers aside."""
+    server.rate = 1000
+    until(lambda: page.last("settings")["rate"] == 1000)
+    page.messages.clear()
+    begin = page.board._now()
+    until(lambda: page.board._now() - begin > 3_000_000)
+    size = sum(len(json.dumps(content)) + sum(map(len, buffers)) for content, buffers in page.messages)
+    assert size < 3 * 20_000
 
 
-def test_a_rate_given_by_a_program_is_kept_as_it_is(panel: ControlPanel, server: StreamServer) -> None:
-    """Only positions of the slider are rounded."""
-    panel.rate.value = 123.4
-    assert server.rate == 123.4
+def test_looking_changes_nothing(model: Model) -> None:
+    """A rate off any grid survives being displayed, whoever looks at it."""
+    with StreamServer(model, rate=7.03, port=0) as server:
+        bench, panel = Workbench(server), ControlPanel(server)
+        pages = [Page(bench), Page(panel)]
+        for each in pages:
+            each.open()
+        server.rate = 700.01
+        for each in pages:
+            until(lambda each=each: each.last("settings")["rate"] == 700.01)  # type: ignore[misc]
+        assert server.rate == 700.01
+        assert len(server.timeline.entries) == 2
+        panel.close()
+        bench.close()
 
 
-def test_the_slider_follows_the_server(panel: ControlPanel, server: StreamServer) -> None:
-    """A rate or pause set elsewhere moves the panel, even beyond the end of the slider."""
-    server.rate, server.paused = 5000, True
-    until(lambda: panel.rate.value == 5000 and panel.pause.value)
-    assert panel.pause.description == "Resume"
-    assert server.rate == 5000
+def test_a_typed_rate_is_kept_to_the_digit(page: Page, server: StreamServer) -> None:
+    """One action is one entry of the timeline."""
+    before = len(server.timeline.entries)
+    page.do("rate", value=63.217)
+    assert server.rate == 63.217
+    assert len(server.timeline.entries) == before + 1
 
 
-def test_the_button_pauses_and_resumes(panel: ControlPanel, server: StreamServer) -> None:
-    """Pressed is paused, and the label says what the next press does."""
-    panel.pause.value = True
-    assert (server.paused, panel.pause.description) == (True, "Resume")
-    panel.pause.value = False
-    assert (server.paused, panel.pause.description) == (False, "Pause")
+@pytest.mark.parametrize("value", [0, -5, 20_000_000, "fast", None, float("nan")])
+def test_a_rate_out_of_range_is_refused_in_words(page: Page, server: StreamServer, value: Any) -> None:
+    """What the server refuses is shown as it says it, and the rate stays."""
+    page.do("rate", value=value)
+    assert server.rate == 200
+    assert value is None or page.refusals()
 
 
-def test_the_status_line_tells_state_clients_and_address(panel: ControlPanel, server: StreamServer) -> None:
-    """The line under the slider is kept fresh by itself and ends with the server."""
-    assert "running" in panel.status.value
-    frame = RollingFrame()
-    with frame.follow(server.websocket_url):
-        until(lambda: "1 client" in panel.status.value)
-    assert server.websocket_url in panel.status.value
+def test_pause_and_resume(page: Page, server: StreamServer) -> None:
+    """The state follows the server, with a reason, and the pause is marked."""
+    page.do("pause", value=True)
+    assert page.board.state() == ("paused", "no event happens until it is resumed")
+    page.do("pause", value=False)
+    assert page.board.state()[0] == "live"
+    assert [entry.paused for entry in server.timeline.entries] == [False, True, False]
+    assert [mark["kind"] for mark in page.last("marks")][-2:] == ["pause", "resume"]
+
+
+def test_a_change_of_rate_is_marked(page: Page, server: StreamServer) -> None:
+    """A vertical mark says what the rate was and is."""
+    server.rate = 50
+    until(lambda: bool(page.last("marks")))
+    assert page.last("marks")[-1]["text"] == "200 → 50/s"
+
+
+def test_a_filter_holds_for_all_panels(page: Page, bench: Workbench) -> None:
+    """Rows, cells and map show matching events only; no filter shows all again."""
+    page.do("filter", value={"Shipping Mode": ["First Class"]})
+    assert page.last("layout")["filters"] == {"Shipping Mode": ["First Class"]}
+    until(lambda: len(page.last("rows")) > 0)
+    place = page.last("layout")["names"].index("Shipping Mode")
+    assert {row[place] for row in page.last("rows")} == {"First Class"}
+    assert bench._cells.members == [bench._cells.labels.index("First Class")]
+    page.do("filter", value={})
+    assert page.last("layout")["filters"] == {}
+
+
+def test_another_grouping_counts_from_the_begin(page: Page, bench: Workbench) -> None:
+    """The events that the frame holds are counted again by the new column."""
+    page.do("by", value="Market")
+    assert page.last("layout")["by"] == "Market"
+    assert "Europe" in page.last("labels")
+    page.do("by", value="Sales")
+    assert page.refusals() == ["by needs a category column, and 'Sales' is a number"]
+    assert bench.columns is not None
+    assert bench.columns.by == "Market"
+
+
+def test_the_past_is_asked_of_the_server(model: Model) -> None:
+    """What the frame never held is counted from what the server makes again."""
+    with StreamServer(model, rate=50, port=0, history="30min") as server:
+        bench = Workbench(server)
+        page = Page(bench)
+        page.open()
+        start = server.timeline.entries[0].since / 1e6
+        page.do("past", id=1, **{"from": start, "to": start + 60})
+        until(lambda: page.last("step") is not None)
+        content, buffers = next(message for message in page.messages if message[0]["kind"] == "past")
+        table = np.frombuffer(buffers[0], np.float32).reshape(content["cells"][1:])
+        used = len(content["labels"])
+        assert table[:, 3 : 3 + used].sum() == pytest.approx(3000, abs=30)
+        bench.close()
+
+
+def test_a_killed_server_is_not_shown_as_live(model: Model) -> None:
+    """State and reason come from the follower: what is wrong, how far behind, whether anything is lost."""
+    port = free_port()
+    server = StreamServer(model, rate=200, port=port).start()
+    bench = Workbench(server.url)
+    assert bench.frame.wait(events=20)
+    until(lambda: bench.state()[0] == "live")
+    until(lambda: bench.picture().settings is not None)  # it has answered once
     server.stop()
-    until(lambda: "stopped" in panel.status.value)
-    assert panel.rate.disabled
-    until(lambda: not threads("logistream panel"))
+    until(lambda: bench.state()[0] == "reconnecting")
+    until(lambda: "events behind" in bench.state()[1])
+    assert "nothing lost" in bench.state()[1]
+    bench.close()
 
 
-def test_closing_a_panel_ends_its_thread(server: StreamServer) -> None:
-    """No thread watches for a panel that is gone, and the server goes on."""
-    panel = ControlPanel(server)
-    panel.close()
-    until(lambda: not threads("logistream panel"))
+def test_a_stopped_server_of_this_process_is_shown_as_stopped(bench: Workbench, server: StreamServer) -> None:
+    """The state names what happened."""
+    server.stop()
+    until(lambda: bench.state() == ("stopped", "the server was stopped"))
+
+
+def test_a_workbench_alone_is_a_server_a_frame_and_a_dashboard(model: Model) -> None:
+    """One line streams with some history, and closing it leaves neither thread nor port."""
+    bench = Workbench(model, rate=100)
+    assert bench.server is not None
+    assert bench.server.running
+    assert bench.frame.wait(events=100 * 60)
+    assert bench.state()[0] == "live"
+    server = bench.server
+    bench.close()
+    assert not server.running
+    until(lambda: not bench.frame.following)
+
+
+def test_what_belongs_to_others_stays(server: StreamServer) -> None:
+    """Closing a workbench of a given server or frame stops neither."""
+    frame = RollingFrame()
+    with frame.follow(server.websocket_url) as follower:
+        Workbench(frame).close()
+        Workbench(server).close()
+        assert follower.running
+        assert server.running
+
+
+def test_a_server_that_does_not_run_is_started(model: Model) -> None:
+    """It is stopped again with the workbench that started it."""
+    server = StreamServer(model, port=0)
+    bench = Workbench(server)
     assert server.running
+    bench.close()
+    assert not server.running
 
 
-def test_a_view_gets_a_picture_at_once_and_then_new_ones(board: Watched) -> None:
-    """The first picture answers the view that opens; more come as events do."""
-    board.look()
-    head, (lines, groups) = board.sent[0]
-    assert head["total"] >= 20
-    assert len(np.frombuffer(lines)) % 6 == 0
-    assert len(np.frombuffer(groups)) == 2 * len(head["labels"])
-    until(lambda: board.sent[-1][0]["total"] > head["total"])
-    assert board.sent[-1][0]["state"] == "live"
-
-
-def test_the_lines_show_measured_and_asked_rate(board: Watched, server: StreamServer) -> None:
-    """Both rates of a steady stream are the one that was asked for."""
-    until(lambda: np.isfinite(board.picture().series.rate).sum() > 4)
-    picture = board.picture()
-    assert picture.asked[-1] == server.rate
-    assert picture.series.rate[-1] == pytest.approx(server.rate, rel=0.01)
-
-
-def test_nothing_is_drawn_when_nobody_looks(board: Watched) -> None:
-    """The drawing thread ends with the last view and starts again with the next."""
-    board.look("a")
-    board.look("b")
-    board.look("a", open=False)
-    assert threads("logistream dashboard")
-    board.look("b", open=False)
-    until(lambda: not threads("logistream dashboard"))
-    board.look("c")
-    assert threads("logistream dashboard")
-
-
-def test_a_farewell_that_overtakes_its_greeting_is_final(board: Watched) -> None:
-    """Messages of a view may come in either order: they can take two channels to the kernel."""
-    board.look("a", open=False)
-    board.look("a")
-    until(lambda: not threads("logistream dashboard"))
-
-
-def test_a_paused_stream_is_shown_as_paused(board: Watched, server: StreamServer) -> None:
-    """A pause shows as a state, and as an asked rate of 0."""
-    server.paused = True
-    until(lambda: board.picture().asked[-1] == 0)
-    assert board.picture().state == "paused"
-
-
-def test_the_chart_stands_still_when_nothing_can_come(server: StreamServer) -> None:
-    """Without a follower the time axis ends at the newest event."""
+@pytest.mark.parametrize("make", [Workbench, Dashboard, ControlPanel])
+def test_all_take_a_server_an_address_and_a_frame(make: Any, server: StreamServer) -> None:
+    """Each widget is made of whatever is at hand."""
     frame = RollingFrame()
     with frame.follow(server.websocket_url):
-        frame.wait(events=5)
-    with_end = Dashboard(frame)
-    first, second = with_end.picture(), with_end.picture()
-    assert first.state == second.state == "stopped"
-    assert first.series.time[-1] == second.series.time[-1]
-    with_end.close()
+        for source in (server, server.url, server.websocket_url, frame):
+            made = make(source)
+            until(lambda made=made: made.state()[0] == "live")  # type: ignore[misc]
+            made.close()
+
+
+def test_a_panel_of_a_frame_that_follows_nothing_is_refused() -> None:
+    """There is nothing to steer."""
+    with pytest.raises(RequestError, match="follows no stream"):
+        ControlPanel(RollingFrame())
+
+
+@pytest.mark.parametrize("make", [Workbench, Dashboard, ControlPanel])
+def test_another_source_is_refused_in_a_sentence(make: Any) -> None:
+    """What is no source is named."""
+    with pytest.raises(RequestError, match="expected a StreamServer, an address or a RollingFrame, not 7"):
+        make(7)
+
+
+def test_impossible_lengths_are_refused(server: StreamServer) -> None:
+    """The sentence says what is allowed."""
+    with pytest.raises(RequestError, match=r"span must be from 1 to 3600 seconds, not 0\.1"):
+        Dashboard(server, span=0.1)
+    with pytest.raises(RequestError, match="rate is for a server that is made here"):
+        Workbench(server, rate=5)
+
+
+def test_nothing_is_sent_when_nobody_looks(bench: Workbench) -> None:
+    """The thread ends with the last view and starts again with the next."""
+    page = Page(bench)
+    page.open("a")
+    page.open("b")
+    page.do("close", view="a")
+    assert threads("logistream widget")
+    page.do("close", view="b")
+    until(lambda: not threads("logistream widget"))
+    page.open("c")
+    assert threads("logistream widget")
+
+
+def test_a_view_that_closes_before_it_opens_stays_closed(bench: Workbench) -> None:
+    """Messages of a view may come in either order: they can take two channels to the kernel."""
+    page = Page(bench)
+    page.do("close", view="a")
+    page.open("a")
+    until(lambda: not threads("logistream widget"))
 
 
 def test_a_dashboard_does_not_keep_its_frame_alive(server: StreamServer) -> None:
@@ -188,61 +301,93 @@ def test_a_dashboard_does_not_keep_its_frame_alive(server: StreamServer) -> None
     follower = frame.follow(server.websocket_url)
     frame.wait(events=5)
     board = Dashboard(frame, server)
-    seen = board.picture().total
+    board.picture()
     del frame
     gc.collect()
     until(lambda: not follower.running)
-    assert board.picture().total >= seen
-    assert board.picture().state == "stopped"
+    assert board.state() == ("stopped", "the frame is gone")
     board.close()
 
 
-def test_a_saved_notebook_holds_a_picture(board: Watched) -> None:
+def test_the_axis_stands_still_when_nothing_can_come() -> None:
+    """A frame without a follower is drawn as it is, and says so."""
+    import pandas as pd
+
+    from logistream.schema import EVENT_TIME, Column, Schema
+
+    frame = RollingFrame(schema=Schema((Column("x", "number"), EVENT_TIME)))
+    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(100), "s")
+    frame.append(pd.DataFrame({"x": 1.5, "event_time": when}))
+    board = Dashboard(frame)
+    first, second = board.picture(), board.picture()
+    assert first.stop == second.stop == when[-1].value // 1000
+    assert first.state == ("stopped", "the frame follows no stream")
+    board.close()
+
+
+def test_a_frame_without_times_is_refused() -> None:
+    """A dashboard needs to know when events happened."""
+    from logistream.schema import Column, Schema
+
+    with pytest.raises(RequestError, match="needs the column 'event_time', and the frame has only x"):
+        Dashboard(RollingFrame(window=None, schema=Schema((Column("x", "number"),))))
+
+
+def test_a_saved_notebook_holds_a_picture(bench: Workbench) -> None:
     """Beside the live view stands a PNG, which is drawn wherever widgets cannot live."""
-    data, _ = board._repr_mimebundle_()
+    data, metadata = bench._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    png = base64.b64decode(data["image/png"])
+    assert png.startswith(b"\x89PNG")
+    assert metadata["image/png"]["width"] == bench.picture().width
+
+
+def test_the_picture_can_be_read_on_white_and_on_dark(bench: Workbench) -> None:
+    """Its ground is transparent and its strokes are neither near white nor near black."""
+    import io
+
+    from matplotlib.image import imread
+
+    from logistream.widgets.static_image import draw_png
+
+    pixels = imread(io.BytesIO(draw_png(bench.picture())))
+    assert pixels[2, 2, 3] == 0
+    opaque = pixels[pixels[:, :, 3] > 0.99][:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert opaque.min() > 0.15
+    assert opaque.max() < 0.8
+    assert len(opaque) > 2000
 
 
 def test_an_empty_frame_has_a_picture_too() -> None:
     """A dashboard that is displayed before the first event says so instead of failing."""
     frame = RollingFrame()
     board = Dashboard(frame)
-    assert board.picture().state == "waiting"
+    assert board.state() == ("waiting", "for events")
     assert "image/png" in board._repr_mimebundle_()[0]
     board.close()
 
 
-def test_closing_ends_the_thread_and_may_be_repeated(board: Watched) -> None:
-    """After `close` nothing is drawn any more."""
-    board.look()
-    board.close()
-    board.close()
-    assert not threads("logistream dashboard")
+def test_long_axes_draw_without_a_warning(server: StreamServer) -> None:
+    """Any span has a picture; warnings are errors here."""
+    for span in (1, 30, 300, 3600):
+        board = Dashboard(server, span=span, by="Market")
+        board._repr_mimebundle_()
+        board.close()
 
 
-def test_scripts_and_styles_need_nothing_from_elsewhere() -> None:
-    """All that the browser runs is in the package: no import, no fetch, no address but in comments."""
-    script = "\n".join(
-        line for line in str(Dashboard._esm).splitlines() if not line.startswith(("/*!", "//"))
+def test_closing_ends_the_thread_and_may_be_repeated(bench: Workbench) -> None:
+    """After `close` nothing is sent any more."""
+    Page(bench).open()
+    bench.close()
+    bench.close()
+    assert not threads("logistream widget")
+
+
+def test_a_widget_left_open_ends_with_its_program() -> None:
+    """A program that never closes its widgets ends without a word on stderr."""
+    program = (
+        "import logistream as ls; w = ls.Workbench(rate=100); w.frame.wait(events=500);"
+        "w.send = lambda *_: None; w._handle_custom_msg({'kind': 'open', 'view': 'v'}, [])"
     )
-    assert "http" not in script
-    assert "import" not in script
-    assert "http" not in str(Dashboard._css)
-    assert "@import" not in str(Dashboard._css)
-
-
-@pytest.mark.parametrize(
-    ("choice", "sentence"),
-    [
-        ({"share": "Sales"}, "share needs a column of 0/1 or true/false, and 'Sales' is a number"),
-        ({"by": "Sales"}, "by needs a category column, and 'Sales' is a number"),
-        ({"span": 0.1}, "span must be from 1 to 3600 seconds, not 0.1"),
-    ],
-)
-def test_what_cannot_be_drawn_is_refused_in_a_sentence(choice: dict[str, Any], sentence: str) -> None:
-    """Columns of the wrong kind and impossible spans are named."""
-    frame = RollingFrame()
-    with pytest.raises(RequestError) as caught:
-        Dashboard(frame, **choice)
-    assert str(caught.value) == sentence
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -172,7 +172,8 @@ class Follower(Reader):
         if self.state == "reconnecting":
             wait = round(self.retry_in)
             lost = f"{self.missed:,} lost" if self.missed else "nothing lost"
-            return f"{f'next try in {wait} s' if wait else 'trying now'}, {lost}"
+            parts = [self.cause, f"next try in {wait} s" if wait else "trying now"]
+            return ", ".join([*filter(None, parts), *([lost] if self.received else [])])
         return ""
 
     @property

@@ -99,6 +99,8 @@ class Listener:
         Connections made after the first one.
     trouble : str or None
         What is wrong, in one sentence; None after a received message.
+    cause : str or None
+        Why the last attempt to connect failed or the last connection ended, as a phrase.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Listener:
         self.position = Position(subscription.start, filtered=subscription.filtered)
         self.reconnects = 0
         self.trouble: str | None = None
+        self.cause: str | None = None
         self._form, self._numbered, self._on_trouble = form, numbered, on_trouble
         self._delay = subscription.first_delay
         self._not_before = 0.0  # on the clock of time.monotonic
@@ -277,7 +280,7 @@ class Listener:
         if _is_final(error, resuming=self.position.stream_id is not None):
             await self.close()
             raise RequestError(f"{self.subscription.url} {explain(error)}") from error
-        reason = f"has been silent for {silent_for:.0f} s" if cut else explain(error)
+        reason = self.cause = f"has been silent for {silent_for:.0f} s" if cut else explain(error)
         # Random, so that many clients do not connect at the same time.
         wait = self._delay * random.uniform(0.7, 1.0)  # noqa: S311 - no secret
         self._delay = min(self._delay * _GROWTH, self.subscription.max_delay)

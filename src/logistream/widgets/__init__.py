@@ -1,4 +1,4 @@
-"""Widgets for a notebook: `ControlPanel` steers a server, `Dashboard` draws a frame while it fills."""
+"""Widgets for a notebook: `Workbench` watches and steers a stream, `Dashboard` and `ControlPanel` do half."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ except ImportError as exc:
 
 from logistream.widgets.controls import ControlPanel
 from logistream.widgets.dashboard import Dashboard
+from logistream.widgets.workbench import Workbench
 
-__all__ = ["ControlPanel", "Dashboard"]
+__all__ = ["ControlPanel", "Dashboard", "Workbench"]

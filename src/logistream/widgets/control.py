@@ -1,0 +1,252 @@
+"""Steer a stream from a widget: a server of this process, or any other over HTTP.
+
+Both return what is in force, take a new rate or a pause, and know the timeline. A server decides what it
+accepts; its sentence is passed on.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+from logistream.errors import RequestError, StreamError
+from logistream.stream.arrivals import Arrivals
+from logistream.stream.timeline import Entry, Timeline
+from logistream.urls import is_loopback, websocket_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from logistream.server.server import StreamServer
+
+__all__ = ["Control", "LocalControl", "RemoteControl", "Settings"]
+
+
+_TIMEOUT = 3.0  # seconds that a server may take to answer
+_LOOK_EVERY = 0.5  # seconds between questions to a server elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a server says of its stream.
+
+    Attributes
+    ----------
+    reachable : bool
+        Whether it answered just now; the rest is what was last known.
+    rate : float
+        Events per second.
+    paused : bool
+        Whether the stream stands still.
+    scenario : str or None
+        Name of the what-if change in force.
+    next_number : int
+        Number of the next event.
+    clients : int or None
+        Readers of the WebSocket, if known.
+    """
+
+    reachable: bool
+    rate: float
+    paused: bool
+    scenario: str | None
+    next_number: int
+    clients: int | None
+
+
+class Control(Protocol):
+    """A stream that can be steered."""
+
+    @property
+    def url(self) -> str:
+        """HTTP address of the server, with a token if it demands one."""
+
+    @property
+    def same_clock(self) -> bool:
+        """Whether the server reads the clock of this machine."""
+
+    def look(self) -> Settings | None:
+        """Return what is in force; None before the first answer. Never blocks."""
+
+    def timeline(self) -> Timeline | None:
+        """Return when the events happen, as far as known. Never blocks."""
+
+    def change(self, *, rate: float | None = None, paused: bool | None = None) -> None:
+        """Set rate or pause.
+
+        Raises
+        ------
+        RequestError
+            In the server's own sentence, for a value that it refuses.
+        StreamError
+            If the server cannot be reached.
+        """
+
+    def close(self) -> None:
+        """Stop asking."""
+
+
+class LocalControl:
+    """A server of this process."""
+
+    same_clock = True
+
+    def __init__(self, server: StreamServer) -> None:
+        self.server = server
+
+    @property
+    def url(self) -> str:
+        """HTTP address, with a token if there is one."""
+        return self.server.url
+
+    def look(self) -> Settings:
+        """Return what is in force."""
+        server = self.server
+        state = server.state
+        return Settings(
+            reachable=server.running,
+            rate=float(server.rate),
+            paused=bool(server.paused),
+            scenario=server.scenario,
+            next_number=int(state["next_event_number"]),
+            clients=server.connected_clients,
+        )
+
+    def timeline(self) -> Timeline:
+        """Return when the events happen."""
+        return self.server.timeline
+
+    def change(self, *, rate: float | None = None, paused: bool | None = None) -> None:
+        """Set rate or pause."""
+        if not self.server.running:
+            raise StreamError("the server is stopped: start it again with server.start()")
+        if rate is not None:
+            self.server.rate = rate
+        if paused is not None:
+            self.server.paused = paused
+
+    def close(self) -> None:
+        """Do nothing; the server belongs to someone else."""
+
+
+class RemoteControl:
+    """A server that is reached over HTTP; a thread asks it twice a second while somebody looks.
+
+    Parameters
+    ----------
+    url : str
+        `http://host:port` or `ws://host:port/ws`, with `?token=…` if one is demanded.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(websocket_url(url))
+        scheme = {"ws": "http", "wss": "https"}[parts.scheme]
+        path = parts.path.rpartition("/")[0]
+        token = dict(parse_qsl(parts.query)).get("token")
+        self._base = urlunsplit((scheme, parts.netloc, path, "", ""))
+        self._token = token
+        self.url = self._base if token is None else f"{self._base}?token={quote(token)}"
+        self.same_clock = is_loopback(parts.hostname or "")
+        self._settings: Settings | None = None
+        self._seen_at = 0.0
+        self._timeline: Timeline | None = None
+        self._known: tuple[Any, ...] = ()
+        self._looked = 0.0  # when `look` was last called: the thread ends when nobody asks
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def look(self) -> Settings | None:
+        """Return what the server last said."""
+        with self._lock:
+            self._looked = time.monotonic()
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._ask, name="logistream control", daemon=True)
+                self._thread.start()
+            return self._settings
+
+    def timeline(self) -> Timeline | None:
+        """Return when the events happen, as the server last said."""
+        return self._timeline
+
+    def change(self, *, rate: float | None = None, paused: bool | None = None) -> None:
+        """Set rate or pause."""
+        wanted = {"rate": rate, "paused": paused}
+        body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
+        self._note(json.loads(self._request("/stream", method="PATCH", body=body)))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._wake.set()
+
+    def _ask(self) -> None:
+        while not self._closed and time.monotonic() - self._looked < 10 * _LOOK_EVERY:
+            try:
+                self._note(json.loads(self._request("/stream")))
+            except (StreamError, RequestError, ValueError, KeyError):
+                self._lose()
+            self._wake.wait(_LOOK_EVERY)
+        with self._lock:
+            self._thread = None
+
+    def _note(self, state: Mapping[str, Any]) -> None:
+        clients = json.loads(self._request("/"))["connected_clients"]
+        known = tuple(state.get(name) for name in ("rate", "paused", "scenario", "started", "seed", "model"))
+        if known != self._known:
+            told = json.loads(self._request("/timeline"))
+            arrivals = Arrivals(told["arrivals"], told["seed"])
+            self._timeline = Timeline([Entry.from_json(entry) for entry in told["entries"]], arrivals)
+            self._known = known
+        self._settings = Settings(
+            reachable=True,
+            rate=float(state["rate"]),
+            paused=bool(state["paused"]),
+            scenario=state["scenario"],
+            next_number=int(state["next_event_number"]),
+            clients=int(clients),
+        )
+        self._seen_at = time.monotonic()
+
+    def _lose(self) -> None:
+        """Go on counting the events that happen while the server does not answer."""
+        last = self._settings
+        if last is None:
+            return
+        now = time.monotonic()
+        happened = 0 if last.paused else round((now - self._seen_at) * last.rate)
+        self._seen_at = now
+        self._settings = Settings(
+            False, last.rate, last.paused, last.scenario, last.next_number + happened, None
+        )
+
+    def _request(self, path: str, *, method: str = "GET", body: bytes | None = None) -> bytes:
+        return _http(self._base + path, self._token, method=method, body=body)
+
+
+def _http(url: str, token: str | None, *, method: str = "GET", body: bytes | None = None) -> bytes:
+    request = urllib.request.Request(url, body, method=method)  # noqa: S310 - http or https, see websocket_url
+    if body is not None:
+        request.add_header("Content-Type", "application/json")
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+            content: bytes = answer.read()
+            return content
+    except urllib.error.HTTPError as error:
+        try:
+            sentence = str(json.loads(error.read())["detail"])
+        except (ValueError, KeyError, TypeError):
+            sentence = f"the server answers {error.code} {error.reason}"
+        raise RequestError(sentence) from None
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        raise StreamError(f"the server cannot be reached: {reason}") from None

@@ -1,0 +1,219 @@
+// The bar: state, pause, rate, length of the axis, export. It shows what the server says; only what a person
+// does is sent, and only when the hand lets go.
+import { duration, element, exact, parseRate, setText, sliderRate, whole } from "./format.js";
+
+const [LOWEST, HIGHEST] = [-1, 5]; // powers of ten of the slider
+const KEY_REST = 400; // ms without a key after which a rate chosen by keys is sent
+const WAIT = 1500; // ms for the server's answer, during which its old rate is not shown again
+
+/** The state in a dot and words. */
+function stateOf(session) {
+  const [state, reason] = session.state ?? ["connecting", ""];
+  const silent = session.silence();
+  if (silent > 4) return ["silent", `no word from the kernel for ${duration(silent)}: what is shown is old`];
+  return [state, reason];
+}
+
+export function bar(session, { full, ask }) {
+  const dot = element("i", "ls-dot", { "aria-hidden": "true" });
+  const word = element("b", "ls-state-word");
+  const reason = element("span", "ls-state-reason");
+  const status = element("div", "ls-state", { role: "status", "aria-live": "polite" }, dot, word, reason);
+  const node = element("div", "ls-bar", { role: "toolbar", "aria-label": "Stream" }, status);
+  const { steered, spans } = session.config;
+  const alert = element("div", "ls-alert", { role: "alert", hidden: true });
+  let pause, input, slider;
+  let editing = false;
+  let dragging = false;
+  let sentAt = 0;
+  let sent = null;
+  let keyTimer = 0;
+
+  function complain(text) {
+    alert.textContent = text;
+    alert.hidden = false;
+    input?.setAttribute("aria-invalid", "true");
+  }
+  function content() {
+    alert.hidden = true;
+    input?.removeAttribute("aria-invalid");
+  }
+  function send(rate) {
+    clearTimeout(keyTimer);
+    content();
+    [sent, sentAt] = [rate, performance.now()];
+    ask({ kind: "rate", value: rate });
+  }
+  function commit() {
+    const rate = parseRate(input.value);
+    if (!Number.isFinite(rate)) {
+      complain(`“${input.value}” is not a rate: type a number of events per second, such as 25 or 0.5.`);
+      return;
+    }
+    editing = false;
+    input.blur();
+    if (rate !== session.settings?.rate) send(rate);
+    else content();
+  }
+
+  if (full && steered) {
+    pause = element("button", "ls-button ls-pause", {
+      type: "button",
+      onclick: () => ask({ kind: "pause", value: !session.settings?.paused }),
+    }, "Pause");
+    input = element("input", "ls-rate", {
+      type: "text", inputmode: "decimal", size: "8", "aria-label": "Rate, events per second, exact", autocomplete: "off", spellcheck: "false",
+      oninput: () => { editing = true; },
+      onfocus: () => input.select(),
+      onkeydown: (event) => {
+        event.stopPropagation();
+        if (event.key === "Enter") commit();
+        if (event.key === "Escape") {
+          editing = false;
+          content();
+          input.blur();
+        }
+      },
+      onblur: () => { if (editing) commit(); },
+    });
+    const preview = () => {
+      const rate = sliderRate(Number(slider.value));
+      input.value = exact(rate);
+      describe(rate);
+    };
+    const describe = (rate) => slider.setAttribute("aria-valuetext", `${exact(rate)} events per second`);
+    slider = element("input", "ls-slider", {
+      type: "range", min: LOWEST, max: HIGHEST, step: "0.01", value: LOWEST, "aria-label": "Rate, events per second",
+      oninput: () => { dragging = true; preview(); },
+      onchange: () => {
+        const rate = sliderRate(Number(slider.value));
+        clearTimeout(keyTimer);
+        if (slider.dataset.keys) keyTimer = setTimeout(() => { dragging = false; send(rate); }, KEY_REST);
+        else { dragging = false; send(rate); }
+      },
+      onkeydown: (event) => {
+        event.stopPropagation();
+        const steps = { ArrowRight: 0.1, ArrowUp: 0.1, ArrowLeft: -0.1, ArrowDown: -0.1, PageUp: 1, PageDown: -1 }[event.key];
+        if (steps === undefined) return;
+        event.preventDefault();
+        slider.dataset.keys = "1";
+        slider.value = Math.round((Number(slider.value) + steps) * 10) / 10;
+        slider.dispatchEvent(new Event("input"));
+        slider.dispatchEvent(new Event("change"));
+      },
+      onpointerdown: () => { delete slider.dataset.keys; },
+    });
+    slider.describe = describe;
+    const ticks = element("div", "ls-ticks", { "aria-hidden": "true" });
+    for (let power = LOWEST; power <= HIGHEST; power++) {
+      const tick = element("span", "", {}, { "-1": "0.1", 3: "1k", 4: "10k", 5: "100k" }[power] ?? String(10 ** power));
+      tick.style.left = `${(100 * (power - LOWEST)) / (HIGHEST - LOWEST)}%`;
+      ticks.append(tick);
+    }
+    node.append(
+      pause,
+      element("label", "ls-rate-box", { title: "Exact rate: type any number and press Enter" }, input, element("span", "ls-unit", {}, "events/s")),
+      element("div", "ls-slider-box", {}, slider, ticks),
+    );
+  }
+  const clients = element("span", "ls-clients");
+  const right = element("div", "ls-bar-right");
+  let spanButtons = [];
+  let live;
+  if (session.config.parts.includes("time")) {
+    const group = element("div", "ls-segments", { role: "radiogroup", "aria-label": "Length of the time axis" });
+    for (const span of [...spans, "all"]) {
+      const button = element("button", "", {
+        type: "button", role: "radio",
+        title: span === "all" ? "Everything since the stream began" : `The last ${duration(span)}`,
+        onclick: () => session.setSpan(span),
+      }, span === "all" ? "all" : duration(span));
+      button.span = span;
+      spanButtons.push(button);
+      group.append(button);
+    }
+    live = element("button", "ls-button ls-live", { type: "button", hidden: true, onclick: () => session.goLive() }, "Back to live");
+    right.append(live, group);
+  }
+  if (session.config.parts.includes("table")) right.append(exportMenu(ask, session));
+  if (session.config.parts.includes("time")) {
+    right.append(element("button", "ls-button ls-icon", {
+      type: "button", title: "Larger, for a projector", "aria-label": "Larger, for a projector", "aria-pressed": "false",
+      onclick: (event) => event.currentTarget.setAttribute("aria-pressed", String(session.toggleProjector())),
+    }, "A⁺"));
+  }
+  if (full && steered && !session.config.parts.includes("time")) right.append(clients);
+  node.append(right, alert);
+  session.complain = complain;
+
+  function draw() {
+    const [state, why] = stateOf(session);
+    dot.dataset.state = state;
+    setText(word, state === "silent" ? "no kernel" : state);
+    setText(reason, why);
+    status.title = `${session.config.server}${session.facts ? ` · ${whole(session.facts[0])} events seen, ${whole(session.facts[1])} in the frame` : ""}`;
+    const { settings } = session;
+    if (pause) {
+      const off = !settings || !settings.reachable || state === "silent";
+      pause.disabled = input.disabled = slider.disabled = off;
+      if (settings) {
+        setText(pause, settings.paused ? "Resume" : "Pause");
+        pause.setAttribute("aria-pressed", String(settings.paused));
+        if (sent != null && (settings.rate === sent || performance.now() - sentAt > WAIT)) sent = null;
+        if (!editing && !dragging && sent == null && document.activeElement !== input) input.value = exact(settings.rate);
+        if (!dragging && sent == null) {
+          const position = Math.min(HIGHEST, Math.max(LOWEST, Math.log10(settings.rate)));
+          if (Math.abs(Number(slider.value) - position) > 0.004) slider.value = position;
+          slider.describe(settings.rate);
+        }
+      }
+      if (settings?.clients != null) setText(clients, `${settings.clients} reader${settings.clients === 1 ? "" : "s"}`);
+    }
+    if (live) {
+      live.hidden = session.isLive();
+      for (const button of spanButtons) {
+        const on = session.isLive() && button.span === session.span;
+        button.setAttribute("aria-checked", String(on));
+        if (button.span === "all") button.hidden = session.layout?.started == null;
+      }
+    }
+  }
+  return { node, draw, release: () => { sent = null; } };
+}
+
+function exportMenu(ask, session) {
+  const items = [
+    ["png", "Picture (PNG)"], ["csv", "Rows as CSV"], ["parquet", "Rows as Parquet"], ["pandas", "Copy as pandas"],
+  ];
+  const menu = element("div", "ls-menu", { role: "menu", hidden: true });
+  const button = element("button", "ls-button", {
+    type: "button", "aria-haspopup": "menu", "aria-expanded": "false", title: "Take away what is shown",
+    onclick: () => toggle(menu.hidden),
+  }, "Export ▾");
+  function toggle(open) {
+    menu.hidden = !open;
+    button.setAttribute("aria-expanded", String(open));
+    if (open) menu.firstChild.focus();
+  }
+  for (const [format, label] of items) {
+    menu.append(element("button", "", {
+      type: "button", role: "menuitem",
+      onclick: () => {
+        toggle(false);
+        session.say("…");
+        ask({ kind: "export", format });
+      },
+    }, label));
+  }
+  const box = element("div", "ls-menu-box", {
+    onkeydown: (event) => {
+      if (menu.hidden) return;
+      const at = [...menu.children].indexOf(document.activeElement);
+      if (event.key === "Escape") { event.stopPropagation(); toggle(false); button.focus(); }
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step) { event.preventDefault(); menu.children[(at + step + items.length) % items.length].focus(); }
+    },
+    onfocusout: (event) => { if (!box.contains(event.relatedTarget)) toggle(false); },
+  }, button, menu);
+  return box;
+}

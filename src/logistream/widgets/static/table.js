@@ -1,0 +1,135 @@
+// The newest rows: they stand still under the pointer, can be sorted, and show their JSON on a click.
+import { element, setText, whole } from "./format.js";
+
+const SHOWN = 12;
+
+/** Rows in the order of a column; `direction` is 1 or -1, or 0 for the order in which they came. */
+export function sorted(rows, column, direction) {
+  if (!direction) return rows;
+  const value = (row) => row[column];
+  return [...rows].sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x == null || y == null) return (x == null) - (y == null);
+    return direction * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y)));
+  });
+}
+
+export function tablePanel(session) {
+  const head = element("tr");
+  const body = element("tbody");
+  const hint = element("span", "ls-hint");
+  const table = element("table", "ls-table", { "aria-label": "Newest rows" }, element("thead", "", {}, head), body);
+  const json = element("pre", "ls-json", { tabindex: "0" });
+  const detail = element("div", "ls-detail", { hidden: true, role: "dialog", "aria-label": "The event as JSON" },
+    element("div", "ls-head", {}, element("div", "ls-title", {}, "The event as JSON"),
+      element("span", "", {},
+        element("button", "ls-link", { type: "button", onclick: () => session.copy(json.textContent) }, "copy"),
+        element("button", "ls-link", { type: "button", onclick: () => close() }, "close"))), json);
+  const scroll = element("div", "ls-table-scroll", {}, table);
+  const node = element("section", "ls-panel ls-rows", { "aria-label": "Newest rows" },
+    element("div", "ls-head", {}, element("div", "ls-title", {}, "Newest rows"), hint), scroll, detail);
+  let [column, direction] = [null, 0];
+  let shown = [];
+  let held = null; // the rows that stand still, while the pointer or the focus is on the table
+  let names = "";
+  let missed = 0;
+  let opener = null;
+
+  function close() {
+    detail.hidden = true;
+    scroll.hidden = false;
+    opener?.focus();
+    release();
+  }
+  const hold = () => { held ??= [...session.rows]; };
+  function release() {
+    if (node.matches(":hover") || node.contains(document.activeElement) || !detail.hidden) return;
+    held = null;
+    missed = 0;
+    draw();
+  }
+  scroll.addEventListener("pointerenter", hold);
+  scroll.addEventListener("focusin", hold);
+  node.addEventListener("pointerleave", () => setTimeout(release, 0));
+  node.addEventListener("focusout", () => setTimeout(release, 0));
+  node.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !detail.hidden) {
+      event.stopPropagation();
+      close();
+    }
+  });
+
+  function open(row, from) {
+    hold();
+    opener = from;
+    const event = Object.fromEntries(session.layout.names.map((name, i) => [name, row[i]]));
+    setText(json, JSON.stringify(event, null, 2));
+    detail.hidden = false;
+    scroll.hidden = true;
+    json.focus();
+  }
+
+  function cell(name, value, at) {
+    if (value == null) return "";
+    if (name === "event_time") return String(value).slice(11, 23);
+    if (typeof value === "number") {
+      const money = session.layout.units[name] != null && /^[A-Z]{3}$/.test(session.layout.units[name]);
+      if (name === session.layout.share && at >= 0) return value ? session.layout.hit : session.layout.rest;
+      return value.toLocaleString("en-US", money ? { minimumFractionDigits: 2, maximumFractionDigits: 2 } : { maximumFractionDigits: 4 });
+    }
+    if (typeof value === "boolean" && name === session.layout.share) return value ? session.layout.hit : session.layout.rest;
+    return String(value);
+  }
+
+  function draw() {
+    const { layout } = session;
+    const columns = layout.table.map((name) => layout.names.indexOf(name)).filter((i) => i >= 0);
+    const wanted = JSON.stringify([layout.names, layout.table, column, direction]);
+    if (wanted !== names) {
+      names = wanted;
+      head.replaceChildren(...columns.map((i) => {
+        const name = layout.names[i];
+        const unit = layout.units[name];
+        const title = layout.headers[name] ?? name;
+        const order = i === column && direction ? (direction > 0 ? "ascending" : "descending") : "none";
+        return element("th", "", { "aria-sort": order, scope: "col" }, element("button", "", {
+          type: "button", title: `Sort by ${name}${unit ? ` (${unit})` : ""}`,
+          onclick: () => {
+            direction = i === column ? (direction === -1 ? 1 : direction === 1 ? 0 : -1) : -1;
+            column = i;
+            draw();
+          },
+        }, title, order === "none" ? "" : order === "ascending" ? " ▲" : " ▼"));
+      }));
+    }
+    shown = sorted(held ?? session.rows, column, direction).slice(0, SHOWN);
+    missed = held ? Math.max(0, session.facts[0] - (held.at ?? (held.at = session.facts[0]))) : 0;
+    setText(hint, held ? `held while you look${missed ? `: ${whole(missed)} newer` : ""}` : "click one for its JSON");
+    while (body.children.length < shown.length) {
+      const row = element("tr", "", {
+        tabindex: "0",
+        onclick: (event) => open(event.currentTarget.row, event.currentTarget),
+        onkeydown: (event) => {
+          if (event.key !== "Enter" && event.key !== " ") return;
+          event.preventDefault();
+          open(event.currentTarget.row, event.currentTarget);
+        },
+      });
+      body.append(row);
+    }
+    while (body.children.length > shown.length) body.lastChild.remove();
+    shown.forEach((values, r) => {
+      const row = body.children[r];
+      if (row.row === values && row.names === names) return;
+      row.row = values;
+      row.names = names;
+      row.replaceChildren(...columns.map((i) => {
+        const name = layout.names[i];
+        const text = cell(name, values[i], i);
+        const number = typeof values[i] === "number" && name !== layout.share;
+        return element("td", number ? "ls-number" : "", { title: text }, text);
+      }));
+    });
+  }
+  return { node, draw };
+}

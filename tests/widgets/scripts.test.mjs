@@ -1,0 +1,108 @@
+// Unit tests of the modules without a page; run by test_scripts.py with `node --test`.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+const from = (name) => import(new URL(`../../src/logistream/widgets/static/${name}`, import.meta.url));
+const { clock, duration, exact, parseRate, percent, short, sliderRate, wilson } = await from("format.js");
+const { Ring, groupSums, join, linesOf, pausesOf, ranked, widthOf } = await from("series.js");
+const { logSteps, shareRange, timeSteps } = await from("time.js");
+const { sorted } = await from("table.js");
+const { ringsOf } = await from("map.js");
+
+test("a typed rate is taken to the digit", () => {
+  for (const [typed, rate] of [["700", 700], ["0.125", 0.125], ["12,345.6", 12345.6], ["1 000", 1000], ["2k", 2000], ["7 /s", 7], ["1e3", 1000]]) {
+    assert.equal(parseRate(typed), rate, typed);
+  }
+  for (const typed of ["", "fast", "1,2,3", "--4"]) assert.ok(Number.isNaN(parseRate(typed)), typed);
+  assert.equal(exact(12345.678), "12,345.678");
+  assert.equal(parseRate(exact(12345.678)), 12345.678);
+});
+
+test("a position of the slider means two digits", () => {
+  assert.deepEqual([-1, 0.3, 1.8, 5].map(sliderRate), [0.1, 2, 63, 100000]);
+});
+
+test("numbers are short", () => {
+  assert.deepEqual([0, 0.25, 34.54, 999.6, 1234, 12345, 6.05e6, -31.67, NaN, null].map(short),
+    ["0", "0.25", "34.5", "1,000", "1,234", "12.3k", "6.05M", "−31.7", "–", "–"]);
+  assert.equal(percent(0.578), "58 %");
+  assert.equal(percent(NaN), "–");
+  assert.equal(clock(0), "00:00:00");
+  assert.equal(clock(86399.5, { date: true, millis: true }), "1970-01-01 23:59:59.500");
+  assert.deepEqual([30, 120, 3600 * 5].map(duration), ["30 s", "2 min", "5 h"]);
+});
+
+test("the interval holds the share", () => {
+  const [low, high] = wilson(5, 10);
+  assert.ok(low > 0.2 && low < 0.5 && high > 0.5 && high < 0.8);
+  assert.ok(Number.isNaN(wilson(0, 0)[0]));
+});
+
+test("axes have round labels, and not too many", () => {
+  assert.deepEqual(logSteps(28, 89, 4), [30, 50, 70]);
+  assert.deepEqual(logSteps(0.5, 200000, 5), [1, 100, 10000]);
+  assert.deepEqual(logSteps(0.5, 200000, 6), [1, 10, 100, 1000, 10000, 100000]);
+  assert.ok(logSteps(1, 1e6, 3).length <= 3);
+  assert.deepEqual(shareRange(0.575, 0.585, false).map((v) => v.toFixed(3)), ["0.540", "0.620"]);
+  assert.deepEqual(shareRange(0.57, 0.59, true), [0, 1]);
+  const { step, found } = timeSteps(1000.2, 1120.2, 9);
+  assert.equal(step, 15);
+  assert.ok(found.every((at) => at % 15 === 0) && found.length <= 9);
+});
+
+test("a ring gives what was put in, widens with new groups, and forgets", () => {
+  const ring = new Ring({ step: 0.25, size: 4, amounts: 1 });
+  ring.begin = 10;
+  ring.put(10, 1, widthOf(1, 2), Float32Array.of(0.1, 5, 1, 2, 0, 1));
+  ring.put(11, 1, widthOf(1, 3), Float32Array.of(0.2, 7, 1, 2, 3, 0, 1, 2));
+  const cut = ring.cut(10, 12);
+  assert.deepEqual([...cut.data.subarray(0, 8)].map((v) => Math.fround(v)), [0.1, 5, 1, 2, 0, 0, 1, 0].map(Math.fround));
+  assert.equal(cut.data[16], -1); // nothing in cell 12
+  assert.deepEqual([...groupSums(cut).events], [2, 4, 3]);
+  ring.put(14, 1, widthOf(1, 3), new Float32Array(8));
+  assert.equal(ring.cut(10, 10).data[2], 0);
+  assert.equal(ring.oldest(20), 17);
+});
+
+test("a sample stands for all in volumes, and for itself in shares", () => {
+  const data = Float32Array.of(0.1, 60, 20, 10, 0.1, 60, 20, 10);
+  const cut = { step: 1, first: 100, count: 2, data, amounts: 1, groups: 1, weights: Float32Array.of(5, 5) };
+  const { volume, events } = groupSums(cut);
+  assert.deepEqual([volume[0], events[0]], [200, 40]);
+  const found = linesOf(cut, { shown: 100, stop: 102, begin: 90, window: 2, rateWindow: 1, totals: [true] });
+  assert.equal(found.rate[1], 100);
+  assert.equal(found.share[1], 0.5);
+  assert.equal(found.amounts[0][1], (600 * 60) / 2);
+});
+
+test("pauses are the stretches without a rate", () => {
+  assert.deepEqual(pausesOf([[0, 5], [10, 0], [20, 7], [30, 0]]), [[10, 20], [30, Infinity]]);
+});
+
+test("many groups are a few rows and one rest, which comes last", () => {
+  const labels = ["", ...Array.from({ length: 12 }, (_, i) => `m${i}`)];
+  const events = Float64Array.from([5, ...Array.from({ length: 12 }, (_, i) => 100 - i)]);
+  const hits = events.map((n, i) => (i === 3 ? n : n / 2));
+  const rows = ranked(labels, { volume: events, events, hits }, { most: 5 });
+  assert.equal(rows.length, 5);
+  assert.equal(rows[0].label, "m2");
+  assert.equal(rows[4].label, "");
+  assert.equal(rows[4].members.length, 9);
+  assert.equal(rows.reduce((sum, row) => sum + row.volume, 0), events.reduce((sum, n) => sum + n, 0));
+});
+
+test("lines that follow each other are joined", () => {
+  const piece = (t) => ({ time: [t], rate: [1], groups: [[t]], amounts: [] });
+  assert.deepEqual(join([piece(1), piece(2)]), { time: [1, 2], rate: [1, 1], groups: [[1, 2]], amounts: [] });
+});
+
+test("rows are sorted by numbers and by words, what is missing last", () => {
+  const rows = [[2, "b"], [null, "c"], [10, "a"]];
+  assert.deepEqual(sorted(rows, 0, 1).map(([v]) => v), [2, 10, null]);
+  assert.deepEqual(sorted(rows, 1, -1).map(([, v]) => v), ["c", "b", "a"]);
+  assert.equal(sorted(rows, 0, 0), rows);
+});
+
+test("the coastline is unrolled from its steps", () => {
+  assert.deepEqual(ringsOf([[5, 10, 5, 0, 0, -10]]), [[[1, 2], [2, 2], [2, 0]]]);
+});

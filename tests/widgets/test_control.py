@@ -1,0 +1,176 @@
+"""A stream is steered and read the same way whether its server is in this process or elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.sockets import free_port
+from helpers.waiting import until
+from logistream.errors import RequestError, StreamError
+from logistream.server.server import StreamServer
+from logistream.widgets.control import Control, LocalControl, RemoteControl
+from logistream.widgets.export import copied_code, save_rows
+from logistream.widgets.past import MOST_EVENTS, count_past, numbers_between
+from widgets.test_cells import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from logistream.model.model import Model
+
+
+@pytest.fixture(params=["local", "remote"])
+def control(request: pytest.FixtureRequest, server: StreamServer) -> Iterator[Control]:
+    """Give a control of a running server, of either kind."""
+    made: Control = LocalControl(server) if request.param == "local" else RemoteControl(server.url)
+    until(lambda: made.look() is not None)
+    yield made
+    made.close()
+
+
+def test_rate_and_pause_reach_the_server_to_the_digit(control: Control, server: StreamServer) -> None:
+    """What is set is in force, and is what `look` returns then."""
+    control.change(rate=123.456)
+    assert server.rate == 123.456
+    control.change(paused=True)
+    assert server.paused
+    settings = control.look()
+    assert settings is not None
+    assert (settings.rate, settings.paused, settings.reachable) == (123.456, True, True)
+
+
+def test_a_refused_rate_comes_with_the_server_s_sentence(control: Control, server: StreamServer) -> None:
+    """A value out of range is refused in words and changes nothing."""
+    with pytest.raises(RequestError, match=r"1,?000,?000"):
+        control.change(rate=2e6)
+    assert server.rate == 200
+
+
+def test_the_timeline_is_that_of_the_server(control: Control, server: StreamServer) -> None:
+    """A change made elsewhere is seen, with the same moments."""
+    server.rate = 70
+    until(lambda: (timeline := control.timeline()) is not None and timeline.last.rate == 70)
+    timeline = control.timeline()
+    assert timeline is not None
+    assert timeline.entries == server.timeline.entries
+
+
+def test_a_server_that_is_gone_is_not_reachable(control: Control, server: StreamServer) -> None:
+    """What is known stays, and steering says what is wrong."""
+    server.stop()
+    until(lambda: (settings := control.look()) is not None and not settings.reachable)
+    with pytest.raises(StreamError, match=r"stopped|cannot be reached"):
+        control.change(rate=5)
+
+
+def test_a_server_that_was_never_there() -> None:
+    """Before the first answer nothing is known, and nothing blocks."""
+    control = RemoteControl(f"127.0.0.1:{free_port()}")
+    begin = time.monotonic()
+    assert control.look() is None
+    assert control.timeline() is None
+    assert time.monotonic() - begin < 1
+    control.close()
+
+
+def test_a_token_is_sent(model: Model) -> None:
+    """A server that demands a token is asked with the one in the address."""
+    with StreamServer(model, port=0, token="secret") as server:
+        control = RemoteControl(server.url)
+        until(lambda: control.look() is not None)
+        control.change(rate=9)
+        assert server.rate == 9
+        control.close()
+
+
+@pytest.fixture
+def old(model: Model) -> Iterator[StreamServer]:
+    """Give a paused server with a past of ten minutes at 50 events a second."""
+    with StreamServer(model, rate=50, port=0, history="10min") as server:
+        server.paused = True
+        yield server
+
+
+def columns() -> dict[str, object]:
+    """Return columns of orders for counting."""
+    from dataclasses import replace
+
+    orders = replace(
+        COLUMNS, share="Late_delivery_risk", by="Shipping Mode", place="Order Country",
+        latitude="Latitude", longitude="Longitude", amounts=(replace(COLUMNS.amounts[0], column="Sales"),),
+    )  # fmt: skip
+    return {"columns": orders, "filters": {}, "labels": ["First Class", "Standard Class"]}
+
+
+def test_the_past_is_counted_event_by_event(old: StreamServer) -> None:
+    """An older minute has the events that it had, of which First Class is always late."""
+    timeline = old.timeline
+    start = timeline.entries[0].since + 60_000_000
+    past = count_past(
+        old.url,
+        timeline,
+        start,
+        start + 60_000_000,
+        newest=30_000,
+        **columns(),  # type: ignore[arg-type]
+    )
+    first, table = past.cells.rows(past.first, past.first + len(past.weights))
+    low, high = numbers_between(timeline, first * 250_000, (first + len(table)) * 250_000, 30_000)
+    assert past.cells.step == 0.25
+    assert table[:, 2 : 2 + len(past.cells.labels)].sum() == high - low
+    assert past.weights.tolist() == [1.0] * len(past.weights)
+    place = past.cells.labels.index("First Class")
+    events, hits = table[:, 2 + place].sum(), table[:, 2 + len(past.cells.labels) + place].sum()
+    assert events == hits > 0
+
+
+def test_a_long_past_is_a_sample_that_stands_for_all(model: Model) -> None:
+    """Of too many events each cell is represented by some, with the weight that makes up for the rest."""
+    with StreamServer(model, rate=2000, port=0, history="5min") as server:
+        start = server.timeline.entries[0].since
+        newest = int(server.state["next_event_number"])
+        past = count_past(
+            server.url,
+            server.timeline,
+            start,
+            start + 240_000_000,
+            newest=newest,
+            **columns(),  # type: ignore[arg-type]
+        )
+    _, table = past.cells.rows(past.first, past.first + len(past.weights))
+    counted = table[:, 2 : 2 + len(past.cells.labels)].sum(axis=1)
+    assert counted.sum() <= MOST_EVENTS
+    assert (counted * past.weights).sum() == pytest.approx(480_000, rel=0.01)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_rows_are_saved_beside_the_notebook(
+    form: str, old: StreamServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of the view come from the server, whole, and only those that match."""
+    import pandas as pd
+
+    monkeypatch.chdir(tmp_path)
+    start = old.timeline.entries[0].since + 1
+    filters = {"Shipping Mode": ("First Class",)}
+    name, count = save_rows(
+        LocalControl(old), None, start, start + 20_000_000, filters, stem="view", form=form
+    )
+    saved = pd.read_csv(name) if form == "csv" else pd.read_parquet(name)
+    assert len(saved) == count > 50
+    assert set(saved["Shipping Mode"]) == {"First Class"}
+
+
+def test_copied_code_gives_the_rows_of_the_view(old: StreamServer) -> None:
+    """The code that is copied makes the same rows again, wherever it runs."""
+    start = old.timeline.entries[0].since + 1
+    code = copied_code(LocalControl(old), start, start + 20_000_000, {"Shipping Mode": ("First Class",)})
+    names: dict[str, object] = {}
+    exec(code, names)
+    orders = names["rows"]
+    assert set(orders["Shipping Mode"]) == {"First Class"}  # type: ignore[index]
+    assert 50 < len(orders) < 400  # type: ignore[arg-type]
