@@ -32,7 +32,7 @@ def take(home: Path) -> bytes:
         until(lambda: int(lab.ask("frame.appended")) > first + 50 * SECONDS, within=2 * SECONDS)
         output = browser.find_elements(By.CSS_SELECTOR, ".jp-Cell-outputArea")[-1]
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", output)
-        until(lambda: lab.shown(".ls-value").startswith("50"))
+        until(lambda: "50" in lab.shown(".ls-tile-value").split())
         return output.screenshot_as_png
 
 

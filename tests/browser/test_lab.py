@@ -47,21 +47,21 @@ def test_the_slider_changes_the_stream_while_it_is_drawn(browser: Chrome, tmp_pa
     with jupyterlab(root, tmp_path) as address:
         lab = Lab(browser, address.format(NOTEBOOK.name))
         lab.run_all()
-        until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".ls-dashboard canvas")) == 2)
-        until(lambda: lab.visible_part(".ls-dashboard") > 0.5)  # without scrolling
+        until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".ls-plot canvas")) == 3)
+        until(lambda: lab.visible_part(".ls-time") > 0.5)  # without scrolling
 
-        slider = browser.find_element(By.CSS_SELECTOR, ".widget-slider [role=slider]")
+        slider = browser.find_element(By.CSS_SELECTOR, ".ls-slider")
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
         slider.send_keys(Keys.ARROW_RIGHT * 3)
         until(lambda: lab.ask("server.rate") == "40.0")
-        until(lambda: "asked 40.0" in lab.shown(".ls-note"))
+        until(lambda: "40 asked" in lab.shown(".ls-tile-hint"))
         before = int(lab.ask("dashboard.picture().total"))
         until(lambda: int(lab.ask("dashboard.picture().total")) > before)
-        until(lambda: lab.shown(".ls-value").split()[0] == "40.0")
+        until(lambda: "40" in lab.shown(".ls-tile-value").split())
 
         browser.find_element(By.XPATH, "//button[contains(., 'Pause')]").click()
         until(lambda: lab.ask("server.paused") == "True")
-        until(lambda: "paused" in lab.shown(".ls-status"))
+        until(lambda: "paused" in lab.shown(".ls-state-word"))
 
         assert lab.complaints() == []
         assert lab.requested_hosts() <= LOOPBACK

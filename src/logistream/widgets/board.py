@@ -737,16 +737,16 @@ class Board(anywidget.AnyWidget):
         update_display(data, metadata=metadata, raw=True, display_id=self._display_id)  # type: ignore[no-untyped-call]
 
     def _leave_image(self) -> None:
-        """Put the image of this moment in the place of the live view."""
+        """Take the live view out of the notebook and leave the image of this moment."""
         from IPython import get_ipython
         from IPython.display import update_display
 
         if not self._displayed or get_ipython() is None or sys.is_finalizing():
             return
-        data, metadata = ({"text/plain": ""}, {}) if self.config["parts"] == ["bar"] else self._image_bundle()
-        nothing = {"text/plain": ""}
-        update_display(data, metadata=metadata, raw=True, display_id=f"{self._display_id}-view")  # type: ignore[no-untyped-call]
-        update_display(nothing, raw=True, display_id=self._display_id)  # type: ignore[no-untyped-call]
+        update_display({"text/plain": ""}, raw=True, display_id=f"{self._display_id}-view")  # type: ignore[no-untyped-call]
+        if self.config["parts"] != ["bar"]:
+            self._image_hidden = True
+            self._update_display()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 - as inherited
         """Return the widget's view and, for wherever widgets cannot live, a static image."""
