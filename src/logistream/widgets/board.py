@@ -161,6 +161,8 @@ class Board(anywidget.AnyWidget):
         self._closed = False
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._past_wanted: dict[str, Any] | None = None
+        self._past_thread: threading.Thread | None = None
         self._display_id = f"logistream-{id(self)}"
         try:
             _check_length("span", span)
@@ -566,15 +568,25 @@ class Board(anywidget.AnyWidget):
             self._map_wanted = True
 
     def _on_past(self, message: dict[str, Any]) -> None:
-        threading.Thread(
-            target=self._answer_past, args=(message,), name="logistream past", daemon=True
-        ).start()
+        with self._lock:
+            self._past_wanted = message  # the newest question wins
+            if self._past_thread is None:
+                self._past_thread = threading.Thread(
+                    target=self._answer_past, name="logistream past", daemon=True
+                )
+                self._past_thread.start()
 
-    def _answer_past(self, message: dict[str, Any]) -> None:
-        try:
-            self._send_past(message)
-        except (RequestError, StreamError) as error:
-            self.send({"kind": "refused", "about": "past", "text": str(error), "id": message["id"]})
+    def _answer_past(self) -> None:
+        while True:
+            with self._lock:
+                message, self._past_wanted = self._past_wanted, None
+                if message is None or self._closed:
+                    self._past_thread = None
+                    return
+            try:
+                self._send_past(message)
+            except (RequestError, StreamError) as error:
+                self.send({"kind": "refused", "about": "past", "text": str(error), "id": message["id"]})
 
     def _send_past(self, message: dict[str, Any]) -> None:
         control = self._control

@@ -119,7 +119,8 @@ def draw_png(picture: Picture, *, dots: int = _DOTS) -> bytes:
     columns, cells = picture.columns, picture.cells
     below = "map" in picture.parts or "table" in picture.parts
     height = 0.45 + (0.75 if "tiles" in picture.parts else 0) + 3.9 + (2.7 if below else 0)
-    figure = Figure(figsize=(_WIDTH, height), dpi=dots, facecolor="none", layout="none")
+    figure = Figure(figsize=(_WIDTH, height), dpi=dots, facecolor="none")
+    figure.set_layout_engine("none")  # whatever the notebook's style says
     top = 1 - 0.3 / height
     _draw_state(figure, picture, top)
     if columns is not None and cells is not None:

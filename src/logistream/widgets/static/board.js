@@ -200,9 +200,10 @@ class Session {
     const fine = Math.max(ring.step, (to - from) / 80);
     const covers = (asked, step) => asked && need >= asked.from - 1e-6 && Math.min(to, end, oldest + window) <= asked.to + Math.max(2 * step, 0.03 * (to - from)) && step <= 1.01 * fine;
     if (covers(this.past?.asked, this.past?.cut.step)) return;
-    if (covers(this.pending, this.pending?.step) || covers(this.refusedPast, this.refusedPast?.step)) return;
-    if (this.pending && performance.now() - this.pending.since < 700) return;
-    this.pending = { id: ++this.asks, from: need, to: end, step: Math.max(ring.step, (end - need + window) / 240), since: performance.now() };
+    const view = this.range ? this.range.join() : `live ${this.span}`;
+    if (this.refusedPast?.view === view) return;
+    if (this.pending && (this.pending.view === view || performance.now() - this.pending.since < 500)) return;
+    this.pending = { id: ++this.asks, view, from: need, to: end, step: Math.max(ring.step, (end - need + window) / 240), since: performance.now() };
     this.ask({ kind: "past", id: this.pending.id, from: need - window, to: end });
   }
 

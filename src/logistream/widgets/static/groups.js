@@ -78,6 +78,7 @@ export function groupsPanel(session, look, ask) {
       const enough = row.events >= FEWEST;
       parts.band.hidden = parts.dot.hidden = !shares || !enough;
       parts.mean.hidden = !shares || events < FEWEST;
+      if (!parts.mean.hidden) parts.mean.style.left = at(hits / events);
       let told = `${whole(row.volume)} ${session.noun}`;
       if (shares && enough) {
         const [from, to] = wilson(row.hits, row.events);
@@ -85,7 +86,6 @@ export function groupsPanel(session, look, ask) {
         parts.band.style.width = `${(100 * (to - from)) / (high - low || 1)}%`;
         parts.band.style.background = parts.dot.style.background = colour;
         parts.dot.style.left = at(row.hits / row.events);
-        parts.mean.style.left = at(hits / events);
         setText(parts.value, percent(row.hits / row.events));
         told = `${percent(row.hits / row.events)} ${layout.hit} (${percent(from)} to ${percent(to)}), ${told}`;
       } else setText(parts.value, shares ? "too few" : short(row.volume));

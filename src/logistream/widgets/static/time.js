@@ -158,6 +158,10 @@ export function timePanel(session, look) {
   }
   function amountRange(low, high) {
     if (low == null || high == null) return [0, 1];
+    if (!layout.amounts.every(([, , total]) => total)) { // means: fitted to the data
+      const air = (high - low || Math.abs(high) || 1) * 0.15;
+      return [low - air, high + air];
+    }
     const from = Math.min(0, low);
     const to = Math.max(0, high);
     const air = (to - from || 1) * 0.08;
@@ -286,7 +290,7 @@ export function timePanel(session, look) {
   // The strip
 
   let grabbed = null;
-  const stripSpan = () => [layout.started, Math.max(session.nowAt(), layout.started + 60)];
+  const stripSpan = () => [layout.started, Math.max(session.nowAt(), layout.started + 1)];
   function drawStrip() {
     stripBox.hidden = session.layout.started == null;
     if (stripBox.hidden || !view) return;
