@@ -499,10 +499,10 @@ class Board(anywidget.AnyWidget):
         return {"rows": _rows(rows, frame.schema), "allRows": bool(self._filters) or whole}
 
     def _push(self, *, whole: bool = False) -> None:
-        with self._lock:
+        with self._lock:  # also while it is sent: an older message must not come after a newer one
             message = self._message(whole=whole)
-        if message is not None:
-            self.send(*message)
+            if message is not None:
+                self.send(*message)
 
     # What the browser asks for
 

@@ -183,9 +183,12 @@ class RemoteControl:
         self._note(json.loads(self._request("/stream", method="PATCH", body=body)))
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, with the question that it may just be asking."""
         self._closed = True
         self._wake.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_TIMEOUT)
 
     def _ask(self) -> None:
         while not self._closed and time.monotonic() - self._looked < 10 * _LOOK_EVERY:

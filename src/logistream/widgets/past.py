@@ -25,6 +25,9 @@ __all__ = ["Past", "count_past", "numbers_between"]
 MOST_CELLS = 240
 """Cells of a stretch of the past, at most."""
 
+MOST_SAMPLES = 60
+"""Cells of a stretch of which only a sample is counted: each costs a request."""
+
 MOST_EVENTS = 100_000
 """Events that are made again for one stretch; of a longer one each cell is represented by a sample."""
 
@@ -83,7 +86,9 @@ def count_past(
     RequestError, StreamError
         If the server refuses, or cannot be reached.
     """
-    step = max(1, -(-(stop - start) // round(MOST_CELLS * _SHORTEST * 1e6))) * _SHORTEST
+    low, high = numbers_between(timeline, start, stop, newest)
+    most_cells = MOST_CELLS if high - low <= MOST_EVENTS else MOST_SAMPLES
+    step = max(1, -(-(stop - start) // round(most_cells * _SHORTEST * 1e6))) * _SHORTEST
     micros = round(step * 1e6)
     first, last = start // micros, (stop - 1) // micros
     count = last - first + 1
@@ -95,7 +100,7 @@ def count_past(
     }
     low, high = numbers_between(timeline, first * micros, (last + 1) * micros, newest)
     weights = np.ones(count)
-    if high - low <= MOST_EVENTS:
+    if most_cells == MOST_CELLS:
         spans = [(low, high)] if high > low else []
     else:
         bounds = [timeline.count((first + place) * micros - 1) for place in range(count + 1)]

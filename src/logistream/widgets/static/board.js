@@ -199,7 +199,7 @@ class Session {
     const end = Math.min(Math.max(to, oldest === Infinity ? to : oldest + window), this.now ?? to);
     const fine = Math.max(ring.step, (to - from) / 80);
     const covers = (asked, step) => asked && need >= asked.from - 1e-6 && Math.min(to, end, oldest + window) <= asked.to + Math.max(2 * step, 0.03 * (to - from)) && step <= 1.01 * fine;
-    if (covers(this.past?.asked, this.past?.cut.step)) return;
+    if (covers(this.past?.asked, this.past?.asked.step)) return;
     const view = this.range ? this.range.join() : `live ${this.span}`;
     if (this.refusedPast?.view === view) return;
     if (this.pending && (this.pending.view === view || performance.now() - this.pending.since < 500)) return;
