@@ -90,7 +90,8 @@ def count_past(
     most_cells = MOST_CELLS if high - low <= MOST_EVENTS else MOST_SAMPLES
     step = max(1, -(-(stop - start) // round(most_cells * _SHORTEST * 1e6))) * _SHORTEST
     micros = round(step * 1e6)
-    first, last = start // micros, (stop - 1) // micros
+    first = start // micros
+    last = max(first, stop // micros - 1)  # a cell that is not over would show too low a rate
     count = last - first + 1
     cells = Cells(columns, step=step, size=count, filters=filters, labels=labels)
     wanted = {
