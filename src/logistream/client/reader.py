@@ -31,11 +31,6 @@ class Reader:
         return self._listener.trouble
 
     @property
-    def retry_in(self) -> float:
-        """Seconds until the next attempt to connect; 0 while connected or connecting."""
-        return self._listener.retry_in
-
-    @property
     def cause(self) -> str | None:
         """Why the last attempt to connect failed or the last connection ended, as a phrase."""
         return self._listener.cause
