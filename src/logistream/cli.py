@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import logistream
 from logistream.dataco import read_table
-from logistream.errors import DataWarning, LogistreamError, RequestError, StreamError
+from logistream.errors import DataWarning, LogistreamError, RequestError, RequestWarning, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             options = _parser().parse_args(arguments)
-            with _data_warnings_as_notes():
+            with _warnings_as_notes():
                 return int(options.run(options))
         finally:
             sys.stdout.flush()  # a closed pipe would be a traceback at the end of the process
@@ -78,10 +78,11 @@ def _discard_output() -> None:
 
 
 @contextmanager
-def _data_warnings_as_notes() -> Iterator[None]:
-    """Print a `DataWarning` as one sentence on stderr, without the line of code that Python shows."""
+def _warnings_as_notes() -> Iterator[None]:
+    """Print a warning of this package as a sentence on stderr, without the line of code that Python shows."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DataWarning)
+        for ours in (DataWarning, RequestWarning):
+            warnings.simplefilter("always", ours)
         show = warnings.showwarning
 
         def show_sentence(
@@ -92,7 +93,7 @@ def _data_warnings_as_notes() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if issubclass(category, DataWarning):
+            if issubclass(category, DataWarning | RequestWarning):
                 _complain(f"note: {message}")
             else:
                 show(message, category, filename, lineno, file, line)
@@ -278,9 +279,9 @@ def _add_tail(commands: Commands) -> None:
     parser.add_argument(
         "--where",
         action="append",
-        metavar="COLUMN:VALUE",
-        help="only such events, as in Market:Europe; repeatable: another value of the same column is an "
-        "alternative",
+        metavar="CONDITION",
+        help="only such events, as in Market:Europe, 'Market!=Europe' or 'Sales>=100'; repeatable: values of "
+        "one column after : are alternatives, all else must hold together",
     )
     parser.add_argument("--numbered", action="store_true", help="with the number of each event")
     parser.add_argument("--token", help="required by servers on other machines")
@@ -402,9 +403,9 @@ def _add_sample(commands: Commands) -> None:
         "--where",
         action="append",
         default=[],
-        metavar="COLUMN:VALUE",
-        help="only such rows, as in Market:Europe; nothing after the colon is a missing value; "
-        "repeatable: another value of the same column is an alternative",
+        metavar="CONDITION",
+        help="only such rows, as in Market:Europe, 'Market!=Europe' or 'Sales>=100'; no value means a "
+        "missing one; repeatable: values of one column after : are alternatives, all else must hold together",
     )
     parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
     parser.set_defaults(run=_sample)
@@ -412,16 +413,17 @@ def _add_sample(commands: Commands) -> None:
 
 def _sample(options: argparse.Namespace) -> int:
     from logistream.model.model import load_model
-    from logistream.stream.query import parse_where
     from logistream.tables.files import FORMATS, check_writable, write_table
 
     check_writable(options.output, FORMATS)
     model = load_model(options.model)
-    frame = model.sample(options.n, seed=options.seed, where=parse_where(model.schema, options.where))
+    frame = model.sample(options.n, seed=options.seed, where=options.where)
     written = write_table(
         frame, options.output, {c.name: c.text_format for c in model.schema if c.text_format}
     )
-    print(f"{written}: {len(frame):,} rows")
+    accepted = frame.attrs.get("acceptance_rate", 1.0)
+    rate = f", {accepted:.3g} of the rows drawn" if accepted < 1 else ""
+    print(f"{written}: {len(frame):,} rows{rate}")
     return 0
 
 

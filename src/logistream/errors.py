@@ -9,7 +9,9 @@ LogistreamError
 ├── PortInUseError (OSError): another program listens on the port
 └── MissingPackageError (ImportError): a part of this package needs one that is not installed
 
-and one warning, `DataWarning` (UserWarning): a file may be misread, or a column is left out
+and two warnings:
+DataWarning (UserWarning): a file may be misread, or a column is left out
+RequestWarning (UserWarning): what a caller asked for takes long
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ __all__ = [
     "NotYetError",
     "PortInUseError",
     "RequestError",
+    "RequestWarning",
     "StreamError",
     "listed",
     "shorten",
@@ -48,6 +51,10 @@ class DataError(LogistreamError, ValueError):
 
 class DataWarning(UserWarning):
     """A file may have been misread, or a column cannot be learned; the message says what was done."""
+
+
+class RequestWarning(UserWarning):
+    """What a caller asked for takes long; the text says why."""
 
 
 class ModelError(LogistreamError, ValueError):

@@ -130,7 +130,9 @@ def test_what_the_server_refuses_at_once_is_raised_by_follow(
 
 def test_what_the_stream_server_refuses_is_raised_by_follow(server: StreamServer) -> None:
     """A condition that no event meets is an error of the call, in the server's words."""
-    with pytest.raises(RequestError, match="a condition is written COLUMN:VALUE, and 'market:Europe'"):
+    with pytest.raises(
+        RequestError, match="a condition is written COLUMN:VALUE or COLUMN>=VALUE, and 'market:Europe'"
+    ):
         RollingFrame().follow(server.url, where={"market": "Europe"})
 
 

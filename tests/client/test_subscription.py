@@ -96,7 +96,11 @@ def test_impossible_columns_are_refused(columns: Any) -> None:
         ({"Market": ["Europe", "LATAM"], "n": 1}, ["Market:Europe", "Market:LATAM", "n:1"]),
         ({"a": None, "b": np.nan, "c": True, "d": np.float64(0.5)}, ["a:", "b:", "c:true", "d:0.5"]),
         ({"a": [pd.NA, pd.NaT, "nan", False]}, ["a:", "a:", "a:nan", "a:false"]),
-        ({"when": datetime(2026, 1, 2, tzinfo=UTC)}, ["when:2026-01-02T00:00:00.000000Z"]),
+        ({"when": datetime(2026, 1, 2, tzinfo=UTC)}, ['"when"==2026-01-02T00:00:00.000000Z']),
+        ({"Sales": slice(100, 500)}, ['"Sales">=100', '"Sales"<=500']),
+        (("Sales", ">=", 100), ['"Sales">=100']),
+        ([("a", "not in", ["x", None]), "b<3"], ['"a"!=x', '"a"!=', "b<3"]),
+        ({"a": ""}, ['"a"==""']),
         ("Market:Europe", ["Market:Europe"]),
         (["Market:Europe", "n:1"], ["Market:Europe", "n:1"]),
         ({}, []),
@@ -108,10 +112,12 @@ def test_where(where: Any, written: list[str]) -> None:
     assert Subscription.of("localhost:1", where=where).filtered == bool(written)
 
 
-@pytest.mark.parametrize("where", [7, [1], {"a": ""}])
+@pytest.mark.parametrize("where", [7, [1], {"a": (1, 2)}, {"a": []}, ("a", "like", 1)])
 def test_impossible_where_is_refused(where: Any) -> None:
     """One sentence."""
-    with pytest.raises(RequestError, match=r"where must be like|cannot ask for the empty string"):
+    with pytest.raises(
+        RequestError, match=r"must be like|is no operator|could mean a range or a list|no value is given"
+    ):
         Subscription.of("localhost:1", where=where)
 
 

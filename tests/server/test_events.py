@@ -101,6 +101,22 @@ def test_only_events_that_match(server: StreamServer) -> None:
     assert [event for event in every if event["Market"] == "Europe" and event["Late_delivery_risk"]] == events
 
 
+def test_ranges_computed_columns_and_exclusions(server: StreamServer) -> None:
+    """The same events as a filter of all of them."""
+    every = get(server, "/events?start=0&stop=2000&numbered=true").json()
+    where = "where=Sales>=100&where=Benefit per order<0&where=Market!=Europe&where=Latitude between 18 and 30"
+    found = get(server, f"/events?start=0&stop=2000&numbered=true&{where}").json()
+    assert found == [
+        event
+        for event in every
+        if event["Sales"] >= 100
+        and event["Benefit per order"] < 0
+        and event["Market"] != "Europe"
+        and 18 <= event["Latitude"] <= 30
+    ]
+    assert found
+
+
 def test_columns_are_those_asked_for(server: StreamServer, model: Model) -> None:
     """In their order; all are the published ones and the two on request."""
     (event,) = read(server, "start=0&columns=Sales,Market", 1)

@@ -88,7 +88,7 @@ QUERIES = st.fixed_dictionaries(
     optional={
         "numbered": st.sampled_from(["true", "false"]),
         "columns": st.sampled_from(["all", "Market,Sales,event_time", "event_time", "Latitude"]),
-        "where": st.sampled_from(["Market:Europe", "Late_delivery_risk:1", "Order City:Molfetta"]),
+        "where": st.sampled_from(["Market:Europe", "Sales>=200", "Market!=Europe", "Order City:Molfetta"]),
     },
 )
 

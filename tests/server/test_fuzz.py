@@ -161,7 +161,8 @@ def value_for(name: str, draw: Random) -> str:
     if name in ("start", "stop") and draw.random() < 0.2:
         return str(draw.choice([0, 1, 10**6, 2**40]))
     if name == "where" and draw.random() < 0.9:
-        return f"{draw.choice(COLUMNS)}:{draw.choice(['Europe', odd])}"
+        compare = draw.choice([":", "==", "!=", "<", ">=", " in ", " between "])
+        return f"{draw.choice(COLUMNS)}{compare}{draw.choice(['Europe', odd])}"
     if name == "columns" and draw.random() < 0.9:
         return ",".join(
             draw.choices([*COLUMNS, "all", "event_number", '"Market"', '"', " ", odd], k=draw.randrange(4))

@@ -11,12 +11,13 @@ import csv
 import inspect
 import io
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypedDict, TypeVar, get_args
 
 from logistream.errors import RequestError
+from logistream.model.conditions import Where, write_conditions
 from logistream.stream.query import PARAMETERS, Lag
 from logistream.times import parse_duration
 from logistream.urls import query_of, websocket_url, with_query
@@ -53,12 +54,8 @@ Start: TypeAlias = "int | str | datetime"
 Columns: TypeAlias = "str | Iterable[str]"
 """`all`, or names; in one string they are separated by commas."""
 
-Where: TypeAlias = "Mapping[str, Any] | str | Iterable[str]"
-"""For each column a value or a list of values (None: missing), or strings `COLUMN:VALUE`."""
-
 T = TypeVar("T", bound=Callable[..., Any])
 
-_MISSING = ("nan", "NaT", "<NA>")  # as NumPy and pandas write missing values
 _MARK = "**options : ReadOptions"
 
 
@@ -71,9 +68,9 @@ class ReadOptions(TypedDict, total=False):
         now such as `"-10min"`.
     columns : str or iterable of str, optional
         `"all"`, or the columns wanted, in order. By default those of the published event.
-    where : mapping or iterable of str, optional
-        Only matching events: for each column the value or the list of values it may have (None: missing), or
-        strings `COLUMN:VALUE`. The numbering is unchanged.
+    where : mapping, string, tuple, or iterable of strings and tuples, optional
+        Only events that fulfil all conditions, as `Model.sample` takes them: `{"Market": "Europe"}`,
+        `{"Sales": slice(100, 500)}`, `("Sales", ">=", 100)`, `"Sales>=100"`. The numbering is unchanged.
     numbered : bool, default=False
         Whether to add the number of each event as the last column, `event_number`.
     lag : {"wait", "skip"}, optional
@@ -112,7 +109,7 @@ class Subscription:
     columns : str or None
         Value of the parameter.
     where : tuple of str
-        Conditions, each `COLUMN:VALUE`.
+        Conditions, each as the query holds it.
     """
 
     url: str
@@ -159,7 +156,7 @@ class Subscription:
             url,
             start=single.get("start") if start is None else _start(start),
             columns=single.get("columns") if columns is None else _columns(columns),
-            where=_conditions(where) or tuple(value for name, value in own if name == "where"),
+            where=write_conditions(where) or tuple(value for name, value in own if name == "where"),
             numbered=numbered or single.get("numbered", "").lower() in ("true", "1"),
             lag=single.get("lag") if lag is None else _lag(lag),
             token=token,
@@ -255,43 +252,6 @@ def _columns(columns: Columns) -> str:
     odd = names == ["all"] or any(name != name.strip() for name in names)
     csv.writer(line, lineterminator="", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL).writerow(names)
     return line.getvalue()
-
-
-def _conditions(where: Where | None) -> tuple[str, ...]:
-    if where is None:
-        return ()
-    if isinstance(where, str):
-        return (where,)
-    if isinstance(where, Mapping):
-        return tuple(
-            f"{name}:{_value(name, value)}"
-            for name, values in where.items()
-            for value in (values if _is_list(values) else [values])
-        )
-    conditions = tuple(where) if isinstance(where, Iterable) else (None,)
-    if not all(isinstance(condition, str) for condition in conditions):
-        raise RequestError(f"where must be like {{'Market': 'Europe'}} or ['Market:Europe'], not {where!r}")
-    return conditions
-
-
-def _is_list(values: object) -> bool:
-    return isinstance(values, Iterable) and not isinstance(values, str | bytes)
-
-
-def _value(name: str, value: Any) -> str:  # noqa: ANN401 - as users write it
-    """Return a value as the query writes it; a missing one is the empty string."""
-    value = value.item() if hasattr(value, "item") else value  # a NumPy scalar
-    if value is None or (not isinstance(value, str) and str(value) in _MISSING):
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return _start(value)
-    if value == "":
-        raise RequestError(
-            f"a condition on {name!r} cannot ask for the empty string: None asks for a missing value"
-        )
-    return str(value)
 
 
 def _lag(lag: str) -> str:

@@ -1,344 +1,494 @@
-"""Rows that fulfil a condition, drawn exactly and without drawing any others.
+"""Conditions on the values of columns: how they are written, and which rows fulfil them.
 
-First the condition is translated into codes: which codes of which factors fulfil it. Then the rows are drawn
-by variable elimination (Dechter 1996; Koller and Friedman 2009, chapter 9). Backwards, each factor concerned
-is summed out: what is left is a *message*, the probability of the conditions behind it as a table over
-earlier factors. Forwards, each factor concerned is drawn with its counts times the messages that mention it.
-A message keeps codes apart only where its values differ, so tables stay small: the thousand places behind
-"Market is Europe" become two groups. As everywhere in sampling, only comparisons, look-ups and the four basic
-operations are used, so a row is a pure function of model, seed, condition and number.
+`read_conditions` takes strings (`Sales>=100`, `Market:Europe`), mappings (`{"Sales": slice(100, 500)}`) and
+tuples (`("Sales", ">=", 100)`) and checks them against a schema. `write_conditions` gives the strings that
+say the same. Nothing here samples, so clients and servers can import it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from logistream.errors import RequestError, listed
-from logistream.model.sampling import Sampler, compute, scaled
-from logistream.times import CALENDAR, micros
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from logistream.schema import Column, Schema
 
-    from logistream.model.network import Factor, Network
-    from logistream.schema import Column
+__all__ = [
+    "FORMS",
+    "WRITTEN",
+    "Condition",
+    "Value",
+    "Where",
+    "read_conditions",
+    "string_of",
+    "write_conditions",
+]
 
-__all__ = ["ConditionedSampler", "allowed_codes"]
 
-_MAX_CELLS = 2**22  # of one table: 32 MiB
+Operator = Literal["in", "not in", "<", "<=", ">", ">="]
+
+Value: TypeAlias = "str | bool | int | float | datetime | None"
+"""A value of a column; None is a missing one, and a datetime has a time zone."""
+
+Where: TypeAlias = (
+    "Mapping[str, Any] | str | tuple[str, str, Any] | Iterable[str | tuple[str, str, Any] | Condition]"
+)
+"""Conditions as people write them; see `read_conditions`."""
+
+FORMS = "'Market:Europe', 'Sales>=100', {'Market': 'Europe'} or ('Sales', '>=', 100)"
+"""Examples of what `where` takes, for messages."""
+
+WRITTEN = r"[:=<>]|\s(not\s+in|in|between)\s"
+"""A pattern that every condition in a string holds."""
+
+_OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "between")
+_SAME = {"=": "==", ":": "=="}
+_WRITTEN = re.compile(r"\s*(==|!=|<=|>=|[:=<>]|(?<=\s)(?:not\s+in|in|between)(?=\s))", re.IGNORECASE)
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ORDERS = {"<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}
 
 
-class ConditionedSampler(Sampler):
-    """The rows that fulfil a condition, by number: row n is the n-th of an endless table of such rows.
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the values of one column must be like.
 
     Parameters
     ----------
-    model : Network
-        What to draw from.
-    where : mapping of str to value or list of values
-        For each column concerned, the value or values it may take; None is a missing value.
-    seed : int
-        From 0 to 2**64 - 1.
-
-    Attributes
-    ----------
-    share : float
-        The probability that a row of the model fulfils the condition.
-
-    Raises
-    ------
-    RequestError
-        If a column is unknown or has no single values to ask for, if a value never occurs, if no row can
-        fulfil the condition, or if that would take too large a table.
+    column : str
+        Name of the column.
+    operator : {"in", "not in", "<", "<=", ">", ">="}
+        How a value is compared. No missing value fulfils an order; `not in` is the opposite of `in`, so a
+        missing value fulfils it unless None is among the values.
+    values : tuple of Value
+        What it is compared with: any number of values for `in` and `not in`, otherwise one.
     """
 
-    def __init__(self, model: Network, where: Mapping[str, Any], seed: int = 0) -> None:
-        super().__init__(model, seed)
-        masks = allowed_codes(model, where)
-        messages: list[_Table] = []
-        for place in reversed(range(len(model.factors))):
-            factor = model.factors[place]
-            received = [message for message in messages if factor.name in message.over]
-            if factor.name not in masks and not received:
+    column: str
+    operator: Operator
+    values: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        symbol = {"in": "==", "not in": "!="}.get(self.operator, self.operator)
+        if len(self.values) > 1:
+            return f"{self.column} {self.operator} {', '.join(map(string_of, self.values))}"
+        return f"{self.column} {symbol} {string_of(self.values[0]) or 'missing'}"
+
+    @property
+    def allows_missing(self) -> bool:
+        """Whether a missing value fulfils it."""
+        return (None in self.values) == (self.operator == "in") and self.operator in ("in", "not in")
+
+    def strings(self) -> Iterator[str]:
+        """Return it as `read_conditions` takes it in strings, one for each value."""
+        for value in self.values:
+            written = string_of(value)
+            if self.operator == "in" and (value is None or _is_simple(self.column, written)):
+                yield f"{self.column}:{written}"
                 continue
-            messages = [message for message in messages if factor.name not in message.over]
-            sampler = _WeightedSampler.of(factor, masks.get(factor.name), received, tuple(where))
-            message = sampler.message()
-            messages.append(message)
-            # A case of weight 0 never comes, and one of weight 1 is drawn right by the plain sampler.
-            if not np.isin(message.values, (0.0, 1.0)).all():
-                self._samplers[place] = sampler
-        self.share = math.prod(float(message.values) for message in messages)
-        if self.share == 0:
-            asked = " and ".join(repr(name) for name in where)
-            raise RequestError(f"no row of this model has these values of {asked} together: ask for others")
+            name = '"' + self.column.replace('"', '""') + '"'
+            if value is None:
+                written = ""
+            elif written == "" or written != written.strip() or written.startswith('"'):
+                written = '"' + written.replace('"', '""') + '"'
+            symbol = {"in": "==", "not in": "!="}.get(self.operator, self.operator)
+            yield f"{name}{symbol}{written}"
+
+    def mask(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return which rows of a batch fulfil it, (n_rows,) bool."""
+        array = batch.column(self.column)
+        values = array.dictionary if pa.types.is_dictionary(array.type) else array
+        if self.operator in ("in", "not in"):
+            known = pa.array([value for value in self.values if value is not None], values.type)
+            hit = pc.is_in(values, known)
+            hit = pc.invert(hit) if self.operator == "not in" else hit
+        else:
+            hit = _ORDERS[self.operator](values, pa.scalar(self.values[0], values.type))
+        if values is not array:
+            hit = hit.take(array.indices)
+        fulfils = pc.if_else(array.is_valid(), hit, pa.scalar(self.allows_missing))
+        return np.asarray(fulfils.to_numpy(zero_copy_only=False))
+
+    def between(
+        self, low: np.ndarray, high: np.ndarray, missing: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return whether a value between two bounds, both included, can fulfil it, and whether each does.
+
+        Parameters
+        ----------
+        low, high : ndarray
+            Strings, or numbers; timestamps in microseconds since 1970 UTC.
+        missing : ndarray of bool of the same shape
+            Where the value is missing instead.
+
+        Returns
+        -------
+        tuple of two ndarrays of bool of that shape
+        """
+        known = [_operand(value) for value in self.values if value is not None]
+        if self.operator in ("in", "not in"):
+            can = np.zeros(low.shape, bool)
+            for value in known:
+                can |= np.asarray((low <= value) & (high >= value), bool)
+            must = can & np.asarray(low == high, bool)
+            if self.operator == "not in":
+                can, must = ~must, ~can
+        else:
+            compare = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
+            ends = [np.asarray(compare[self.operator](end, known[0]), bool) for end in (low, high)]
+            can, must = ends[0] | ends[1], ends[0] & ends[1]
+        return np.where(missing, self.allows_missing, can), np.where(missing, self.allows_missing, must)
 
 
-def allowed_codes(model: Network, where: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return which codes fulfil the conditions.
+def read_conditions(where: Where, schema: Schema) -> tuple[Condition, ...]:
+    """Check conditions against the columns of a table.
 
     Parameters
     ----------
-    model, where
-        As for `ConditionedSampler`.
+    where : mapping, string, tuple, or iterable of strings and tuples
+        A mapping gives for each column a value, a list or set of values of which any will do, None for a
+        missing one, or a `slice`, whose two ends are included. A tuple is `(COLUMN, OPERATOR, VALUE)` with
+        one of the operators `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, `between`. A string is the
+        same without brackets, where `COLUMN:VALUE` also means `==`, and no value means a missing one.
+    schema : Schema
+        The columns and their kinds.
 
     Returns
     -------
-    dict of str to ndarray of bool of shape (n_codes,)
-        For each factor with a condition, by its name, whether a code is allowed.
+    tuple of Condition
+        In a fixed order. A row must fulfil all of them; values that are asked of one column by `==` or `in`
+        are alternatives.
 
     Raises
     ------
     RequestError
-        If a column is unknown, no factor's codes are single values of it, or a value never occurs.
+        If a condition cannot be read, names no column, or has a value that is not of the column's kind.
     """
-    import pandas as pd  # a server needs none
+    found = [
+        condition
+        for item in _items(where)
+        for condition in (_parsed(item, schema) if isinstance(item, str) else _checked(item, schema))
+    ]
+    merged: dict[tuple[str, Operator], dict[Value, None]] = {}
+    orders: dict[Condition, None] = {}
+    for condition in found:
+        if condition.operator in ("in", "not in"):
+            merged.setdefault((condition.column, condition.operator), {}).update(
+                dict.fromkeys(condition.values)
+            )
+        else:
+            orders[condition] = None
+    lists = [Condition(*key, tuple(sorted(values, key=_sorting))) for key, values in merged.items()]
+    return tuple(sorted([*lists, *orders], key=str))
 
-    if not isinstance(where, Mapping):
-        raise RequestError(f"where must name columns and values, as in {{'Market': 'Europe'}}, not {where!r}")
-    decided = _decided_columns(model)
-    allowed: dict[str, np.ndarray] = {}
-    for name, asked in where.items():
-        if name not in model.schema:
-            raise RequestError(f"no column is called {name!r}: there are {listed(model.schema.names, name)}")
-        if name not in decided:
-            raise _refusal(model, name, decided)
-        of_codes, column = decided[name], model.schema[name]
-        values = list(asked) if pd.api.types.is_list_like(asked) else [asked]
+
+def write_conditions(where: Where | None) -> tuple[str, ...]:
+    """Return conditions as strings, for a query; `RequestError` for what no table could fulfil."""
+    return tuple(
+        string
+        for item in _items(() if where is None else where)
+        for string in ([item] if isinstance(item, str) else [s for c in item for s in c.strings()])
+    )
+
+
+def _sorting(value: Value) -> tuple[bool, Any]:
+    return value is None, 0 if value is None else value
+
+
+def _items(where: Where) -> Iterator[str | list[Condition]]:
+    """Yield strings as they are, and what Python has, as conditions without a schema."""
+    if isinstance(where, Mapping):
+        for name, asked in where.items():
+            yield _of_mapping(name, asked)
+        return
+    if isinstance(where, str) or (isinstance(where, tuple) and _is_condition(where)):
+        where = (where,)
+    if not isinstance(where, Iterable):
+        raise RequestError(f"where must be like {FORMS}, not {where!r}")
+    for item in where:
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Condition):
+            yield [item]
+        elif isinstance(item, Mapping):
+            yield from _items(item)
+        elif isinstance(item, tuple) and _is_condition(item):
+            yield _of_tuple(*item)
+        else:
+            raise RequestError(f"a condition must be like {FORMS}, not {item!r}")
+
+
+def _is_condition(item: tuple[Any, ...]) -> bool:
+    """Return whether a tuple is one condition, maybe with an unknown operator, and not three strings."""
+    if len(item) != 3 or not all(isinstance(part, str) for part in item[:2]):
+        return False
+    return _operator(item[1]) != "" or not isinstance(item[2], str)
+
+
+def _operator(written: str) -> str:
+    """Return the operator that a string stands for, or the empty string."""
+    plain = " ".join(written.lower().split())
+    plain = _SAME.get(plain, plain)
+    return plain if plain in _OPERATORS else ""
+
+
+def _of_mapping(name: object, asked: Any) -> list[Condition]:  # noqa: ANN401 - as users write it
+    """Return the conditions that one entry of a mapping stands for."""
+    if not isinstance(name, str):
+        raise RequestError(f"where must name columns by strings, not {name!r}")
+    if isinstance(asked, slice):
+        if asked.step is not None or (_is_missing(asked.start) and _is_missing(asked.stop)):
+            raise RequestError(
+                f"a range of {name!r} must be slice(low, high), with None for an open end, not {asked!r}"
+            )
+        ends: list[tuple[Operator, Any]] = [(">=", asked.start), ("<=", asked.stop)]
+        return [Condition(name, order, (_plain(name, end),)) for order, end in ends if not _is_missing(end)]
+    if isinstance(asked, tuple):
+        pair = ", ".join(repr(value) for value in asked)
+        raise RequestError(
+            f"({pair}) for {name!r} could mean a range or a list: write slice({pair}) for a range, [{pair}] "
+            f"for a list of values, or a condition such as ({name!r}, '>=', 1)"
+        )
+    return _of_tuple(name, "in" if _is_list(asked) else "==", asked)
+
+
+def _of_tuple(name: str, operator: str, asked: Any) -> list[Condition]:  # noqa: ANN401 - as users write it
+    """Return the conditions that a column, an operator and a value stand for."""
+    known = _operator(operator)
+    if not known:
+        raise RequestError(f"{operator!r} is no operator: there are {', '.join(_OPERATORS)}")
+    if known == "between":
+        pair = [asked.start, asked.stop] if isinstance(asked, slice) else asked
+        if not _is_list(pair) or len(pair := list(pair)) != 2 or any(map(_is_missing, pair)):
+            raise RequestError(f"between needs two values for {name!r}, as in (100, 500), not {asked!r}")
+        return _of_mapping(name, slice(*pair))
+    if known in ("in", "not in"):
+        if not _is_list(asked):
+            raise RequestError(f"{known!r} needs a list of values for {name!r}, as in [1, 2], not {asked!r}")
+        values = tuple(_plain(name, value) for value in asked)
         if not values:
             raise RequestError(f"no value is given for {name!r}: expected one, or a list of those allowed")
-        fulfil = np.any([_matching(of_codes, column, value) for value in values], axis=0)
-        allowed[of_codes.factor] = allowed.get(of_codes.factor, True) & fulfil
-    return allowed
+        return [Condition(name, known, values)]  # type: ignore[arg-type] # narrowed above
+    value = _plain(name, asked)
+    if known in ("==", "!="):
+        return [Condition(name, "in" if known == "==" else "not in", (value,))]
+    return [Condition(name, known, (value,))]  # type: ignore[arg-type] # the other operators are orders
 
 
-@dataclass(frozen=True, slots=True)
-class _CodeValues:
-    """The value of one column that each code of a factor stands for."""
-
-    factor: str
-    value: np.ndarray  # (n_codes,) string or number; timestamps in microseconds
-    missing: np.ndarray  # (n_codes,) bool
+def _is_list(asked: object) -> bool:
+    return isinstance(asked, Iterable) and not isinstance(asked, str | bytes | Mapping)
 
 
-def _decided_columns(model: Network) -> dict[str, _CodeValues]:
-    """Return the columns and helpers that a single factor decides, with a single value for each code."""
-    decided: dict[str, _CodeValues] = {}
-    invented = {identifier.column for identifier in model.identifiers}
-    ranges: dict[str, tuple[str, list[np.ndarray]]] = {}
-    for factor in model.factors:
-        none = np.zeros(factor.size, bool)
-        for emission in factor.emissions:
-            name, missing = emission.column, none if emission.missing is None else emission.missing
-            if name in invented:
-                continue
-            if emission.high is not None:
-                if emission.missing is None:
-                    ranges[name] = factor.name, [scaled(emission, e) for e in (emission.low, emission.high)]
-            elif name in model.categories:
-                strings = np.array(model.categories[name], dtype=object)
-                decided[name] = _CodeValues(factor.name, strings[emission.low], missing)
-            else:
-                decided[name] = _CodeValues(factor.name, scaled(emission, emission.low), missing)
-    for formula in model.formulas:
-        if formula.operation in CALENDAR and formula.left in ranges:  # a range of dates within one month
-            factor_name, ends = ranges[formula.left]
-            first, last = (compute(formula, {formula.left: end}) for end in ends)
-            if (first == last).all():
-                decided[formula.column] = _CodeValues(factor_name, first, np.zeros(len(first), bool))
-            continue
-        found = {name: decided[name] for name in formula.inputs if name in decided}
-        if formula.adjusts:
-            decided.pop(formula.column, None)
-        varied = [values for values in found.values() if len(values.value) > 1]
-        if len(found) == len({*formula.inputs}) and len({values.factor for values in varied}) <= 1:
-            value = compute(formula, {name: values.value for name, values in found.items()})
-            missing = np.zeros(len(value), bool)
-            for values in found.values():
-                missing = missing | values.missing
-            if formula.operation == "blank":
-                missing = missing | (found[formula.left].value == 1)
-            factor_name = (varied or list(found.values()))[0].factor
-            decided[formula.column] = _CodeValues(factor_name, value, missing)
-    return decided
+def _is_simple(name: str, written: str) -> bool:
+    """Return whether `name:written` can be read in one way only, whatever other columns there are."""
+    return written != "" and not name.startswith('"') and not re.search(WRITTEN, written, re.IGNORECASE)
 
 
-def _matching(of_codes: _CodeValues, column: Column, wanted: Any) -> np.ndarray:  # noqa: ANN401 - as users write it
-    """Return which codes stand for the value, (n_codes,) bool; `RequestError` if none does."""
-    import pandas as pd
-
-    if not pd.api.types.is_scalar(wanted):
-        found = np.zeros_like(of_codes.missing)
-    elif pd.isna(wanted):
-        found = of_codes.missing
-    else:
-        value = _micros(column, wanted) if column.kind == "timestamp" else wanted
-        comparable = isinstance(value, str) == (column.kind == "category")
-        found = ~of_codes.missing & comparable & (of_codes.value == value)
-    if not found.any():
-        occurring: list[Any] = np.unique(of_codes.value[~of_codes.missing]).tolist()
-        if column.kind == "timestamp":
-            occurring = [str(pd.Timestamp(micro, unit="us")) for micro in occurring]
-        elif column.kind == "boolean":
-            occurring = [bool(number) for number in occurring]
-        if of_codes.missing.any():
-            occurring.append(None)
-        raise RequestError(f"{column.name!r} is never {wanted!r}: it is {listed(occurring, wanted)}")
-    return np.asarray(found)
+def _is_missing(value: Any) -> bool:  # noqa: ANN401 - as users write it
+    """Return whether a value is what Python, NumPy and pandas write for a missing one."""
+    return value is None or (not isinstance(value, Iterable) and str(value) in ("nan", "NaT", "<NA>"))
 
 
-def _micros(column: Column, wanted: Any) -> int:  # noqa: ANN401 - as users write it
-    """Return a timestamp as microseconds since 1970 UTC; without a time zone it is taken as UTC."""
-    import pandas as pd
-
+def _plain(name: str, value: Any) -> Value:  # noqa: ANN401 - as users write it
+    """Return a value in a type of Python, whatever the column."""
+    if _is_missing(value):
+        return None
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    elif isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, datetime):
+        # pandas' Timestamp is one too, with nanoseconds
+        zone = UTC if value.tzinfo is None else value.tzinfo
+        plain = datetime(*value.timetuple()[:6], value.microsecond, zone, fold=value.fold)
+        return plain.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, str | bool | int | float):
+        return value
     try:
-        return int(micros(pd.Series([pd.Timestamp(wanted)]))[0])
-    except (ValueError, TypeError):
+        return float(value)  # a Decimal or a Fraction
+    except (TypeError, ValueError, OverflowError):
         raise RequestError(
-            f"{column.name!r} is a timestamp: expected one like '2017-03-31 12:00', not {wanted!r}"
+            f"a condition on {name!r} needs a string, a number, a truth value, a time or None, not {value!r}"
         ) from None
 
 
-def _refusal(model: Network, name: str, decided: Mapping[str, _CodeValues]) -> RequestError:
-    """Return why no condition on this column can be met exactly, and on which it can."""
-    formula = next((f for f in model.formulas if f.column == name and not f.keeps_order), None)
-    reason = "computed from columns that are drawn separately" if formula else "continuous"
-    if any(identifier.column == name for identifier in model.identifiers):
-        reason = "invented, since it names the rows"
-    columns = [column for column in model.schema.names if column in decided]
-    if formula is not None:
-        columns = [column for column in columns if column in formula.inputs] or columns
-    instead = f"ask for {listed(columns, None)} instead, or filter" if columns else "filter"
-    return RequestError(f"{name!r} is {reason}, so its values cannot be asked for: {instead} the rows")
+def string_of(value: Value) -> str:
+    """Return a value as a query writes it; a missing one is the empty string."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+    return str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Values over groups of the codes of some factors."""
+def _operand(value: Value) -> Any:  # noqa: ANN401 - what an array of values is compared with
+    """Return a value as arrays of the column hold it: timestamps are microseconds since 1970 UTC."""
+    return (value - _EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
 
-    over: dict[str, np.ndarray]  # factor → (n_codes,) group of each code, in the order of the axes
-    values: np.ndarray
 
-    def spread(self, fine: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the values over the finer groups `fine`: an axis for each, of length 1 if not concerned."""
-        one_of_each = {name: np.unique(fine[name], return_index=True)[1] for name in self.over}
-        values = self.values[np.ix_(*(groups[one_of_each[name]] for name, groups in self.over.items()))]
-        here = list(self.over)
-        values = values.transpose([here.index(name) for name in fine if name in self.over])
-        shape = [len(one_of_each[name]) if name in self.over else 1 for name in fine]
-        return np.asarray(values).reshape(shape)
+def _parsed(string: str, schema: Schema) -> list[Condition]:
+    """Read one condition from a string."""
+    name, match = _split(string, schema)
+    written, column = string[match.end() :], schema[name]
+    operator = _operator(match[1])
+    if match[1] == ":":
+        values = (_ofstring_of(column, written) if written else None,)
+        return _checked([Condition(name, "in", values)], schema)
+    written = written.strip()
+    if operator in ("in", "not in"):
+        fields = next(csv.reader([written], skipinitialspace=True), [])
+        return _checked(
+            _of_tuple(name, operator, [_ofstring_of(column, f) if f else None for f in fields]), schema
+        )
+    if operator == "between":
+        ends = re.split(r"\s+and\s+", written, flags=re.IGNORECASE)
+        return _checked(_of_tuple(name, operator, [_ofstring_of(column, end) for end in ends]), schema)
+    quoted = _QUOTED.fullmatch(written)
+    order = operator not in ("==", "!=")
+    if quoted:
+        value = _ofstring_of(column, quoted[1].replace('""', '"'), order=order)
+    else:
+        value = _ofstring_of(column, written, order=order) if written else None
+    return _checked(_of_tuple(name, operator, value), schema)
 
-    def merged(self) -> _Table:
-        """Return the same with groups merged where no value differs, without factors that change nothing."""
-        over: dict[str, np.ndarray] = {}
-        values = self.values
-        for name, groups in self.over.items():
-            axis = len(over)
-            slices = np.moveaxis(values, axis, 0)
-            flat = slices.reshape(len(slices), -1)
-            _, first, merged = np.unique(flat, axis=0, return_index=True, return_inverse=True)
-            if len(first) == 1:
-                values = slices[0]
+
+def _split(string: str, schema: Schema) -> tuple[str, re.Match[str]]:
+    """Return the column with which a condition begins, and the operator behind it."""
+    if quoted := _QUOTED.match(string):
+        name = quoted[1].replace('""', '"')
+        match = _WRITTEN.match(string, quoted.end())
+        if match and name in schema:
+            return name, match
+    # names may hold operators themselves: the longest that fits
+    for name in sorted(schema.names, key=len, reverse=True):
+        if string.startswith(name) and (match := _WRITTEN.match(string, len(name))):
+            return name, match
+    raise RequestError(
+        f"a condition is written COLUMN:VALUE or COLUMN>=VALUE, and {string!r} begins with no column and "
+        f"operator: there are {listed(schema.names, string)}"
+    )
+
+
+def _ofstring_of(column: Column, written: str, *, order: bool = False) -> Value:
+    """Return a value that a string gives, as the column's kind has it; `order` allows fractions as bounds."""
+    try:
+        if column.kind == "boolean":
+            return _TRUTH[written.strip().lower()]
+        if column.kind == "integer":
+            try:
+                return int(written)
+            except ValueError:
+                if not order:
+                    raise
+                return float(written)
+        if column.kind == "number":
+            return float(written)
+    except (KeyError, ValueError):
+        raise _wrong_kind(column, written) from None
+    return written
+
+
+def _wrong_kind(column: Column, value: object, *, order: bool = False) -> RequestError:
+    expected = {
+        "boolean": "true or false",
+        "integer": "a number" if order else "a whole number",
+        "number": "a number",
+        "category": "a string",
+        "timestamp": "a time such as 2026-11-24T06:23:00Z",
+    }[column.kind]
+    return RequestError(f"a condition on {column.name!r} needs {expected}, not {value!r}")
+
+
+def _checked(conditions: list[Condition], schema: Schema) -> list[Condition]:
+    """Return conditions with values of the column's kind."""
+    checked = []
+    for condition in conditions:
+        if condition.column not in schema:
+            there = listed(schema.names, condition.column)
+            raise RequestError(f"no column is called {condition.column!r}: there are {there}")
+        column, operator = schema[condition.column], condition.operator
+        if operator in ("in", "not in"):
+            values = tuple(None if v is None else _of_kind(column, v) for v in condition.values)
+            checked.append(Condition(column.name, operator, values))
+            continue
+        [value] = condition.values
+        if column.kind == "boolean":
+            raise RequestError(f"{column.name!r} is true or false and has no order: ask with == or !=")
+        if value is None:
+            raise RequestError(f"a condition on {column.name!r} needs a value after {operator}")
+        checked.append(_bound(column, operator, value))
+    return checked
+
+
+def _bound(column: Column, operator: Operator, value: Value) -> Condition:
+    """Return an order with a bound of the column's kind: of whole numbers a whole one."""
+    if column.kind == "integer" and isinstance(value, float) and math.isfinite(value):
+        value = math.ceil(value) if operator in (">=", "<") else math.floor(value)
+    return Condition(column.name, operator, (_of_kind(column, value, order=True),))
+
+
+def _of_kind(column: Column, value: Value, *, order: bool = False) -> Value:
+    """Return a value of Python as the column's kind has it; `RequestError` if it is of another kind."""
+    wrong = _wrong_kind(column, value, order=order)
+    if column.kind == "category":
+        if isinstance(value, str):
+            return value
+        raise wrong
+    if column.kind == "timestamp":
+        moment = value if isinstance(value, datetime) else _time(column, value)
+        if moment is None:
+            raise wrong
+        return moment
+    if isinstance(value, str | datetime) or value is None or value != value:
+        raise wrong
+    if column.kind == "boolean":
+        if value not in (0, 1):
+            raise wrong
+        return bool(value)
+    try:
+        if column.kind == "number":
+            return float(value)
+        if value != int(value):
+            raise wrong
+    except (OverflowError, ValueError):
+        raise wrong from None
+    if not -(2**63) <= value < 2**63:
+        raise RequestError(f"a condition on {column.name!r} needs a whole number of 64 bits")
+    return int(value)
+
+
+def _time(column: Column, written: Value) -> datetime | None:
+    """Return the time that a string gives, UTC unless it says otherwise; None if it gives none."""
+    if not isinstance(written, str):
+        return None
+    # In a query string a plus sign means a blank, unless it was quoted.
+    plain = re.sub(r"(:\d\d\S*) (\d\d:\d\d)$", r"\1+\2", written.strip())
+    if re.fullmatch(r"\d{4}(-\d\d)?", plain):
+        plain += "-01-01" if len(plain) == 4 else "-01"
+    moment = None
+    for pattern in (None, column.text_format):
+        with contextlib.suppress(ValueError):
+            if pattern is None:
+                moment = datetime.fromisoformat(plain)
             else:
-                values = np.moveaxis(slices[first], 0, axis)
-                over[name] = merged.reshape(-1)[groups]
-        return _Table(over, values)
-
-
-def _common_refinement(groupings: Sequence[np.ndarray]) -> np.ndarray:
-    """Return groups of codes that keep apart what any of the groupings does, shape (n_codes,)."""
-    return np.unique(np.stack(groupings, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-
-
-@dataclass(frozen=True, slots=True)
-class _WeightedSampler:
-    """A factor whose counts are weighted: codes with the same weight everywhere form a group.
-
-    A case is a combination of the groups of the factors in `scope`; it selects the distribution and the
-    weights. First a group is drawn, then with what is left of the same uniform a code of that group.
-    """
-
-    factor: Factor
-    scope: dict[str, np.ndarray]
-    shape: tuple[int, ...]  # number of groups of each factor in scope
-    distribution: np.ndarray  # (n_cases,)
-    upto: np.ndarray  # (n_groups, n_cases) weight of this group and those before it
-    start: np.ndarray  # (n_distributions * n_groups,) where the counts of a group in a distribution begin
-    total: np.ndarray  # (n_distributions * n_groups,) number of such counts
-    code: np.ndarray  # (all counts that are allowed,)
-    deterministic: bool = False  # what has no chance is left to the plain sampler
-
-    @classmethod
-    def of(
-        cls, factor: Factor, mask: np.ndarray | None, messages: Sequence[_Table], asked: tuple[str, ...]
-    ) -> _WeightedSampler:
-        choice = _Table(
-            dict(zip(factor.parents, factor.groups, strict=True)),
-            factor.distribution_of.reshape(factor.shape),
-        )
-        names = dict.fromkeys(name for table in (choice, *messages) for name in table.over)
-        groupings = {
-            name: _common_refinement([t.over[name] for t in (choice, *messages) if name in t.over])
-            for name in names
-        }
-        own = groupings.pop(factor.name, np.zeros(factor.size, np.int64))
-        n_groups = int(own.max()) + 1
-        shape = tuple(int(groups.max()) + 1 for groups in groupings.values())
-        if math.prod(shape) * n_groups > _MAX_CELLS:
-            raise RequestError(
-                f"a condition on {' and '.join(repr(name) for name in asked)} takes a table of "
-                f"{math.prod(shape) * n_groups:,} cells, more than {_MAX_CELLS:,}: "
-                f"leave a column out, and filter the rows by it"
-            )
-        n_distributions = len(factor.totals)
-        slot = np.repeat(np.arange(n_distributions), np.diff(factor.offsets)) * n_groups + own[factor.codes]
-        counts = factor.counts if mask is None else factor.counts * mask[factor.codes]
-        total = np.bincount(slot, counts, n_distributions * n_groups).astype(np.int64)
-        order = np.argsort(slot, kind="stable")
-        distribution = choice.spread(groupings)
-        upto = np.empty((n_groups, *shape))
-        weight = np.zeros(shape)
-        tables = [message.spread({factor.name: own, **groupings}) for message in messages]
-        for group, of_distribution in enumerate(total.reshape(n_distributions, n_groups).T):
-            share = of_distribution[distribution].astype(np.float64)
-            for table in tables:
-                share = share * table[group]
-            weight = upto[group] = weight + share
-        return cls(
-            factor=factor,
-            scope=groupings,
-            shape=shape,
-            distribution=np.broadcast_to(distribution, shape).reshape(-1),
-            upto=upto.reshape(n_groups, -1),
-            start=np.cumsum(total) - total,
-            total=total,
-            code=np.repeat(factor.codes[order], counts[order]).astype(np.int32),
-        )
-
-    def message(self) -> _Table:
-        """Return the share of each case's distribution that the weights leave, over the factors in scope."""
-        share = self.upto[-1] / self.factor.totals[self.distribution]
-        return _Table(self.scope, share.reshape(self.shape)).merged()
-
-    def draw(self, uniform: np.ndarray | None, codes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the code of each event, int32 of shape (n_events,)."""
-        assert uniform is not None  # noqa: S101 - it is never deterministic
-        case = np.zeros(len(uniform), np.int64)
-        for (name, groups), size in zip(self.scope.items(), self.shape, strict=True):
-            case = case * size + groups[codes[name]]
-        n_groups = len(self.upto)
-        wanted = uniform * self.upto[-1, case]
-        group = np.zeros(len(uniform), np.int64)  # by bisection: number of groups with upto <= wanted
-        for step in (1 << power for power in reversed(range(n_groups.bit_length()))):
-            further = np.minimum(group + step, n_groups)
-            group = np.where(self.upto[further - 1, case] <= wanted, further, group)
-        before = np.where(group > 0, self.upto[group - 1, case], 0.0)
-        left = (wanted - before) / (self.upto[group, case] - before)
-        slot = self.distribution[case] * n_groups + group
-        within = np.minimum((left * self.total[slot]).astype(np.int64), self.total[slot] - 1)
-        return np.asarray(self.code[self.start[slot] + within])
+                moment = moment or datetime.strptime(plain, pattern)
+    if moment is None:
+        return None
+    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from logistream.errors import ModelError, RequestError
 from logistream.model.network import Network
@@ -10,12 +10,12 @@ from logistream.model.validation import check
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
     import pandas as pd
     import pyarrow as pa
 
     from logistream.evaluation.report import Report
+    from logistream.model.conditions import Where
     from logistream.model.description import Description
 
 __all__ = ["Model", "load_model"]
@@ -27,7 +27,7 @@ class Model(Network):
     `logistream.fit` makes one, `load_model` reads one from a file. Its fields are those of `Network`.
     """
 
-    def sample(self, n: int, seed: int = 0, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def sample(self, n: int, seed: int = 0, where: Where | None = None) -> pd.DataFrame:
         """Return rows 0 to `n` of the synthetic table with this seed.
 
         Parameters
@@ -36,12 +36,13 @@ class Model(Network):
             Number of rows, at least 0.
         seed : int
             Which table; from 0 to 2**64 - 1.
-        where : mapping of str to value or list of values, optional
-            Only rows in which each of these columns has one of its values, None for a missing one:
-            `{"Market": "Europe", "Order Item Quantity": [1, 2]}`. Such rows are drawn directly, with their
-            exact joint distribution; no others are drawn and thrown away. Allowed are columns of single
-            values, columns computed from one of those or from several associated ones, and the hour or
-            the month of a timestamp, where no range that is drawn spans two of them.
+        where : mapping, string, tuple, or iterable of strings and tuples, optional
+            Only rows that fulfil all of these conditions, with their joint distribution:
+            `{"Market": "Europe", "Order Item Quantity": [1, 2]}` (a value, or a list of those allowed; None
+            is a missing one), `{"Sales": slice(100, 500)}` (a range with both ends), `("Sales", ">=", 100)`
+            with one of `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, `between`, or `"Sales>=100"`.
+            Where the model's structure allows it, such rows are drawn directly. Otherwise rows are drawn
+            until enough fulfil the conditions; `frame.attrs["acceptance_rate"]` is the share that did.
 
         Returns
         -------
@@ -51,15 +52,24 @@ class Model(Network):
         Raises
         ------
         RequestError
-            If `n` or `seed` is not in its range, or the condition names a column or value that the model
-            does not have, one that is continuous, or values that never occur together.
+            If `n` or `seed` is not in its range, or a condition cannot be read, names a column or value that
+            the model does not have, or is fulfilled by fewer than 1 in 100,000 of the rows drawn.
+
+        Warns
+        -----
+        RequestWarning
+            If fewer than 1 in 100 of the rows drawn fulfil the conditions, since each then takes long.
         """
-        from logistream.model.conditions import ConditionedSampler  # only this class imports later modules
-        from logistream.model.dtypes import to_frame
+        from logistream.model.dtypes import to_frame  # only this class imports later modules
+        from logistream.model.rejection import ConditionedSampler
         from logistream.model.sampling import Sampler
 
-        sampler = ConditionedSampler(self, where, seed) if where else Sampler(self, seed)
-        return to_frame(self, sampler.batch(0, n))
+        if not where:
+            return to_frame(self, Sampler(self, seed).batch(0, n))
+        sampler = ConditionedSampler(self, where, seed)
+        frame = to_frame(self, sampler.batch(0, n))
+        frame.attrs["acceptance_rate"] = sampler.acceptance_rate
+        return frame
 
     def events(self, start: int, stop: int, seed: int = 0) -> pa.RecordBatch:
         """Return events `start` to `stop` (exclusive) of the stream with this seed, without their times.

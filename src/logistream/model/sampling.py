@@ -24,11 +24,21 @@ from logistream.schema import EVENT_TIME
 from logistream.times import CALENDAR, DAY, ahead_of_utc, from_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from logistream.model.network import Emission, Factor, Formula, Network
 
-__all__ = ["BLOCK", "OPERATIONS", "CountSampler", "FactorSampler", "Sampler", "compute", "scaled"]
+__all__ = [
+    "BLOCK",
+    "OPERATIONS",
+    "CountSampler",
+    "FactorSampler",
+    "Needed",
+    "Sampler",
+    "compute",
+    "needed",
+    "scaled",
+]
 
 
 BLOCK = 4096
@@ -158,6 +168,10 @@ class Sampler:
         From 0 to 2**64 - 1.
     live : bool
         Whether batches are always asked for with times: then nothing is drawn only to be overwritten.
+    columns : collection of str, optional
+        The only columns of the table to make; their values are the same as among all columns.
+    samplers : sequence of FactorSampler, optional
+        How each factor is drawn, in the order of the factors; by default as often as counted.
 
     Raises
     ------
@@ -165,12 +179,20 @@ class Sampler:
         If the seed is out of its range.
     """
 
-    def __init__(self, model: Network, seed: int = 0, *, live: bool = False) -> None:
+    def __init__(
+        self,
+        model: Network,
+        seed: int = 0,
+        *,
+        live: bool = False,
+        columns: Collection[str] | None = None,
+        samplers: Sequence[FactorSampler] | None = None,
+    ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
             raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
         self.model = model
         self.seed = int(seed)
-        self._samplers: list[FactorSampler] = [CountSampler.of(factor) for factor in model.factors]
+        self._samplers = samplers or [CountSampler.of(factor) for factor in model.factors]
         self._dictionaries = {
             name: pa.array(strings, pa.string()) for name, strings in model.categories.items()
         }
@@ -183,9 +205,13 @@ class Sampler:
         }
         self._identifiers = {identifier.column: identifier for identifier in model.identifiers}
         overwritten = {delay.column for delay in model.delays} if live else set()
-        self._fields = {c.name: c.arrow_field for c in model.schema if c.name not in overwritten}
+        self._fields = {
+            c.name: c.arrow_field
+            for c in model.schema
+            if c.name not in overwritten and (columns is None or c.name in columns)
+        }
         self._schema, self._live_schema = pa.schema(list(self._fields.values())), model.full_schema.arrow
-        self._needed = _needed(model, self._fields)
+        self._needed = needed(model, self._fields)
         self._blocks: OrderedDict[int, tuple[pa.RecordBatch, list[np.ndarray]]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -215,8 +241,8 @@ class Sampler:
         first, last = start // BLOCK, max(start, stop - 1) // BLOCK
         parts, delays = [], []
         for block in range(first, last + 1):
-            columns, days = self._block(block)
             low, high = max(start - block * BLOCK, 0), min(stop - block * BLOCK, BLOCK)
+            columns, days = self._block(block, high)
             parts.append(columns.slice(low, high - low))
             delays.append([column[low:high] for column in days])
         batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
@@ -235,23 +261,30 @@ class Sampler:
             [columns[name] for name in self._live_schema.names], schema=self._live_schema
         )
 
-    def _block(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
-        """Return a block's columns and the days of each delay, from the cache or newly drawn."""
+    def _block(self, number: int, stop: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:  # noqa: ARG002
+        """Return at least the first `stop` rows of a block, and the days of each delay."""
         with self._lock:
             if number in self._blocks:
                 self._blocks.move_to_end(number)
                 return self._blocks[number]
-        made = self._make(number)
+        made = self.make(number)
         with self._lock:
             self._blocks[number] = made
             while len(self._blocks) > _CACHED_BLOCKS:
                 self._blocks.popitem(last=False)
         return made
 
-    def _make(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
-        """Draw a block."""
+    def make(
+        self, number: int, attempt: int = 0, places: np.ndarray = _PLACES
+    ) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+        """Draw a block: its columns, and the days of each delay.
+
+        Each attempt at a block has bits of its own; `places`, of shape (BLOCK,), are where its rows will
+        stand in the block, since values that name the rows follow from their numbers.
+        """
         bits = np.random.Philox(
-            key=np.array([self.seed, _STREAM_KEY], np.uint64), counter=np.array([0, 0, 0, number], np.uint64)
+            key=np.array([self.seed, _STREAM_KEY], np.uint64),
+            counter=np.array([0, 0, attempt, number], np.uint64),
         )
 
         def lane() -> np.ndarray:
@@ -282,7 +315,7 @@ class Sampler:
                     gaps[emission.column] = emission.missing[code]
                 mask = gaps.get(emission.column)
                 if emission.column in self._identifiers:
-                    columns[emission.column] = self._invented(emission, code, number, mask)
+                    columns[emission.column] = self._invented(emission, code, number * BLOCK + places, mask)
                 else:
                     self._emit(emission, code, uniform, mask, columns, numbers)
         for formula in self.model.formulas:
@@ -312,10 +345,9 @@ class Sampler:
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema), delays
 
     def _invented(
-        self, emission: Emission, code: np.ndarray, block: int, mask: np.ndarray | None
+        self, emission: Emission, code: np.ndarray, numbers: np.ndarray, mask: np.ndarray | None
     ) -> pa.Array:
         """Return the values of a column that names the rows."""
-        numbers = block * BLOCK + _PLACES
         values = self._identifiers[emission.column].values(emission.low.take(code), numbers, self.seed)
         if values.dtype.kind != "U":
             return pa.array(values, pa.int64(), mask=mask)
@@ -366,14 +398,14 @@ def _between(low: np.ndarray, high: np.ndarray, step: np.ndarray | None, uniform
 
 
 @dataclass(frozen=True, slots=True)
-class _Needed:
+class Needed:
     """Names of what must be drawn and computed for some columns."""
 
     columns: frozenset[str]  # and helpers
     factors: frozenset[str]
 
 
-def _needed(model: Network, names: Iterable[str]) -> _Needed:
+def needed(model: Network, names: Iterable[str]) -> Needed:
     """Return what must be drawn and computed for these columns and for the delays."""
     columns, factors = set(names), set()
     for delay in model.delays:
@@ -384,7 +416,7 @@ def _needed(model: Network, names: Iterable[str]) -> _Needed:
     for factor in reversed(model.factors):
         if factor.name in factors or any(emission.column in columns for emission in factor.emissions):
             factors |= {factor.name, *factor.parents}
-    return _Needed(frozenset(columns), frozenset(factors))
+    return Needed(frozenset(columns), frozenset(factors))
 
 
 def scaled(emission: Emission, multiples: np.ndarray) -> np.ndarray:

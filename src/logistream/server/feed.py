@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from logistream.errors import StreamError
 from logistream.model.sampling import BLOCK
@@ -157,9 +156,9 @@ class Feed:
         batch = self._stream.batch(low, high)
         numbers = None
         if self.selection.where:
-            mask = _mask(batch, self.selection.where)
-            numbers = low + np.flatnonzero(mask.to_numpy(zero_copy_only=False))
-            batch = batch.filter(mask)
+            mask = np.logical_and.reduce([condition.mask(batch) for condition in self.selection.where])
+            numbers = low + np.flatnonzero(mask)
+            batch = batch.filter(pa.array(mask))
         if EVENT_NUMBER.name in self.schema and EVENT_NUMBER.name not in batch.schema.names:
             every = np.arange(low, high, dtype=np.int64) if numbers is None else numbers
             batch = batch.append_column(EVENT_NUMBER.arrow_field, pa.array(every))
@@ -375,23 +374,6 @@ class Feeds:
     def _forget(self, key: _Key) -> None:
         part = self._kept.pop(key)
         self._bytes -= part.size if isinstance(part, Part) else 0
-
-
-def _mask(batch: pa.RecordBatch, where: tuple[tuple[str, tuple[Any, ...]], ...]) -> pa.Array:
-    """Return which rows fulfil all conditions, booleans without missing ones."""
-    mask = None
-    for name, values in where:
-        column = batch.column(name)
-        known = [value for value in values if value is not None]
-        if pa.types.is_dictionary(column.type):
-            hit = pc.is_in(column.dictionary, pa.array(known, pa.string())).take(column.indices)
-        else:
-            hit = pc.is_in(column, pa.array(known, column.type))
-        hit = pc.fill_null(hit, False)
-        if None in values:
-            hit = pc.or_(hit, column.is_null())
-        mask = hit if mask is None else pc.and_(mask, hit)
-    return mask
 
 
 def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | None) -> memoryview:

@@ -9,6 +9,7 @@ from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the a
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 
 from logistream.errors import RequestError, shorten
+from logistream.model.conditions import WRITTEN
 from logistream.stream.query import (
     Format,
     Lag,
@@ -164,8 +165,11 @@ class EventsQuery(ColumnsQuery):
 
     start: Start = "latest"
     format: Format = Field("json", description="json: one object an event; ndjson: lines; arrow: columns")
-    where: list[Annotated[str, Field(json_schema_extra={"pattern": ":"})]] = Field(
-        [], description="only events in which COLUMN:VALUE; can be given again"
+    where: list[Annotated[str, Field(json_schema_extra={"pattern": WRITTEN})]] = Field(
+        [],
+        description="only events that fulfil a condition such as Market:Europe, Market!=Europe or "
+        "Sales>=100; can be given again: values of one column after : are alternatives, all else must hold "
+        "together",
     )
 
     def selection(self, model: Model) -> Selection:

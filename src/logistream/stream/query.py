@@ -8,17 +8,16 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from logistream.errors import RequestError, listed, shorten
+from logistream.errors import RequestError, shorten
+from logistream.model.conditions import read_conditions
 from logistream.schema import EVENT_NUMBER, EVENT_TIME, Schema
 from logistream.times import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from logistream.model.conditions import Condition
     from logistream.model.model import Model
-    from logistream.schema import Column
 
 __all__ = [
     "EVENT_NUMBER_HEADER",
@@ -32,7 +31,6 @@ __all__ = [
     "parse_conditions",
     "parse_number",
     "parse_start",
-    "parse_where",
     "selected_columns",
 ]
 
@@ -56,7 +54,6 @@ EVENT_NUMBER_HEADER = "Logistream-Event-Number"
 """Holds the event number with which an answer begins."""
 
 _MOST_CONDITIONS = 32
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _LARGEST_NUMBER = 2**53  # that a JSON reader in a browser holds exactly, and the sampler makes
 
 
@@ -77,13 +74,13 @@ class Selection:
         How they are sent.
     columns : tuple of str
         Keys or columns, in order; `event_number` last if it was requested.
-    where : tuple of (str, tuple)
-        For each column with a condition, the values that it may have, None for a missing one.
+    where : tuple of Condition
+        Only events that fulfil all of them, in the order of `read_conditions`.
     """
 
     format: Format
     columns: tuple[str, ...]
-    where: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    where: tuple[Condition, ...] = ()
 
     def schema(self, model: Model) -> Schema:
         """Return the columns with their kinds and meanings."""
@@ -145,78 +142,24 @@ def selected_columns(value: str | None, numbered: bool, model: Model) -> tuple[s
     return (*names, EVENT_NUMBER.name) if numbered else names
 
 
-def parse_conditions(strings: list[str], model: Model) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+def parse_conditions(strings: list[str], model: Model) -> tuple[Condition, ...]:
     """Return the conditions of a `Selection`; `RequestError` for one that no event could fulfil."""
     if len(strings) > _MOST_CONDITIONS:
         raise RequestError(f"at most {_MOST_CONDITIONS} conditions can be given, not {len(strings)}")
-    asked = parse_where(model.full_schema, strings)
-    for name, values in asked.items():
+    conditions = read_conditions(strings, model.full_schema)
+    follow_the_clock = {delay.column for delay in model.delays}
+    for condition in conditions:
+        name, column = condition.column, model.full_schema[condition.column]
         if name == EVENT_TIME.name:
             raise RequestError(f"a condition on {name!r} is not possible: begin at a time with start=")
-        column = model.full_schema[name]
-        if column.kind == "timestamp":
+        if name in follow_the_clock:
             raise RequestError(f"a condition on {name!r} is not possible, it follows the clock")
-        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
-            raise RequestError(f"a condition on {name!r} needs a whole number of 64 bits")
-        if None in values and not column.nullable:
-            raise RequestError(f"{name!r} is never missing: give a value after the colon")
+        if None in condition.values and not column.nullable:
+            raise RequestError(f"{name!r} is never missing: give a value after the operator")
         known = model.categories.get(name)
-        unknown = [
-            value for value in values if known is not None and value is not None and value not in known
-        ]
-        if unknown:
-            raise RequestError(
-                f"{name!r} is never {shorten(str(unknown[0]))!r}: GET /schema lists its values"
-            )
-    return tuple((name, tuple(values)) for name, values in sorted(asked.items()))
-
-
-def parse_where(schema: Schema, strings: Iterable[str]) -> dict[str, list[Any]]:
-    """Read conditions written as `COLUMN:VALUE`; nothing after the colon is a missing value.
-
-    Parameters
-    ----------
-    schema : Schema
-        Gives the kind of each column.
-    strings : iterable of str
-        One condition each; several on one column are alternatives.
-
-    Returns
-    -------
-    dict of str to list
-        What `Model.sample` takes as `where`.
-
-    Raises
-    ------
-    RequestError
-        If a string does not begin with the name of a column, or its value is not of the column's kind.
-    """
-    where: dict[str, list[Any]] = {}
-    for string in strings:
-        # names may hold colons themselves: the longest that fits
-        names = [name for name in schema.names if string.startswith(f"{name}:")]
-        if not names:
-            raise RequestError(
-                f"a condition is written COLUMN:VALUE, and {string!r} begins with no column and colon: "
-                f"there are {listed(schema.names, string)}"
-            )
-        name = max(names, key=len)
-        where.setdefault(name, []).append(_parsed(schema[name], string[len(name) + 1 :]))
-    return where
-
-
-def _parsed(column: Column, value: str) -> str | float | bool | None:
-    """Return a value as the column's kind has it."""
-    if not value:
-        return None
-    try:
-        if column.kind == "boolean":
-            return _TRUTH[value.lower()]
-        if column.kind == "integer":
-            return int(value)
-        if column.kind == "number":
-            return float(value)
-    except (KeyError, ValueError):
-        expected = {"boolean": "true or false", "integer": "a whole number"}.get(column.kind, "a number")
-        raise RequestError(f"a condition on {column.name!r} needs {expected}, not {value!r}") from None
-    return value
+        if known is None or condition.operator not in ("in", "not in"):
+            continue
+        for value in condition.values:
+            if value is not None and value not in known:
+                raise RequestError(f"{name!r} is never {shorten(str(value))!r}: GET /schema lists its values")
+    return conditions
