@@ -102,7 +102,7 @@ class Condition:
             name = '"' + self.column.replace('"', '""') + '"'
             if value is None:
                 written = ""
-            elif written == "" or written != written.strip() or written.startswith('"'):
+            elif written == "" or written != written.strip() or written.startswith(('"', "=")):
                 written = '"' + written.replace('"', '""') + '"'
             symbol = {"in": "==", "not in": "!="}.get(self.operator, self.operator)
             yield f"{name}{symbol}{written}"
