@@ -79,10 +79,13 @@ def _letters(rng: np.random.Generator, n: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("table", [rows, factors, people], ids=lambda f: f.__name__)
 def test_the_attacks_find_nothing_in_rows_of_a_model(table: Callable[[int, int], pd.DataFrame]) -> None:
-    """On tables whose true distribution is known, ten times as many synthetic rows give a guess."""
-    success = attacked(*(table(2000, seed) for seed in (10, 11, 12)))
-    assert success["auc"].max() <= 0.55
-    assert success["found"].max() <= 0.02
+    """On tables whose true distribution is known, ten times as many synthetic rows give a guess.
+
+    Three tables are averaged: at 1 % false alarms 20 rows decide, so that one alone scatters by 0.004.
+    """
+    success = [attacked(*(table(2000, seed + i) for i in range(3))) for seed in (10, 20, 30)]
+    assert np.mean([each["auc"] for each in success], axis=0).max() <= 0.55
+    assert np.mean([each["found"] for each in success], axis=0).max() <= 0.02
 
 
 def attacked(train: pd.DataFrame, held: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:

@@ -70,16 +70,17 @@ def test_no_value_of_a_row_comes_back_and_none_comes_twice(model: Model, frame: 
         assert not set(made[name]) & set(frame[name]), name
 
 
-def test_a_string_of_few_rows_is_replaced_where_others_recur(model: Model, frame: pd.DataFrame) -> None:
-    """Names that fewer than five rows have do not come back; those of more do, as often as they should."""
+def test_a_string_of_few_rows_is_replaced_where_others_recur(frame: pd.DataFrame) -> None:
+    """Names that fewer than five rows have do not come back; those of many do, as often as they should."""
+    frame = pd.concat([frame, frame[:300].assign(person="Ann Lee"), frame[:8].assign(person="Bo Li")])
+    model = fit(frame[["person", "year"]])
     counts = frame["person"].value_counts()
     rare = set(counts.index[counts < SMALLEST_GROUP])
     made = model.sample(20 * N)["person"]
     assert len(rare) > 500
     assert not rare & set(made)
-    common = frame["person"].isin(set(counts.index) - rare).mean()
-    assert made.isin(set(counts.index) - rare).mean() == pytest.approx(common, abs=0.02)
-    assert made.str.fullmatch(r"[A-Z][a-z]{5} [a-z]{2,}").mean() > 0.99
+    assert (made == "Ann Lee").mean() == pytest.approx(300 / len(frame), abs=0.02)
+    assert made[made != "Ann Lee"].str.fullmatch(r"[A-Z][a-z]+ [A-Za-z]{2,}").mean() > 0.99
 
 
 def test_no_rare_string_is_in_the_file(model: Model, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -150,12 +151,12 @@ def test_no_column_gives_a_string_of_few_rows(strings: list[str]) -> None:
     if identifier is None:
         assert not rare & set(categories)
         assert len(set(categories)) == len(categories)
-        kept = {string for string in strings if string not in rare}
+        kept = {string for string, count in Counter(strings).items() if count >= SMALLEST_GROUP + 9}
         assert kept <= set(categories)
         assert all(
             categories[emission.low[code]] == string
             for code, string in zip(coded.codes, strings, strict=True)
-            if string not in rare
+            if string in kept
         )
         return
     made = identifier.values(emission.low[np.resize(coded.codes, 3000)], np.arange(3000), 1)

@@ -6,9 +6,9 @@
   shares with other columns stays; the rest is invented from the number of the event
   (`logistream.model.patterns`), never the same one twice. Whole numbers that name the rows are invented
   likewise, or counted on.
-- In any other column of strings, each one that fewer than `SMALLEST_GROUP` rows have is replaced by one
-  invented string: what five strings share of their beginnings and endings stays, the letters and digits
-  between are drawn. So a rare city becomes another one in the same state.
+- In any other column of strings, each one that fewer than `SMALLEST_GROUP` rows have, or of many such a few
+  more, is replaced by one invented string: what five strings share of their beginnings and endings stays, the
+  letters and digits between are drawn. So a rare city becomes another one in the same state.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _COMMON_SHAPES = 0.5  # of the rows, at least: else letters and digits count as 
 _MOST_RESIDUES, _LEAST_RESIDUES = 4096, 32  # of all patterns of a column, and of each
 _SEPARATORS = "-_.~:/|#"
 _TRIES = 30
+_MANY_RARE = 20  # strings
+_LIMITS = 10  # different numbers of rows of which many rare strings must have one
 _LEAST_REDRAWN = 2  # characters
 _ASCII = {"d": "0123456789", "l": "abcdefghijklmnopqrstuvwxyz", "u": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _ASCII["o"] = "一二三四五六七八九十"
@@ -80,11 +82,12 @@ def code_strings(values: Values, *, public: bool = False) -> tuple[Coded, tuple[
     inventor: Inventor | None = None
     categories: list[str] = []
     place = np.zeros(len(counts), np.int64)
+    least = _least_rows(counts)
     for i, (string, count) in enumerate(zip(values.strings, counts.tolist(), strict=True)):
         if count == 0 and not values.scale:
             continue
         place[i] = len(categories)
-        if 0 < count < SMALLEST_GROUP:
+        if 0 < count < least[i]:
             inventor = inventor or Inventor([s for s, c in zip(values.strings, counts, strict=True) if c])
             string = inventor.like(string)
         categories.append(string)
@@ -93,6 +96,18 @@ def code_strings(values: Values, *, public: bool = False) -> tuple[Coded, tuple[
         place, categories = rank[place], sorted(categories)
     coded = code_column(replace(values, numbers=place[values.numbers]))
     return coded, tuple(categories), None
+
+
+def _least_rows(counts: np.ndarray) -> np.ndarray:
+    """Return how many rows must have each string so that it is kept, from `SMALLEST_GROUP` on.
+
+    Of many rare strings, each has a limit of its own, drawn from five to fourteen. With one limit for all,
+    that a string is kept would say much of each of its rows: without that row it often would not be.
+    """
+    least = np.full(len(counts), SMALLEST_GROUP)
+    if ((counts > 0) & (counts < SMALLEST_GROUP + _LIMITS - 1)).sum() > _MANY_RARE:
+        least += (uniforms(np.random.Philox(4), len(counts)) * _LIMITS).astype(np.int64)
+    return least
 
 
 def code_integers(values: Values) -> tuple[Coded, Identifier] | None:
