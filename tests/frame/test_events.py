@@ -97,12 +97,14 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
 
 
 def test_another_server_is_refused() -> None:
-    """A WebSocket server of another kind, and one that answers HTTP only."""
+    """One that has no such call, one that answers anything else, and one whose proxy fails."""
     with NumberedServer(0, foreign=True) as server:
-        with pytest.raises(RequestError, match="is not a Logistream server"):
-            ls.events(server.url)
-        with pytest.raises(RequestError, match="refuses: HTTP 404 Not Found"):
-            ls.events(server.url, 0, 5)
+        for start in (0, "earliest"):
+            with pytest.raises(RequestError, match="refuses: HTTP 404 Not Found"):
+                ls.events(server.url, start, 5)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]"
+    with answering(answer) as url, pytest.raises(RequestError, match="is not a Logistream server"):
+        ls.events(url, "earliest", 5)
     answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     with answering(answer) as url, pytest.raises(StreamError, match="refuses: HTTP 502 Bad Gateway"):
         ls.events(url, 0, 5)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gc
+import io
 import json
 import socket
 import struct
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx2
+import pandas as pd
 import pyarrow as pa
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -25,10 +28,12 @@ from logistream.server.feed import Feeds
 from logistream.server.server import StreamServer
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Entry, Timeline
+from logistream.tables.files import write_table
 from logistream.times import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from logistream.model.model import Model
 
@@ -148,6 +153,73 @@ def test_a_range_of_the_past_in_every_format(server: StreamServer) -> None:
     assert get(server, "/events?start=7&stop=7&format=arrow").status_code == 200
 
 
+def test_a_range_between_two_times(server: StreamServer) -> None:
+    """Events after `start` and up to `stop`, that very time included; the same bytes as by number."""
+    times = [
+        event["event_time"] for event in get(server, "/events?start=0&stop=100&columns=event_time").json()
+    ]
+    for start, stop in ((9, 59), (0, 99), (42, 42)):
+        asked = get(server, f"/events?start={times[start]}&stop={times[stop]}&numbered=true")
+        assert (
+            asked.content == get(server, f"/events?start={start + 1}&stop={stop + 1}&numbered=true").content
+        )
+        assert asked.headers["Logistream-Event-Number"] == str(start + 1)
+    assert (
+        get(server, f"/events?start={times[5]}&stop=7").content
+        == get(server, "/events?start=6&stop=7").content
+    )
+    assert get(server, "/events?start=earliest&stop=earliest").json() == []
+
+
+def test_a_range_ends_with_the_newest_event(server: StreamServer) -> None:
+    """`latest` is the default of `stop`, and a time in the past between two events ends between them."""
+    server.paused = True
+    everything = get(server, "/events?columns=event_time")
+    assert get(server, "/events?columns=event_time&stop=latest").content == everything.content
+    last = parse_rfc3339(everything.json()[-1]["event_time"])
+    without = get(server, f"/events?columns=event_time&stop={rfc3339(last - 1)}").json()
+    assert without == everything.json()[:-1]
+
+
+def test_csv_has_a_header_and_the_values_of_a_sample_file(
+    server: StreamServer, model: Model, tmp_path: Path
+) -> None:
+    """What pandas reads of it is what it reads of `logistream sample -o x.csv`, cut at any event."""
+    answer = get(server, "/events?start=4000&stop=5500&format=csv&columns=all&numbered=true")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
+    assert answer.headers["Logistream-Event-Number"] == "4000"
+    events = pd.read_csv(io.StringIO(answer.text))
+    assert list(events.columns) == [*model.full_schema.names, "event_number"]
+    assert events["event_number"].tolist() == list(range(4000, 5500))
+    patterns = {column.name: column.text_format for column in model.schema if column.text_format}
+    written = write_table(model.sample(5500), tmp_path / "x.csv", patterns)
+    sample = pd.read_csv(written).iloc[4000:].reset_index(drop=True)
+    clock = {delay.column for delay in model.delays}
+    same = [name for name in model.schema.names if name not in clock]  # what does not follow the clock
+    pd.testing.assert_frame_equal(events[same], sample[same])
+    lines = get(server, "/events?start=4000&stop=5500&format=ndjson&columns=all&numbered=true").text
+    objects = pd.DataFrame(map(json.loads, lines.splitlines()))
+    for name in (*clock, "event_time"):
+        assert events[name].tolist() == objects[name].tolist()
+    assert get(server, "/events?start=7&stop=7&format=csv&columns=Sales,Market").text == "Sales,Market\n"
+
+
+def test_the_csv_of_a_few_events_that_match(server: StreamServer) -> None:
+    """Conditions and columns are as in the other formats."""
+    query = "/events?start=0&stop=2000&where=Market:Europe&columns=Market,Order City"
+    objects = get(server, query).json()
+    rows = list(csv.DictReader(io.StringIO(get(server, f"{query}&format=csv").text)))
+    assert rows == objects
+    assert objects
+
+
+def test_the_socket_sends_no_csv(server: StreamServer) -> None:
+    """Its messages have no header line: that is for a finished range."""
+    with pytest.raises(InvalidStatus) as refused, connect(f"{server.websocket_url}?format=csv"):
+        pass
+    assert b"format must be 'json', 'ndjson' or 'arrow'" in refused.value.response.body
+
+
 def test_without_bounds_it_is_all_there_was(server: StreamServer) -> None:
     """From the first to the newest."""
     server.paused = True
@@ -161,7 +233,11 @@ def test_without_bounds_it_is_all_there_was(server: StreamServer) -> None:
         ("start=5&stop=2", 422, "start must not be after stop: 5 is after 2"),
         ("stop=99999999", 416, "event 99999998 has not happened yet: the newest is "),
         ("start=99999999", 416, "event 99999999 has not happened yet: the newest is "),
-        ("start=0&stop=newest", 422, "stop must be a whole event number from 0 to 2**53, not 'newest'"),
+        ("start=0&stop=newest", 422, "stop must be an event number, earliest, latest, or a time such as "),
+        ("stop=2099-01-01T00:00:00Z", 416, "a range until 2099-01-01T00:00:00.000000Z has not happened yet"),
+        ("start=2099-01-01T00:00:00Z", 416, "an event after 2099-01-01T00:00:00.000000Z has not happened"),
+        ("start=5&stop=2020-01-01T00:00:00Z", 422, "start must not be after stop: 5 is after 0"),
+        ("format=xlsx", 422, "format must be 'json', 'ndjson', 'arrow' or 'csv', not \"xlsx\""),
     ],
 )
 def test_what_cannot_be_had_is_said(server: StreamServer, query: str, status: int, sentence: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -16,7 +19,7 @@ from helpers.strategies import batches, schemas
 from logistream.dataco import EVENT, ORDER_DATE_FORMAT
 from logistream.errors import DataError, RequestError
 from logistream.schema import Column, Schema
-from logistream.stream.encoding import Encoder, decode, from_events
+from logistream.stream.encoding import CsvEncoder, Encoder, decode, from_events
 
 
 def encode(batch: pa.RecordBatch, schema: Schema) -> list[bytes]:
@@ -60,6 +63,33 @@ def test_decode_undoes_encode(data: Any) -> None:
     for column in schema:
         before, after = batch[column.name].to_pylist(), back[column.name].to_pylist()
         assert list(map(repr, after)) == list(map(repr, before))
+
+
+@given(st.data())
+def test_a_csv_reader_gets_the_values_of_the_json(data: Any) -> None:
+    """Numbers, strings and times are the same, `True` and `False` as in pandas, a missing value is empty."""
+    schema = data.draw(schemas(min_size=1))
+    batch = data.draw(batches(schema))
+    encoder = CsvEncoder(schema)
+    text = (encoder.header + b"".join(encoder.encode(batch))).decode()
+    header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    assert tuple(header) == schema.names
+    objects = [json.loads(string, parse_int=str, parse_float=str) for string in encode(batch, schema)]
+    written = {None: "", True: "True", False: "False"}
+    assert rows == [[written.get(value, value) for value in row.values()] for row in objects]
+
+
+def test_csv_quotes_what_needs_it_and_no_more() -> None:
+    """As pandas writes it: commas, quotes and line breaks are quoted, a lone empty field too."""
+    frame = pd.DataFrame(
+        {"a, b": ["plain", "x,y", 'say "so"', "two\nlines", " ", None], "n": [1.0, 1e16, 1e-7] * 2}
+    )
+    schema = Schema((Column("a, b", "category", nullable=True), Column("n", "number")))
+    batch = pa.RecordBatch.from_pandas(frame, schema=schema.arrow)
+    for chosen in (schema, schema.select(["a, b"])):
+        encoder = CsvEncoder(chosen)
+        text = (encoder.header + b"".join(encoder.encode(batch))).decode()
+        assert text == frame[list(chosen.names)].to_csv(index=False)
 
 
 @given(st.data())

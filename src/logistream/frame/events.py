@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from http.client import HTTPException
-from typing import TYPE_CHECKING
-from urllib.error import HTTPError, URLError
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pyarrow as pa
-from websockets.exceptions import InvalidHandshake, InvalidStatus
-from websockets.sync.client import connect as dial
 
 from logistream.client.listener import explain, not_ours, refusal
 from logistream.client.subscription import Subscription
@@ -89,41 +87,42 @@ def events(
 
 def _number(subscription: Subscription) -> int:
     """Return the number of the first event that is asked for."""
-    if (subscription.start or "").isdigit():
-        return int(subscription.start or 0)
-    address = subscription.address("arrow", subscription.start, numbered=False)
-    try:
-        with dial(
-            address, additional_headers=_headers(subscription), proxy=None if is_local(address) else True
-        ) as socket:
-            headers = socket.response.headers if socket.response is not None else {}
-    except InvalidStatus as error:
-        raise RequestError(f"{subscription.url} {explain(error)}") from error
-    except (OSError, InvalidHandshake) as error:
-        raise StreamError(f"{subscription.url} {explain(error)}") from error
-    if EVENT_NUMBER_HEADER not in headers:
+    place = subscription.start or "latest"
+    if place.isdigit():
+        return int(place)
+    with _answer(subscription, place, place) as answer:  # the empty range at that place
+        number = answer.headers.get(EVENT_NUMBER_HEADER, "")
+    if not number.isdigit():
         raise not_ours(subscription.url)
-    return int(headers[EVENT_NUMBER_HEADER])
+    return int(number)
 
 
 def _rows(subscription: Subscription, start: int, stop: int) -> pa.Table:
     """Return events `start` to `stop` (exclusive), which have happened."""
-    url = subscription.address("arrow", str(start), numbered=subscription.numbered)
-    address = with_query(http_url(url, "events"), [*query_of(url), ("stop", str(stop))])
+    try:
+        with _answer(subscription, str(start), str(stop)) as answer:
+            return pa.ipc.open_stream(answer).read_all()
+    except (OSError, HTTPException, pa.ArrowException) as error:
+        raise StreamError(f"{subscription.url} broke off while it sent events: {error}") from error
+
+
+def _answer(subscription: Subscription, start: str, stop: str) -> Any:  # noqa: ANN401 - as urllib has it
+    """Ask for a range as an Arrow stream; return the answer, a context manager, before it is read."""
+    url = subscription.address("arrow", start, numbered=subscription.numbered)
+    address = with_query(http_url(url, "events"), [*query_of(url), ("stop", stop)])
     # A proxy would look for loopback on its own machine.
     opener = build_opener(*([ProxyHandler({})] if is_local(url) else []))
     try:
-        with opener.open(Request(address, headers=_headers(subscription))) as answer:  # noqa: S310 - http or https
-            return pa.ipc.open_stream(answer).read_all()
+        return opener.open(Request(address, headers=_headers(subscription)))  # noqa: S310 - http or https
     except HTTPError as error:
         with error:
             sentence = f"{subscription.url} refuses: {refusal(error.code, error.reason, error.read())}"
         raise (RequestError if error.code < 500 else StreamError)(sentence) from error
-    except URLError as error:
-        reason = error.reason if isinstance(error.reason, Exception) else error
-        raise StreamError(f"{subscription.url} {explain(reason)}") from error
-    except (OSError, HTTPException, pa.ArrowException) as error:
-        raise StreamError(f"{subscription.url} broke off while it sent events: {error}") from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise StreamError(
+            f"{subscription.url} {explain(reason if isinstance(reason, Exception) else error)}"
+        ) from error
 
 
 def _headers(subscription: Subscription) -> dict[str, str]:

@@ -23,7 +23,7 @@ from logistream.errors import StreamError
 from logistream.model.sampling import BLOCK
 from logistream.schema import EVENT_NUMBER
 from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_strings
-from logistream.stream.encoding import Encoder
+from logistream.stream.encoding import CsvEncoder, Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from logistream.schema import Schema
     from logistream.stream.query import Selection
     from logistream.stream.stream import Stream
 
@@ -111,9 +112,13 @@ class Feed:
         self.selection = selection
         self.schema = selection.schema(stream.model)
         self._row_bytes = 8 * len(self.schema)
-        json = selection.format == "json"
-        self._encoder = Encoder(self.schema, before=ROOM if json else "", after="" if json else "\n")
+        self._encoder = _encoder(self.schema, selection.format)
         self._messages: OrderedDict[tuple[int, int, int | None], bytes | memoryview] = OrderedDict()
+
+    @property
+    def header(self) -> bytes:
+        """What stands before the first event."""
+        return self._encoder.header if isinstance(self._encoder, CsvEncoder) else b""
 
     def span(self, number: int, now: int) -> tuple[int, int]:
         """Return first and stop of the part that holds an event, if `now` is the next event to happen."""
@@ -374,6 +379,13 @@ class Feeds:
     def _forget(self, key: _Key) -> None:
         part = self._kept.pop(key)
         self._bytes -= part.size if isinstance(part, Part) else 0
+
+
+def _encoder(schema: Schema, form: str) -> Encoder:
+    """Return what writes events in a format: objects with room for a frame header, or lines."""
+    if form == "csv":
+        return CsvEncoder(schema)
+    return Encoder(schema, before=ROOM) if form == "json" else Encoder(schema, after="\n")
 
 
 def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | None) -> memoryview:

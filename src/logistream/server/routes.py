@@ -52,6 +52,7 @@ MEDIA_TYPES = {
     "json": "application/json",
     "ndjson": "application/x-ndjson",
     "arrow": "application/vnd.apache.arrow.stream",
+    "csv": "text/csv; charset=utf-8; header=present",
 }
 """Content type of each format."""
 
@@ -68,14 +69,10 @@ def finished_range(stream: Stream, query: RangeQuery, most: int) -> tuple[int, i
     NotYetError
         It has not happened yet.
     """
-    start = stream.resolve(query.start)
-    newest = stream.next_number()
-    stop = newest if query.stop is None else query.stop
-    if stop > newest:
-        raise NotYetError(f"event {stop - 1}", newest - 1)
+    start, stop = stream.resolve(query.start), stream.resolve_stop(query.stop)
     if start > stop:
-        if query.stop is None:
-            raise NotYetError(f"event {start}", newest - 1)
+        if query.stop in (None, "latest"):
+            raise NotYetError(f"event {start}", stop - 1)
         raise RequestError(f"start must not be after stop: {start} is after {stop}")
     if stop - start > most:
         raise RequestError(
@@ -98,14 +95,15 @@ def body(feed: Feed, form: str, start: int, stop: int) -> Iterator[bytes]:
     feed : Feed
         Of the selection that `selection_for` returned.
     form : str
-        The requested format: json, ndjson or arrow.
+        The requested format: json, ndjson, arrow or csv.
     start, stop : int
         Event numbers, all of which have happened.
     """
     parts = (feed.make(low, min(stop, low + _STEP)) for low in range(start, stop, _STEP))
     if form == "arrow":
         yield from _arrow(feed, parts)
-    elif form == "ndjson":
+    elif form in ("ndjson", "csv"):
+        yield feed.header
         for part in parts:
             yield bytes(part.data)
     else:
@@ -136,8 +134,8 @@ def _arrow(feed: Feed, parts: Iterator[Part]) -> Iterator[bytes]:
 
 _BODIES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "the events: a JSON array, lines of JSON, or an Arrow IPC stream",
-        "content": {media: {} for media in MEDIA_TYPES.values()},
+        "description": "the events: a JSON array, lines of JSON, an Arrow IPC stream, or CSV with a header",
+        "content": {media.partition(";")[0]: {} for media in MEDIA_TYPES.values()},
     },
     416: {"model": Refusal, "description": "events that have not happened yet"},
 }

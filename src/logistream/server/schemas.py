@@ -13,10 +13,10 @@ from logistream.model.conditions import WRITTEN
 from logistream.stream.query import (
     Format,
     Lag,
+    RangeFormat,
     Selection,
     Timestamp,
     parse_conditions,
-    parse_number,
     parse_start,
     selected_columns,
 )
@@ -130,19 +130,27 @@ class NoQuery(BaseModel):
         }
 
 
+_PLACE = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "enum": ["earliest", "latest"]},
+        {"type": "string", "format": "date-time"},
+    ]
+}
 Start = Annotated[
     int | Literal["earliest", "latest"] | Timestamp,
     PlainValidator(parse_start),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0},
-                {"type": "string", "enum": ["earliest", "latest"]},
-                {"type": "string", "format": "date-time"},
-            ]
-        }
+    WithJsonSchema(_PLACE),
+    Field(description="an event number, earliest, latest, or a time (RFC 3339): the first event after it"),
+]
+Stop = Annotated[
+    int | Literal["earliest", "latest"] | Timestamp | None,
+    PlainValidator(lambda value: parse_start(value, "stop")),
+    WithJsonSchema(_PLACE),
+    Field(
+        description="the event number before which to end, or a time (RFC 3339): with the events that "
+        "happened at that very time; latest, the default, ends with the newest event"
     ),
-    Field(description="an event number, earliest, latest, or a time (RFC 3339)"),
 ]
 
 
@@ -182,11 +190,12 @@ class RangeQuery(EventsQuery):
     """A finished range of events."""
 
     start: Start = "earliest"
-    stop: Annotated[
-        int | None,
-        PlainValidator(lambda value: parse_number("stop", value)),
-        WithJsonSchema({"type": "integer", "minimum": 0}),
-    ] = Field(None, description="the event number before which to end; the newest is the default")
+    stop: Stop = None
+    format: RangeFormat = Field(  # type: ignore[assignment] # the two it adds to are not enough
+        "json",
+        description="json: an array of objects; ndjson: an object a line; arrow: an Arrow IPC stream; csv: a "
+        "line with the names, then a line an event, with empty fields for missing values",
+    )
 
 
 class LiveQuery(EventsQuery):

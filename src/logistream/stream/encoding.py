@@ -1,9 +1,9 @@
-"""Events as JSON: columns to one compact object for each event, and JSON back to columns.
+"""Events as JSON or CSV: columns to one string for each event, and JSON back to columns.
 
 All rows are written in one pass, so that no event is ever a Python object on its way out. Each column
-becomes an Arrow array of strings, `"key":value`, and those of all columns are joined row by row into one
-buffer: lines of NDJSON, or objects with room for a WebSocket frame header before each. The values of a
-dictionary, which hardly ever changes, are written once.
+becomes an Arrow array of strings, `"key":value` in JSON, and those of all columns are joined row by row into
+one buffer: lines, or objects with room for a WebSocket frame header before each. The values of a dictionary,
+which hardly ever changes, are written once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Pieces: TypeAlias = "list[pa.Array | pa.Scalar]"
 
-__all__ = ["ROWS_AT_ONCE", "Encoder", "Strings", "decode", "from_events", "parse"]
+__all__ = ["ROWS_AT_ONCE", "CsvEncoder", "Encoder", "Strings", "decode", "from_events", "parse"]
 
 
 ROWS_AT_ONCE = 16_384
@@ -42,6 +42,26 @@ _STANDARD = frozenset("YymdHMS")
 """Directives of date patterns that Arrow reads, and quicker than `logistream.tables.dates`."""
 _FEW = 0.25  # distinct numbers per row: then each is written once
 _ENOUGH = 256  # rows that show whether a column has few numbers
+
+
+class _Notation(NamedTuple):
+    """How values are written.
+
+    Attributes
+    ----------
+    quote : callable
+        Takes strings and returns them as they are written.
+    true, false, missing : str
+        How these values are written.
+    mark : str
+        Before and after a time in RFC 3339.
+    """
+
+    quote: Callable[[pa.Array], pa.Array]
+    true: str
+    false: str
+    missing: str
+    mark: str
 
 
 class Strings(NamedTuple):
@@ -71,13 +91,16 @@ class Encoder:
     """
 
     def __init__(self, schema: Schema, before: str = "", after: str = "") -> None:
+        keys = [f"{json.dumps(column.name, ensure_ascii=False)}:" for column in schema]
+        self._set(schema, _JSON, keys, f"{before}{{", f"}}{after}")
+
+    def _set(self, schema: Schema, notation: _Notation, keys: list[str], before: str, after: str) -> None:
+        """Set how rows are written: with a key before each value, between `before` and `after`."""
         self.schema = schema
-        self._after = pa.scalar(f"}}{after}")
-        self._keys = [
-            f"{',' if position else before + '{'}{json.dumps(column.name, ensure_ascii=False)}:"
-            for position, column in enumerate(schema)
-        ]
-        self._empty = f"{before}{{}}{after}"
+        self._notation = notation
+        self._after = pa.scalar(after)
+        self._keys = [f"{',' if position else before}{key}" for position, key in enumerate(keys)]
+        self._empty = before + after
         self._dictionaries: dict[str, tuple[pa.Array, pa.Array]] = {}  # what was in a batch, as written
         self._few: dict[str, bool] = {}
 
@@ -153,20 +176,20 @@ class Encoder:
         pieces = (
             self._number(values, column.name)
             if column.kind == "number"
-            else _WRITERS[column.kind](values, column)
+            else _WRITERS[column.kind](values, column, self._notation)
         )
         if values.null_count:
-            pieces = [pc.fill_null(_concat(pieces), "null")]
+            pieces = [pc.fill_null(_concat(pieces), self._notation.missing)]
         return [pa.scalar(key), *pieces]
 
     def _dictionary_strings(self, values: pa.Array, name: str, key: str) -> pa.Array:
         """Return key and quoted string of each row; the dictionary is written once for all batches."""
-        dictionary, codes = values.dictionary, values.indices
+        dictionary, codes, quote = values.dictionary, values.indices, self._notation.quote
         known = self._dictionaries.get(name)
         if known is None or not _same(known[0], dictionary):
             if len(dictionary) > len(codes):  # far longer than the batch
-                return _concat([pa.scalar(key), _quote(dictionary.take(codes).cast(pa.string()))])
-            known = dictionary, _concat([pa.scalar(key), _quote(dictionary.cast(pa.string()))])
+                return _concat([pa.scalar(key), quote(dictionary.take(codes).cast(pa.string()))])
+            known = dictionary, _concat([pa.scalar(key), quote(dictionary.cast(pa.string()))])
             self._dictionaries[name] = known
         return known[1].take(codes)
 
@@ -180,6 +203,38 @@ class Encoder:
             if few:
                 return [_write_number(distinct.dictionary).take(distinct.indices)]
         return [_write_number(values)]
+
+
+class CsvEncoder(Encoder):
+    r"""Writes rows as lines of CSV (RFC 4180, but lines end with a line feed), without the header.
+
+    Values are those that pandas writes, `True` and `False` among them; a missing value is an empty field, and
+    a timestamp without a pattern of its own is in RFC 3339.
+
+    Parameters
+    ----------
+    schema : Schema
+        The columns, in order.
+
+    Examples
+    --------
+    >>> from logistream.schema import Column, Schema
+    >>> pair = CsvEncoder(Schema((Column("City", "category"), Column("Sales, USD", "number"))))
+    >>> pair.header
+    b'City,"Sales, USD"\n'
+    >>> pair.encode(pa.record_batch({"City": ["Lyon"], "Sales, USD": [12.0]}))
+    [b'Lyon,12.0\n']
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        notation = _CSV if len(schema) > 1 else _CSV_OF_ONE
+        self._set(schema, notation, [""] * len(schema), "", "\n")
+
+    @property
+    def header(self) -> bytes:
+        """The line with the names of the columns."""
+        names = self._notation.quote(pa.array(self.schema.names, pa.string())).to_pylist()
+        return (",".join(names) + "\n").encode()
 
 
 def _same(one: pa.Array, other: pa.Array) -> bool:
@@ -211,11 +266,7 @@ def _without_nan(values: pa.Array, column: Column) -> pa.Array:
     return pa.array(floats, mask=np.isnan(floats))
 
 
-def _write_category(values: pa.Array, column: Column) -> Pieces:  # noqa: ARG001
-    return [_quote(values.cast(pa.string()))]
-
-
-def _quote(strings: pa.Array) -> pa.Array:
+def _json_quoted(strings: pa.Array) -> pa.Array:
     """Return strings as JSON."""
     data = strings.buffers()[2]
     if data is not None:
@@ -231,11 +282,31 @@ def _quote(strings: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', strings, '"', "")
 
 
-def _write_boolean(values: pa.Array, column: Column) -> Pieces:  # noqa: ARG001
-    return [pc.if_else(values, "true", "false")]
+def _csv_quoted(strings: pa.Array, special: str = '[,"\r\n]') -> pa.Array:
+    """Return strings as fields of CSV: in double quotes where they match `special`."""
+    special = pc.match_substring_regex(strings, special)
+    if not pc.any(special, min_count=0).as_py():
+        return strings
+    doubled = pc.replace_substring(strings, '"', '""')
+    return pc.if_else(special, pc.binary_join_element_wise('"', doubled, '"', ""), strings)
 
 
-def _write_integer(values: pa.Array, column: Column) -> Pieces:  # noqa: ARG001
+_JSON = _Notation(_json_quoted, "true", "false", "null", '"')
+_CSV = _Notation(_csv_quoted, "True", "False", "", "")
+_CSV_OF_ONE = _CSV._replace(  # a line with nothing in it would be no row
+    quote=lambda strings: _csv_quoted(strings, '[,"\r\n]|^$'), missing='""'
+)
+
+
+def _write_category(values: pa.Array, column: Column, notation: _Notation) -> Pieces:  # noqa: ARG001
+    return [notation.quote(values.cast(pa.string()))]
+
+
+def _write_boolean(values: pa.Array, column: Column, notation: _Notation) -> Pieces:  # noqa: ARG001
+    return [pc.if_else(values, notation.true, notation.false)]
+
+
+def _write_integer(values: pa.Array, column: Column, notation: _Notation) -> Pieces:  # noqa: ARG001
     return [values.cast(pa.string())]
 
 
@@ -252,22 +323,22 @@ def _write_number(values: pa.Array) -> pa.Array:
     return written
 
 
-def _write_timestamp(values: pa.Array, column: Column) -> Pieces:
+def _write_timestamp(values: pa.Array, column: Column, notation: _Notation) -> Pieces:
     # strftime is slow, so it sees each minute only once.
     micros = values.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     if column.text_format is None:
         within = pc.subtract(micros, _floor(micros, _MINUTE)).cast(pa.int32())
         cents = pc.divide(within, 10_000)
         return [
-            _strftime(micros, _MINUTE, '"%Y-%m-%dT%H:%M:'),
+            _strftime(micros, _MINUTE, f"{notation.mark}%Y-%m-%dT%H:%M:"),
             _CENTS.take(cents),
             _FOUR_DIGITS.take(pc.subtract(within, pc.multiply(cents, 10_000))),
-            pa.scalar('Z"'),
+            pa.scalar(f"Z{notation.mark}"),
         ]
     fine = re.search(r"%\d?[Sfs]", column.text_format)
     distinct = (micros if fine else _floor(micros, _MINUTE)).dictionary_encode()
     instants = np.asarray(distinct.dictionary).view("datetime64[us]")
-    return [_quote(write_dates(instants, column.text_format)).take(distinct.indices)]
+    return [notation.quote(write_dates(instants, column.text_format)).take(distinct.indices)]
 
 
 def _floor(micros: pa.Array, step: int) -> pa.Array:
@@ -282,7 +353,7 @@ def _strftime(micros: pa.Array, step: int, pattern: str) -> pa.Array:
     return pc.strftime(instants, pattern).take(distinct.indices)
 
 
-_WRITERS: Mapping[Kind, Callable[[pa.Array, Column], Pieces]] = {
+_WRITERS: Mapping[Kind, Callable[[pa.Array, Column, _Notation], Pieces]] = {
     "category": _write_category,
     "boolean": _write_boolean,
     "integer": _write_integer,
@@ -339,7 +410,7 @@ def from_events(events: Iterable[Mapping[str, Any]], schema: Schema) -> pa.Recor
 def parse(string: str | bytes) -> dict[str, Any]:
     """Read one event as a dict; `RequestError` for what is not a JSON object."""
     try:
-        event = _JSON.decode(string if isinstance(string, str) else string.decode())
+        event = _DECODER.decode(string if isinstance(string, str) else string.decode())
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         event = None
     if not isinstance(event, dict):
@@ -351,7 +422,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _read_column(values: list[Any], column: Column) -> pa.Array:

@@ -25,6 +25,7 @@ __all__ = [
     "STREAM_HEADER",
     "Format",
     "Lag",
+    "RangeFormat",
     "Selection",
     "Start",
     "Timestamp",
@@ -37,6 +38,9 @@ __all__ = [
 
 Format = Literal["json", "ndjson", "arrow"]
 """One JSON object a message, messages of many lines, or Arrow record batches."""
+
+RangeFormat = Literal["json", "ndjson", "arrow", "csv"]
+"""The same, and lines of CSV, for a finished range of events."""
 
 Lag = Literal["wait", "skip"]
 """What a reader that has fallen behind gets next: what it has missed, or the newest."""
@@ -70,7 +74,7 @@ class Selection:
 
     Attributes
     ----------
-    format : Format
+    format : RangeFormat
         How they are sent.
     columns : tuple of str
         Keys or columns, in order; `event_number` last if it was requested.
@@ -78,7 +82,7 @@ class Selection:
         Only events that fulfil all of them, in the order of `read_conditions`.
     """
 
-    format: Format
+    format: RangeFormat
     columns: tuple[str, ...]
     where: tuple[Condition, ...] = ()
 
@@ -94,19 +98,19 @@ def parse_number(name: str, value: str) -> int:
     return int(value)
 
 
-def parse_start(value: str) -> Start:
-    """Return where to begin; `RequestError` for anything that is not a place in a stream."""
+def parse_start(value: str, name: str = "start") -> Start:
+    """Return where to begin, or to end; `RequestError` for anything that is not a place in a stream."""
     if value in ("earliest", "latest"):
         return value  # type: ignore[return-value] # narrowed by the line above
     if value.isascii() and value.isdigit():
-        return parse_number("start", value)
+        return parse_number(name, value)
     try:
         # In a query string a plus sign means a blank, unless it was quoted.
         timestamp = Timestamp(parse_rfc3339(re.sub(r" (\d\d:\d\d)$", r"+\1", value)))
         rfc3339(timestamp.micros)  # by its offset, or a leap second, it may be in a year of five digits
     except (ValueError, OverflowError):
         raise RequestError(
-            f"start must be an event number, earliest, latest, or a time such as "
+            f"{name} must be an event number, earliest, latest, or a time such as "
             f"2026-11-24T06:23:00Z, not {shorten(value)!r}"
         ) from None
     return timestamp

@@ -141,6 +141,29 @@ class Stream:
                 raise NotYetError(f"event {number}", self.next_number() - 1)
         return number
 
+    def resolve_stop(self, stop: Start | None) -> int:
+        """Return the event number before which a finished range ends; None is after the newest event.
+
+        A time includes the events at that very time. Answers never change: what is still to come is refused.
+
+        Raises
+        ------
+        NotYetError
+            If the event before it, or the time, has not come for certain.
+        """
+        if stop == "earliest":
+            return self.timeline.entries[0].first
+        newest = self.next_number()
+        if stop is None or stop == "latest":
+            return newest
+        if isinstance(stop, Timestamp):
+            if stop.micros > self.timeline.known_until(self.now()):
+                raise NotYetError(f"a range until {rfc3339(stop.micros)}", newest - 1)
+            return self.timeline.count(stop.micros)
+        if stop > newest:
+            raise NotYetError(f"event {stop - 1}", newest - 1)
+        return stop
+
     @property
     def state(self) -> dict[str, Any]:
         """What is in force: rate, paused, scenario, seed, next event number, started, model name."""
