@@ -148,6 +148,11 @@ def _add_serve(commands: Commands) -> None:
         help="how long before the start event 0 happened, such as 5min",
     )
     parser.add_argument(
+        "--start",
+        metavar="TIME",
+        help="start at this time of the past, as in 2020-01-01, in place of --history",
+    )
+    parser.add_argument(
         "--arrivals",
         default="even",
         choices=("even", "poisson", "bursts"),
@@ -219,6 +224,7 @@ def _serve(options: argparse.Namespace) -> int:
         "port": options.port,
         "timeline": options.timeline,
         "history": options.history,
+        "start": options.start,
         "arrivals": options.arrivals,
         "allow_origins": options.allow_origin,
         "token": options.token,

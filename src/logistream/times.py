@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "from_local",
     "micros",
     "parse_duration",
+    "parse_instant",
     "parse_rfc3339",
     "rfc3339",
     "wall_clock",
@@ -88,6 +89,38 @@ def parse_rfc3339(string: str) -> int:
         raise ValueError(f"expected an RFC 3339 time such as 2026-11-24T06:23:00.5Z, not {shorten(string)!r}")
     fraction: str = match["fraction"] or ""
     return instant * 1_000_000 + int(fraction[:6].ljust(6, "0"))
+
+
+def parse_instant(instant: str | date) -> int:
+    """Return an instant in microseconds since the Unix epoch; without a time zone it is in UTC.
+
+    Parameters
+    ----------
+    instant : str, date or datetime
+        A string as in RFC 3339, or a date or a date and time as in ISO 8601; a date is its midnight. A
+        datetime may also be a Timestamp of pandas.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> parse_instant("1970-01-02"), parse_instant("1970-01-01T01:00:00+01:00")
+    (86400000000, 0)
+    """
+    if isinstance(instant, str):
+        try:
+            return parse_rfc3339(instant.strip())
+        except ValueError:
+            instant = datetime.fromisoformat(instant.strip())
+    elif isinstance(instant, date) and not isinstance(instant, datetime):
+        instant = datetime(instant.year, instant.month, instant.day)
+    if not isinstance(instant, datetime) or instant != instant:  # NaT
+        raise ValueError(f"expected a date or a time such as 2020-01-01, not {str(instant)[:40]!r}")
+    naive = instant if instant.tzinfo is None else instant.astimezone(UTC).replace(tzinfo=None)
+    return (naive - _EPOCH) // timedelta(microseconds=1)
 
 
 _UNITS = {

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -24,9 +24,18 @@ from websockets.sync.client import connect
 from helpers.waiting import until
 from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.server.server import StreamServer
+from logistream.times import parse_rfc3339
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from logistream.model.model import Model
+
+
+HISTORY = "history must be from 0 to the {days:,} days since 1970, not"
+START = "start must be a time from 1970 until now, not"
+START_FORM = "start must be a date or a time such as 2020-01-01 or 2020-01-01T06:23:00Z, not"
+NO_TIMES = ("soon", "2020-02-30", "2020", "", "0001-01-01T00:00:00+99:00", 2020, pd.NaT)
 
 
 def server_threads() -> list[threading.Thread]:
@@ -188,6 +197,42 @@ def test_a_history_is_a_length_of_time(model: Model) -> None:
         assert server.state["next_event_number"] >= 365 * 86_400 * 2
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        "2020-01-01",
+        "2020-01-01T00:00:00Z",
+        "2019-12-31 19:00:00-05:00",
+        date(2020, 1, 1),
+        datetime(2020, 1, 1),
+        datetime(2020, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+        pd.Timestamp("2020-01-01"),
+        pd.Timestamp("2020-01-01 05:30", tz="Asia/Kolkata"),
+    ],
+    ids=str,
+)
+def test_a_start_is_when_event_0_happened(model: Model, start: str | date) -> None:
+    """As a string, a date or a time, in UTC unless it says otherwise; every run has the same."""
+    server = StreamServer(model, port=0, start=start)
+    assert server.state["started"] == "2020-01-01T00:00:00.000000Z"
+    with server:
+        server.paused = True
+        (first,) = httpx2.get(f"{server.url}/events?stop=1").json()
+        assert first["event_time"] == server.state["started"] == "2020-01-01T00:00:00.000000Z"
+        newest = server.state["next_event_number"] - 1
+        (last,) = httpx2.get(f"{server.url}/events?start={newest}").json()
+        assert newest > 2 * 86_400 * 365 * 6
+        assert parse_rfc3339(last["event_time"]) == parse_rfc3339("2020-01-01T00:00:00Z") + newest * 500_000
+
+
+def test_a_timeline_file_has_its_own_start(model: Model, tmp_path: Path) -> None:
+    """What is given when it is opened again does not count."""
+    file = tmp_path / "stream.timeline"
+    for start in ("2020-01-01", "2021-01-01"):
+        with StreamServer(model, port=0, timeline=file, start=start) as server:
+            assert server.state["started"] == "2020-01-01T00:00:00.000000Z"
+
+
 def test_a_blocking_cell_does_not_stop_the_stream(model: Model) -> None:
     """While a cell blocks the main thread, another process continues to receive."""
     script = (
@@ -282,8 +327,13 @@ def test_the_picture_is_small_and_shows_the_address(server: StreamServer) -> Non
         ({"port": "8000"}, "port must be a whole number from 0 to 65535, not '8000'"),
         ({"history": "soon"}, "history must be a length of time such as 5min or 2h, not 'soon'"),
         ({"history": 5}, "history must be a length of time such as 5min or 2h, not 5"),
-        ({"history": "367d"}, "history must be from 0 to 366 days, not 3.17088e+07 seconds"),
-        ({"history": timedelta(-1)}, "history must be from 0 to 366 days, not -86400 seconds"),
+        ({"history": "9999w"}, f"{HISTORY} 6.0474e+09 seconds"),
+        ({"history": timedelta(-1)}, f"{HISTORY} -86,400 seconds"),
+        ({"history": "1h", "start": "2020-01-01"},
+         "history and start both say when event 0 happened: give one of them"),
+        ({"start": "1969-12-31T23:59:59Z"}, f"{START} 1969-12-31T23:59:59.000000Z"),
+        ({"start": "2199-01-01"}, f"{START} 2199-01-01T00:00:00.000000Z"),
+        *(({"start": start}, f"{START_FORM} {start!r}") for start in NO_TIMES),
         ({"seed": -1}, "seed must be a whole number from 0 to 2**64 - 1, not -1"),
         ({"rate": 0}, "rate must be from 0.001 to 1,000,000 events per second, not 0; "
          "to stop the stream for a while, pause it"),
@@ -298,7 +348,7 @@ def test_what_is_not_allowed_is_said_before_the_start(
     """Bad options raise where they are given."""
     with pytest.raises(RequestError) as caught:
         StreamServer(model, **options)
-    assert str(caught.value) == sentence
+    assert str(caught.value) == sentence.format(days=int(time.time() // 86_400))
 
 
 def test_a_host_that_is_not_of_this_machine_is_refused(model: Model) -> None:

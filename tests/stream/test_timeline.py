@@ -64,6 +64,30 @@ def test_times_strictly_increase_through_every_change(
     assert (np.diff(timeline.times(max(0, stop - 2 * SECTION), stop)) > 0).all()
 
 
+@given(kinds, rates, st.integers(0, NOW), st.integers(0, 60 * SECOND))
+@example(POISSON, MAX_RATE, 0, 60 * SECOND)
+@example(EVEN, MAX_RATE, 0, 0)
+@example(EVEN, 999_999.999999, 1, 59)
+def test_a_start_long_ago_is_exact(arrivals: Arrivals, rate: float, start: int, more: int) -> None:
+    """Number and time determine each other as exactly decades after the first event as at once."""
+    timeline = Timeline([first_entry(NOW, rate=rate, start=start)], arrivals)
+    now = NOW + more
+    number = timeline.count(now)
+    assert number <= 2**53
+    low = max(0, number - SECTION - 1)
+    times = timeline.times(low, number + 1)
+    assert (np.diff(times) > 0).all()
+    assert times[-1] > now
+    assert number == 0 or times[-2] <= now
+    for place in (low, (low + number) // 2, number):
+        time = timeline.time(place)
+        assert time == times[place - low]
+        assert timeline.count(time) == place + 1
+        assert timeline.count(time - 1) == place
+        if arrivals is EVEN:
+            assert time == start + Fraction(place * 10**12, round(rate * 10**6)) // 1
+
+
 @given(kinds, rates, changes, st.integers(0, 60 * SECOND))
 def test_count_is_the_exact_inverse_of_time(
     arrivals: Arrivals, rate: float, changed: list[tuple[int, float | None, bool | None]], later: int

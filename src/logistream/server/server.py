@@ -32,12 +32,12 @@ from logistream.stream.arrivals import Arrivals
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
 from logistream.stream.timeline_file import open_timeline_file
-from logistream.times import parse_duration, wall_clock
+from logistream.times import parse_duration, parse_instant, wall_clock
 from logistream.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import timedelta
+    from datetime import date, timedelta
     from types import TracebackType
 
     from fastapi import FastAPI
@@ -154,8 +154,11 @@ class StreamServer:
         A file that keeps when events happen. A server that is started with it again continues as if it had
         never stopped, and servers that share it serve the same stream. None keeps it in memory.
     history : str, timedelta or None
-        How long before the start event 0 happened, such as `5min`, so that readers find a past. A timeline
-        file that is there already has its own.
+        How long before the server starts event 0 happened, such as `5min`, so that readers find a past. A
+        timeline file that is there already has its own.
+    start : str, date, datetime or None
+        When event 0 happened, instead of `history`: a date such as `2020-01-01` or a time, from 1970 until
+        now, in UTC unless it names a time zone. Times and numbers are exact however long ago that is.
     arrivals : str
         How events are spread over time: `even`, `poisson` (at random) or `bursts`, all at the same rate.
     allow_origins : iterable of str
@@ -186,6 +189,7 @@ class StreamServer:
         "__weakref__",
         "_allow_origins",
         "_arrivals",
+        "_begin",
         "_file",
         "_gauges",
         "_history",
@@ -211,6 +215,7 @@ class StreamServer:
         port: int = 8000,
         timeline: str | os.PathLike[str] | None = None,
         history: str | timedelta | None = None,
+        start: str | date | None = None,
         arrivals: str = "even",
         allow_origins: Iterable[str] = (),
         token: str | None = None,
@@ -223,7 +228,10 @@ class StreamServer:
         self.token = secrets.token_urlsafe(24) if token is None and not is_loopback(host) else token
         self._requested_port = port
         self._file = None if timeline is None else os.fspath(timeline)
+        if history is not None and start is not None:
+            raise RequestError("history and start both say when event 0 happened: give one of them")
         self._history = _micros(history)
+        self._begin = None if start is None else _instant(start)
         self._arrivals = Arrivals(arrivals, seed)  # type: ignore[arg-type] # checks it
         self._allow_origins = tuple(allow_origins)
         self._limits = limits or Limits()
@@ -231,7 +239,7 @@ class StreamServer:
         if access_log:
             log_to_stderr()
         self._gauges = Gauges()
-        entry = first_entry(wall_clock(), rate=rate, history=self._history)
+        entry = first_entry(wall_clock(), rate=rate, history=self._history, start=self._begin)
         self._stream = Stream(model or load_model(), Timeline([entry], self._arrivals), seed=seed)
         self._new_app()  # raises for settings that are not allowed
         self._lock = threading.RLock()  # start and stop come from any thread
@@ -240,7 +248,9 @@ class StreamServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> Self:
-        """Listen, begin the stream now with event 0, and return this server.
+        """Listen, begin the stream, and return this server.
+
+        Event 0 happens now, unless `history`, `start` or a timeline file says otherwise.
 
         A server of this same process that holds the port is stopped first, so that a notebook cell can be
         run again. Starting a running server does nothing.
@@ -305,7 +315,9 @@ class StreamServer:
         before = self._stream
 
         def entry(now: int) -> Entry:
-            return first_entry(now, rate=before.rate, paused=before.paused, history=self._history)
+            return first_entry(
+                now, rate=before.rate, paused=before.paused, history=self._history, start=self._begin
+            )
 
         timeline: Timeline
         if self._file is None:
@@ -504,6 +516,16 @@ def _micros(history: str | timedelta | None) -> int:
         return parse_duration(history)
     except ValueError:
         raise RequestError(f"history must be a length of time such as 5min or 2h, not {history!r}") from None
+
+
+def _instant(start: str | date) -> int:
+    """Return a time in microseconds since the Unix epoch."""
+    try:
+        return parse_instant(start)
+    except (ValueError, OverflowError):
+        raise RequestError(
+            f"start must be a date or a time such as 2020-01-01 or 2020-01-01T06:23:00Z, not {start!r}"
+        ) from None
 
 
 def _share_interpreter() -> None:

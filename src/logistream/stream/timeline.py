@@ -18,7 +18,7 @@ import numpy as np
 
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.stream.arrivals import EVEN, SECTION, STEPS, Arrivals
-from logistream.times import parse_rfc3339, rfc3339
+from logistream.times import DAY, parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,8 +33,6 @@ MIN_RATE = 0.001
 
 MAX_RATE = 1_000_000
 """Highest rate of a stream, in events per second: one event a microsecond."""
-
-_LONGEST_HISTORY = 366 * 86_400_000_000  # microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +135,18 @@ class Entry:
 
 
 def first_entry(
-    now: int, *, rate: float = 2.0, first: int = 0, paused: bool = False, history: int = 0
+    now: int,
+    *,
+    rate: float = 2.0,
+    first: int = 0,
+    paused: bool = False,
+    history: int = 0,
+    start: int | None = None,
 ) -> Entry:
     """Return the first entry of a timeline.
+
+    The first event happens between 1970 and `now`: even at the highest rate its numbers then stay below
+    2**53, which every reader holds exactly, until the year 2255.
 
     Parameters
     ----------
@@ -152,16 +159,31 @@ def first_entry(
     paused : bool
         Whether the stream begins paused.
     history : int
-        Microseconds before `now` at which the first event happened; up to 366 days.
+        Microseconds before `now` at which the first event happened.
+    start : int or None
+        The time at which it happened, in microseconds since the Unix epoch, instead of `history`.
 
     Raises
     ------
     RequestError
         For a value that is not allowed.
     """
-    if not 0 <= history <= _LONGEST_HISTORY:
-        raise RequestError(f"history must be from 0 to 366 days, not {history / 1e6:g} seconds")
-    return Entry(first, now - history, now - history, rate, paused)
+    if not 0 <= history <= now:
+        raise RequestError(
+            f"history must be from 0 to the {now // DAY:,} days since 1970, not {history / 1e6:,g} seconds"
+        )
+    begin = now - history if start is None else start
+    if not 0 <= begin <= now:
+        raise RequestError(f"start must be a time from 1970 until now, not {_named(begin)}")
+    return Entry(first, begin, begin, rate, paused)
+
+
+def _named(instant: int) -> str:
+    """Return a time as an error message names it."""
+    try:
+        return rfc3339(instant)
+    except OverflowError:
+        return f"{instant} us from 1970"
 
 
 _TYPES: tuple[tuple[str, Any, str], ...] = (
