@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from logistream.server.server import StreamServer as StreamServer
     from logistream.widgets.controls import ControlPanel as ControlPanel
     from logistream.widgets.dashboard import Dashboard as Dashboard
+    from logistream.widgets.live import live as live
     from logistream.widgets.workbench import Workbench as Workbench
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ _HOME = {
     "connect": "client.client",
     "events": "frame.events",
     "fit": "fitting.fit",
+    "live": "widgets.live",
     "load_model": "model.model",
     "load_orders": "dataco",
     "read_orders": "dataco",
