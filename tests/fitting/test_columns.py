@@ -43,9 +43,9 @@ SHAPES: list[tuple[str, Any, str]] = [
     ("no name", pd.DataFrame({None: DIGITS}), "column names must be strings, and"),
     ("pair", pd.DataFrame({("a", "b"): DIGITS}), "the column names have 2 levels: expected plain ones"),
     ("time", beside(1).rename(columns={"c": "event_time"}), "the stream adds a column 'event_time'"),
-    ("a series", DAYS, "expected a pandas DataFrame to learn from, got Series"),
-    ("a path", "orders.csv", "expected a pandas DataFrame to learn from, got str"),
-    ("nothing", None, "expected a pandas DataFrame to learn from, got NoneType"),
+    ("a series", DAYS, "expected a DataFrame of pandas or polars, or an Arrow table, got Series"),
+    ("a path", "orders.csv", "expected a DataFrame of pandas or polars, or an Arrow table, got str"),
+    ("nothing", None, "expected a DataFrame of pandas or polars, or an Arrow table, got NoneType"),
 ]
 
 COLUMNS: list[tuple[str, Any, str]] = [

@@ -75,17 +75,15 @@ class Values:
         return replace(self, numbers=self.numbers[rows], missing=self.missing[rows])
 
 
-def check_frame(df: object) -> pd.DataFrame:
+def check_frame(df: pd.DataFrame) -> pd.DataFrame:
     """Return `df` if its shape and names are those of a table that can be learned.
 
     Raises
     ------
     DataError
-        It is no frame, is too small, or has names that are no strings, or one of them twice, or that of the
+        It is too small, or has names that are no strings, or one of them twice, or that of the
         event's time.
     """
-    if not isinstance(df, pd.DataFrame):
-        raise DataError(f"expected a pandas DataFrame to learn from, got {type(df).__name__}")
     if df.columns.nlevels > 1:
         raise DataError(
             f"the column names have {df.columns.nlevels} levels: expected plain ones; "

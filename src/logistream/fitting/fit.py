@@ -34,6 +34,7 @@ from logistream.model.model import Model
 from logistream.model.network import Delay, Factor, missing_name
 from logistream.progress import progress_shown
 from logistream.schema import Schema
+from logistream.tables.interchange import as_dataframe
 from logistream.tables.kinds import chosen, with_text_formats
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _WORTHWHILE = 0.98  # of the variance that a tree leaves: an additive predictor 
 
 
 def fit(
-    df: pd.DataFrame,
+    df: object,
     *,
     name: str = "",
     together: Sequence[Sequence[str]] = (),
@@ -78,7 +79,7 @@ def fit(
     ----------
     df : DataFrame of shape (n_rows, n_columns)
         `df_cleaned`, or any other table: strings, booleans, whole numbers, real numbers and timestamps, with
-        or without missing values. It is not changed.
+        or without missing values. It is not changed. It may be one of polars, or an Arrow table.
     name : str
         What to call the model.
     together : sequence of sequences of str
@@ -133,7 +134,7 @@ def fit(
     and country of a city (`logistream.fitting.branches`). Copies of a row count once where most rows are
     copies.
     """
-    df = chosen(check_frame(df), columns=columns, drop=drop, types=types)
+    df = chosen(check_frame(as_dataframe(df)), columns=columns, drop=drop, types=types)
     read = read_columns(df)
     schema = with_text_formats(Schema(tuple(values.column for values in read)), df)
     orders = _are_clean_orders(schema)
