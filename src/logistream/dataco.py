@@ -32,6 +32,7 @@ __all__ = [
     "TARGET",
     "UNKNOWN_AT_BOOKING",
     "are_orders",
+    "booked_columns",
     "known_rules",
     "load_orders",
     "read_orders",
@@ -301,7 +302,11 @@ DELIVERY_DATE = "shipping date (DateOrders)"
 """The columns from which, in a live stream, the delivery date follows; the table has no booking date."""
 
 UNKNOWN_AT_BOOKING = frozenset({TARGET, DELIVERY_DATE, "Benefit per order", "Order Status"})
-"""Columns that are only known after an order is booked; predict `TARGET` from the others only."""
+"""Columns that are only known after an order is booked; predict `TARGET` from the others only.
+
+The delivery date gives it away: less the time of the event it is the real shipping days, and an order is late
+if these are more than the days promised.
+"""
 
 DISPLAYED_WORDS = {TARGET: ("Late deliveries", "late", "on time")}
 """Title of the drawn share, and the words for an order that counts and for one that does not."""
@@ -330,6 +335,12 @@ _PRODUCT = ["Product Category Id", "Department Id", "Product Price"]
 def are_orders(schema: Schema) -> bool:
     """Return whether a table has exactly the columns of `df_cleaned`, in any order."""
     return set(schema.names) == set(ORDERS.names)
+
+
+def booked_columns(schema: Schema) -> list[str]:
+    """Return the columns of a table that are known when an order is booked; of other tables all."""
+    hidden = UNKNOWN_AT_BOOKING if are_orders(schema) else frozenset()
+    return [name for name in schema.names if name not in hidden]
 
 
 def known_rules(real: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], pd.Series | np.ndarray]]:

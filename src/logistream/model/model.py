@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from logistream.dataco import booked_columns
 from logistream.errors import ModelError, RequestError
 from logistream.model.network import Network
 from logistream.model.validation import check
@@ -112,6 +113,21 @@ class Model(Network):
         from logistream.evaluation.evaluate import report
 
         return report(self, holdout, train=train, target=target, attack=attack, seed=seed, progress=progress)
+
+    @property
+    def booked_columns(self) -> list[str]:
+        """The columns that are known when an order is booked: those from which lateness may be predicted.
+
+        The delivery date is not one of them. In a live stream it gives the label away: less `event_time` it
+        is the real shipping days, and an order is late if these are more than the days promised. Of a table
+        that is not one of DataCo orders, all columns.
+
+        Examples
+        --------
+        >>> wanted = [*server.model.booked_columns, "Late_delivery_risk"]
+        >>> orders = events(server, columns=wanted)  # doctest: +SKIP
+        """
+        return booked_columns(self.schema)
 
     def describe(self) -> Description:
         """Return the structure that was found: words when printed, with a picture in a notebook.
