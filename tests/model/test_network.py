@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -79,3 +80,12 @@ def test_other_files_get_a_sentence(model: Model, tmp_path: Path) -> None:
     path.write_bytes(good)
     repack(path, manifest__json=json.dumps(manifest | {"sha256": {}}).encode())
     refused("is a damaged model file")
+
+
+def test_the_picture_of_a_model_names_its_columns(model: Model) -> None:
+    """With kinds, units and meanings; names are escaped."""
+    shown = model._repr_html_()
+    assert f"</b>: 24 columns learned from {model.rows:,} rows" in shown
+    assert shown.count("<tr><td>") == len(model.schema)
+    assert "<td>Sales</td><td>number</td><td>USD</td>" in shown
+    assert "&lt;b&gt;" in replace(model, name="<b>")._repr_html_()

@@ -6,12 +6,13 @@ import asyncio
 import collections
 import itertools
 import json
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -315,9 +316,22 @@ def test_localhost_needs_no_token(model: Model) -> None:
 def test_the_picture_is_small_and_shows_the_address(server: StreamServer) -> None:
     """Text and HTML show state, address and rate."""
     assert repr(server) == f"<StreamServer running on http://127.0.0.1:{server.port}: 200 events/s>"
+    before = datetime.now(UTC).replace(microsecond=0)
     shown = server._repr_html_()
     assert server.websocket_url in shown
     assert len(shown) < 500
+    at = re.search(r"at (\S+Z): <b>running</b>, next event [\d,]+, 0 readers; 200 events/s of ", shown)
+    assert at is not None
+    assert before <= datetime.fromisoformat(at[1]) <= datetime.now(UTC)
+
+
+def test_the_picture_of_a_stopped_server_has_no_address(server: StreamServer) -> None:
+    """Nothing answers there."""
+    server.paused = True
+    assert "<b>paused</b>" in server._repr_html_()
+    server.stop()
+    assert "<b>stopped</b>" in server._repr_html_()
+    assert str(server.port) not in server._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from fractions import Fraction
 from itertools import pairwise
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.stream.arrivals import EVEN, SECTION, STEPS, Arrivals
 from logistream.stream.timeline import MAX_RATE, MIN_RATE, Entry, Timeline, first_entry
+from logistream.times import rfc3339, wall_clock
 
 SECOND = 1_000_000
 NOW = 1_795_000_000 * SECOND  # November 2026
@@ -496,3 +498,19 @@ def test_changes_from_many_threads_make_one_list() -> None:
     assert len(timeline.entries) == 201
     assert all(a.since <= b.since and a.first <= b.first for a, b in pairwise(timeline.entries))
     Timeline(timeline.entries)
+
+
+def test_the_picture_of_a_timeline_is_a_table_of_its_entries() -> None:
+    """The last ten, with how many events had happened and when that was."""
+    now = wall_clock()
+    timeline = begun(now - 1000 * SECOND, rate=1000)
+    timeline.change(now - 10 * SECOND, paused=True)
+    shown = timeline._repr_html_()
+    count = timeline.last.first
+    assert re.search(rf" of 2 entries; arrivals even; at \d{{4}}-\S+Z {count:,} events had happened<", shown)
+    assert f"<td>{count:,}</td><td>{rfc3339(timeline.last.since)}</td><td>1,000</td><td>yes</td>" in shown
+    for rate in range(2, 30):
+        timeline.change(now, rate=rate, paused=False)
+    shown = timeline._repr_html_()
+    assert " of 30 entries, the last 10 of them; " in shown
+    assert shown.count("<tr><td>") == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from logistream.dataco import booked_columns
@@ -113,6 +114,18 @@ class Model(Network):
         from logistream.evaluation.evaluate import report
 
         return report(self, holdout, train=train, target=target, attack=attack, seed=seed, progress=progress)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(c.name)}</td><td>{c.kind}</td><td>{escape(c.unit)}</td>"
+            f"<td style='text-align: left'>{escape(c.meaning)}</td></tr>"
+            for c in self.schema
+        )
+        return (
+            f"<details><summary><b>{escape(self.name or 'Model')}</b>: {len(self.schema)} columns learned "
+            f"from {self.rows:,} rows</summary><table><thead><tr><th>column</th><th>kind</th><th>unit</th>"
+            f"<th style='text-align: left'>meaning</th></tr></thead><tbody>{rows}</tbody></table></details>"
+        )
 
     @property
     def booked_columns(self) -> list[str]:

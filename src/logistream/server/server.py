@@ -32,7 +32,7 @@ from logistream.stream.arrivals import Arrivals
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
 from logistream.stream.timeline_file import open_timeline_file
-from logistream.times import parse_duration, parse_instant, wall_clock
+from logistream.times import parse_duration, parse_instant, rfc3339, wall_clock
 from logistream.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -429,11 +429,16 @@ class StreamServer:
 
     def _repr_html_(self) -> str:
         # A token has no place here: outputs are saved and shared with the notebook.
-        state = self.state
+        state, running = self.state, self.running
+        status = f"at {rfc3339(wall_clock())[:19]}Z: <b>{state['status']}</b>"
+        stream = f"{state['rate']:,g} events/s of {html.escape(self.model.name)}, seed {self.seed}"
+        if not running:
+            return f"<div><b>StreamServer</b> {status}; {stream}</div>"
+        clients = state["connected_clients"]
         events, docs = self._url("ws", "/ws", token=False), self._url("http", "/docs", token=False)
         return (
-            f"<div><b>StreamServer</b> {state['status']}: {state['rate']:g} events/s of "
-            f"{html.escape(self.model.name)}, {state['connected_clients']} readers of "
+            f"<div><b>StreamServer</b> {status}, next event {state['next_event_number']:,}, "
+            f"{clients} reader{'' if clients == 1 else 's'}; {stream}<br>"
             f"<code>{html.escape(events)}</code> · <a href='{html.escape(docs)}'>docs</a></div>"
         )
 

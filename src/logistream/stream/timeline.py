@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from html import escape
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.stream.arrivals import EVEN, SECTION, STEPS, Arrivals
-from logistream.times import DAY, parse_rfc3339, rfc3339
+from logistream.times import DAY, parse_rfc3339, rfc3339, wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +34,8 @@ MIN_RATE = 0.001
 
 MAX_RATE = 1_000_000
 """Highest rate of a stream, in events per second: one event a microsecond."""
+
+_SHOWN_ENTRIES = 10  # of a timeline in a notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,22 @@ class Timeline:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self._entries)} entries, last {self.last}>"
+
+    def _repr_html_(self) -> str:
+        now, entries = wall_clock(), self._entries
+        shown = entries[-_SHOWN_ENTRIES:]
+        number = "1 entry" if len(entries) == 1 else f"{len(entries):,} entries"
+        older = f", the last {len(shown)} of them" if len(shown) < len(entries) else ""
+        rows = "".join(
+            f"<tr><td>{entry.first:,}</td><td>{rfc3339(entry.since)}</td><td>{entry.rate:,g}</td>"
+            f"<td>{'yes' if entry.paused else 'no'}</td><td>{escape(entry.scenario or 'none')}</td></tr>"
+            for entry in shown
+        )
+        return (
+            f"<p><b>{type(self).__name__}</b> of {number}{older}; arrivals {self._arrivals.kind}; "
+            f"at {rfc3339(now)[:19]}Z {self.count(self.known_until(now)):,} events had happened</p>"
+            f"<table><thead><tr><th>from event</th><th>takes effect</th><th>events/s</th><th>paused</th><th>scenario</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
 
     @property
     def entries(self) -> tuple[Entry, ...]:
