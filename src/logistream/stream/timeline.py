@@ -276,7 +276,8 @@ class Timeline:
         return (
             f"<p><b>{type(self).__name__}</b> of {number}{older}; arrivals {self._arrivals.kind}; "
             f"at {rfc3339(now)[:19]}Z {self.count(self.known_until(now)):,} events had happened</p>"
-            f"<table><thead><tr><th>from event</th><th>takes effect</th><th>events/s</th><th>paused</th><th>scenario</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<table><thead><tr><th>from event</th><th>takes effect</th><th>events/s</th>"
+            f"<th>paused</th><th>scenario</th></tr></thead><tbody>{rows}</tbody></table>"
         )
 
     @property
