@@ -180,7 +180,7 @@ def test_what_cannot_be_shown_is_a_sentence(result: object, got: str) -> None:
     assert plot.problem == f"{expected}; it returned {got}"
 
 
-def reduce_(one: object, two: object, three: object = None) -> None:
+def takes_two(one: object, two: object, three: object = None) -> None:
     """Ask for more than a frame."""
 
 
@@ -192,8 +192,8 @@ def reduce_(one: object, two: object, three: object = None) -> None:
         ({"function": len, "every": "1s"}, "every must be a number of seconds from 0.1, not '1s'"),
         ({"function": len}, "len asks for obj: give it a frame, as in live(len, frame=frame)"),
         (
-            {"function": reduce_, "frame": 1},
-            "reduce_ asks for one, two: expected a function of nothing, or of the frame alone",
+            {"function": takes_two, "frame": 1},
+            "takes_two asks for one, two: expected a function of nothing, or of the frame alone",
         ),
     ],
 )
