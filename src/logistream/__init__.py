@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from logistream.frame.frame import RollingFrame as RollingFrame
     from logistream.model.model import Model as Model
     from logistream.model.model import load_model as load_model
-    from logistream.server.schemas import Limits as Limits
+    from logistream.server.limits import Limits as Limits
     from logistream.server.server import StreamServer as StreamServer
     from logistream.widgets.controls import ControlPanel as ControlPanel
     from logistream.widgets.dashboard import Dashboard as Dashboard
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ControlPanel": "widgets.controls",
     "Dashboard": "widgets.dashboard",
-    "Limits": "server.schemas",
+    "Limits": "server.limits",
     "Model": "model.model",
     "RollingFrame": "frame.frame",
     "StreamServer": "server.server",

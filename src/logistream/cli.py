@@ -213,7 +213,7 @@ def _catch_up(given: str) -> float:
 
 def _serve(options: argparse.Namespace) -> int:
     from logistream.model.model import load_model
-    from logistream.server.schemas import limits_from
+    from logistream.server.limits import limits_from
     from logistream.server.server import StreamServer
     from logistream.server.workers import Workers
 

@@ -194,7 +194,7 @@ def test_csv_has_a_header_and_the_values_of_a_sample_file(
     patterns = {column.name: column.text_format for column in model.schema if column.text_format}
     written = write_table(model.sample(5500), tmp_path / "x.csv", patterns)
     sample = pd.read_csv(written).iloc[4000:].reset_index(drop=True)
-    clock = {delay.column for delay in model.delays}
+    clock = {delay.column for delay in model.days_after_event}
     same = [name for name in model.schema.names if name not in clock]  # what does not follow the clock
     pd.testing.assert_frame_equal(events[same], sample[same])
     lines = get(server, "/events?start=4000&stop=5500&format=ndjson&columns=all&numbered=true").text

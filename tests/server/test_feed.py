@@ -120,7 +120,7 @@ def test_every_format_has_the_same_values(
             else:
                 assert pa.ipc.open_stream(whole).read_all().to_pylist() == found[form]
         # a shipping date has minutes as text
-        clocked = [delay.column for delay in MODEL.delays]
+        clocked = [delay.column for delay in MODEL.days_after_event]
         for row in found["arrow"]:
             for name in clocked:
                 if name in row:

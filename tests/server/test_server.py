@@ -171,7 +171,7 @@ def test_the_rate_is_set_from_any_thread_while_streaming(server: StreamServer) -
     assert times == sorted(set(times))
     # what the clock does not move is that of the model's events, from some number on without a gap
     made = server.model.events(before, before + 4000).to_pylist()
-    clocked = {"event_time", *(delay.column for delay in server.model.delays)}
+    clocked = {"event_time", *(delay.column for delay in server.model.days_after_event)}
     events = [without(clocked, json.loads(text)) for text in strings]
     published = [without(clocked, {name: row.get(name) for name in events[0]}) for row in made]
     first = published.index(events[0])

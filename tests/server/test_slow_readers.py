@@ -18,7 +18,7 @@ from helpers.recording import SMALL, Recorder, numbers_in
 from helpers.waiting import until
 from helpers.wire import BINARY, CLOSE, PING, PONG, TEXT, Peer, frame
 from logistream.errors import RequestError
-from logistream.server.schemas import Limits, limits_from
+from logistream.server.limits import Limits, limits_from
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from logistream.fitting.order import Step, find_steps
 from logistream.fitting.trees import MOST_TESTED, grow
 from logistream.model.dtypes import dtype_name
 from logistream.model.model import Model
-from logistream.model.network import Delay, Factor, missing_name
+from logistream.model.network import DaysAfterEvent, Factor, missing_name
 from logistream.progress import progress_shown
 from logistream.schema import Schema
 from logistream.tables.interchange import as_dataframe
@@ -182,7 +182,7 @@ def fit(
         factors=tuple(_factors(causes, steps, times, progress=progress)),
         formulas=(*formulas, *find_orders(free, coded, formulas), *found.blanks),
         identifiers=tuple(identifiers),
-        delays=(_delay(categories),) if orders else (),
+        days_after_event=(_days_after_event(categories),) if orders else (),
         on_request=tuple(column for column in table if orders and column not in EVENT),
         rows=len(df),
     )
@@ -297,7 +297,7 @@ def _grown(
     return better if worthwhile else plain
 
 
-def _delay(categories: dict[str, tuple[str, ...]]) -> Delay:
+def _days_after_event(categories: dict[str, tuple[str, ...]]) -> DaysAfterEvent:
     """Return how the delivery dates of DataCo orders follow the clock."""
     days = np.array([REAL_DAYS.get(mode, (0, 6)) for mode in categories[MODE]])
-    return Delay(DELIVERY_DATE, MODE, days[:, 0], days[:, 1], PROMISED_DAYS, TARGET)
+    return DaysAfterEvent(DELIVERY_DATE, MODE, days[:, 0], days[:, 1], PROMISED_DAYS, TARGET)

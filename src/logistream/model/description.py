@@ -156,7 +156,9 @@ class Description:
                 determined.setdefault(key, []).append(column)
         tied = {id(group) for d in dependences for group in (d.source, d.target)}
         independent = [group.short for group in groups if id(group) not in tied]
-        delays = [f"{d.column} = event_time + the days that {d.service} takes" for d in self.model.delays]
+        delays = [
+            f"{d.column} = event_time + the days that {d.service} takes" for d in self.model.days_after_event
+        ]
         sections: list[tuple[str, str, list[str]]] = [
             ("Computed", "not drawn", [self._equation(f) for f in self._computed]),
             (

@@ -28,7 +28,7 @@ from logistream.tables.files import replacing, shipped_file
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Delay", "Emission", "Factor", "Formula", "Network", "missing_name"]
+__all__ = ["DaysAfterEvent", "Emission", "Factor", "Formula", "Network", "missing_name"]
 
 
 N = TypeVar("N", bound="Network")
@@ -217,7 +217,7 @@ class Formula:
 
 
 @dataclass(frozen=True, slots=True)
-class Delay:
+class DaysAfterEvent:
     """In a live stream: a timestamp column is event time plus whole days.
 
     The days are drawn evenly from those that the service takes; for a late event from those above
@@ -266,7 +266,7 @@ class Network:
         In the order of drawing.
     formulas : tuple of Formula
         In the order of computing, after all factors.
-    delays : tuple of Delay
+    days_after_event : tuple of DaysAfterEvent
         Columns that follow the clock in a live stream.
     on_request : tuple of str
         Columns that a streamed event has only if a client asks for them.
@@ -283,7 +283,7 @@ class Network:
     dtypes: Mapping[str, str]
     factors: tuple[Factor, ...]
     formulas: tuple[Formula, ...] = ()
-    delays: tuple[Delay, ...] = ()
+    days_after_event: tuple[DaysAfterEvent, ...] = ()
     on_request: tuple[str, ...] = ()
     rows: int = 0
     identifiers: tuple[Identifier, ...] = ()
@@ -422,7 +422,7 @@ def _dump(value: Any, arrays: list[np.ndarray]) -> Any:  # noqa: ANN401 - walks 
     if isinstance(value, np.ndarray):
         arrays.append(value)
         return {"array": len(arrays) - 1}
-    if isinstance(value, (Network, Factor, Emission, Formula, Delay, Identifier, Pattern)):
+    if isinstance(value, (Network, Factor, Emission, Formula, DaysAfterEvent, Identifier, Pattern)):
         return {f.name: _dump(getattr(value, f.name), arrays) for f in fields(value)}
     if isinstance(value, Mapping):
         return {key: _dump(item, arrays) for key, item in value.items()}
@@ -474,8 +474,9 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
             )
             for item in data["formulas"]
         ),
-        delays=tuple(
-            Delay(**{**d, "low": array(d["low"]), "high": array(d["high"])}) for d in data["delays"]
+        days_after_event=tuple(
+            DaysAfterEvent(**{**d, "low": array(d["low"]), "high": array(d["high"])})
+            for d in data["days_after_event"]
         ),
         on_request=tuple(data["on_request"]),
         rows=data["rows"],

@@ -204,7 +204,7 @@ class Sampler:
             if emission.column in self._dictionaries
         }
         self._identifiers = {identifier.column: identifier for identifier in model.identifiers}
-        overwritten = {delay.column for delay in model.delays} if live else set()
+        overwritten = {delay.column for delay in model.days_after_event} if live else set()
         self._fields = {
             c.name: c.arrow_field
             for c in model.schema
@@ -253,7 +253,7 @@ class Sampler:
     def _live(self, batch: pa.RecordBatch, times: np.ndarray, delays: list[np.ndarray]) -> pa.RecordBatch:
         """Compute the columns that follow the clock from these times."""
         timestamps = {EVENT_TIME.name: times}
-        for delay, days in zip(self.model.delays, delays, strict=True):
+        for delay, days in zip(self.model.days_after_event, delays, strict=True):
             timestamps[delay.column] = times + days * DAY
         columns = dict(zip(self._fields, batch.columns, strict=True))
         columns |= {name: pa.array(values).view(_INSTANT) for name, values in timestamps.items()}
@@ -335,7 +335,7 @@ class Sampler:
                 mask = gaps.get(formula.column)
                 columns[formula.column] = _finish(value, self._fields[formula.column], mask)
         delays = []
-        for delay in self.model.delays:
+        for delay in self.model.days_after_event:
             service = columns[delay.service].indices.to_numpy()
             promised, late = numbers[delay.promised], numbers[delay.late] == 1
             low = np.where(late, np.maximum(delay.low[service], promised + 1), delay.low[service])
@@ -408,7 +408,7 @@ class Needed:
 def needed(model: Network, names: Iterable[str]) -> Needed:
     """Return what must be drawn and computed for these columns and for the delays."""
     columns, factors = set(names), set()
-    for delay in model.delays:
+    for delay in model.days_after_event:
         columns |= {delay.service, delay.promised, delay.late}
     for formula in reversed(model.formulas):
         if formula.column in columns:

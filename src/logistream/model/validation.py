@@ -18,7 +18,7 @@ from logistream.schema import Column, Kind
 from logistream.times import CALENDAR, DAY
 
 if TYPE_CHECKING:
-    from logistream.model.network import Delay, Emission, Factor, Formula, Network
+    from logistream.model.network import DaysAfterEvent, Emission, Factor, Formula, Network
     from logistream.model.patterns import Identifier
 
 __all__ = ["check"]
@@ -84,8 +84,8 @@ def check(network: Network) -> None:
     _require(
         len({i.column for i in network.identifiers}) == len(network.identifiers), "an identifier occurs twice"
     )
-    for delay in network.delays:
-        _check_delay(delay, known, network)
+    for delay in network.days_after_event:
+        _check_days(delay, known, network)
     _require(
         len(set(network.on_request)) == len(network.on_request)
         and all(isinstance(name, str) and name in network.schema for name in network.on_request),
@@ -357,7 +357,7 @@ def _check_identifier(identifier: Identifier, network: Network) -> None:
     _integers(emissions[0].low, None, 0, patterns - 1, f"the list of patterns of {name}")
 
 
-def _check_delay(delay: Delay, known: dict[str, tuple[float, float]], network: Network) -> None:
+def _check_days(delay: DaysAfterEvent, known: dict[str, tuple[float, float]], network: Network) -> None:
     kinds = {column.name: column.kind for column in network.schema}
     _require(
         kinds.get(delay.column) == "timestamp", f"{delay.column!r} follows the clock and is no timestamp"

@@ -26,11 +26,12 @@ from logistream.server.access import (
 )
 from logistream.server.access_log import with_access_log
 from logistream.server.asyncapi import asyncapi_document
+from logistream.server.limits import Limits
 from logistream.server.metrics import Gauges
 from logistream.server.protocol import sink_for
 from logistream.server.pump import Cursor, Pump
 from logistream.server.routes import failed, http_routes, invalid, not_yet, refused
-from logistream.server.schemas import Limits, LiveQuery, NoQuery, Refusal
+from logistream.server.schemas import LiveQuery, NoQuery, Refusal
 from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from logistream.server.metrics import metrics_text
 from logistream.server.schemas import (
     ChangedState,
     ColumnsQuery,
-    Limits,
     NoQuery,
     RangeQuery,
     Refusal,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from logistream.server.feed import Feed, Feeds, Part
+    from logistream.server.limits import Limits
     from logistream.server.metrics import Gauges
     from logistream.stream.stream import Stream
 

@@ -31,7 +31,6 @@ __all__ = [
     "ChangedState",
     "ColumnsQuery",
     "EventsQuery",
-    "Limits",
     "LiveQuery",
     "NoQuery",
     "RangeQuery",
@@ -42,7 +41,6 @@ __all__ = [
     "TimelineEntry",
     "TimelineState",
     "explain",
-    "limits_from",
 ]
 
 
@@ -206,38 +204,6 @@ class LiveQuery(EventsQuery):
         description="what a reader gets that has fallen more than a second behind: all that it has missed "
         "(wait), or a message with the number of events that it has missed, and the newest (skip)",
     )
-
-
-class Limits(BaseModel):
-    """How much callers may request of a server.
-
-    Parameters
-    ----------
-    clients : int
-        Readers of the WebSocket at a time.
-    range : int
-        Events in one answer to `GET /events`.
-    catch_up : float
-        Events per second that a reader gets while it catches up with the past; never less than twice the
-        rate in force, or it would not.
-    message : int
-        Bytes of a message that a reader sends.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    clients: Annotated[int, Field(ge=1)] = 1000
-    range: Annotated[int, Field(ge=1)] = 1_000_000
-    catch_up: Annotated[float, Field(ge=1)] = 2_000_000
-    message: Annotated[int, Field(ge=1)] = 65_536
-
-
-def limits_from(**given: object) -> Limits:
-    """Return limits of which some are given; `RequestError` for one that is not allowed."""
-    try:
-        return Limits(**given)  # type: ignore[arg-type] # checked here
-    except ValidationError as error:
-        raise RequestError(f"limit {explain(error.errors()[0], 'limit', Limits.model_fields)}") from None
 
 
 class Refusal(BaseModel):

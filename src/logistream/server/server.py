@@ -25,9 +25,9 @@ from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.model.model import load_model
 from logistream.server.access_log import log_to_stderr
 from logistream.server.app import create_app
+from logistream.server.limits import Limits
 from logistream.server.metrics import Gauges
 from logistream.server.protocol import FrameProtocol, RequestProtocol
-from logistream.server.schemas import Limits
 from logistream.stream.arrivals import Arrivals
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry

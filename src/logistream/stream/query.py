@@ -151,7 +151,7 @@ def parse_conditions(strings: list[str], model: Model) -> tuple[Condition, ...]:
     if len(strings) > _MOST_CONDITIONS:
         raise RequestError(f"at most {_MOST_CONDITIONS} conditions can be given, not {len(strings)}")
     conditions = read_conditions(strings, model.full_schema)
-    follow_the_clock = {delay.column for delay in model.delays}
+    follow_the_clock = {delay.column for delay in model.days_after_event}
     for condition in conditions:
         name, column = condition.column, model.full_schema[condition.column]
         if name == EVENT_TIME.name:
