@@ -157,7 +157,7 @@ def test_running_all_cells_ends_at_the_live_chart(stem: str) -> None:
     """JupyterLab scrolls to the last cell; it is the one that displays the chart."""
     last = read(notebook_path(stem)).cells[-1]
     assert last.cell_type == "code"
-    assert "display(ls.ControlPanel(server), dashboard)" in last.source
+    assert "display(workbench)" in last.source
 
 
 STOPPED = """

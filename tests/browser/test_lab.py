@@ -55,8 +55,8 @@ def test_the_slider_changes_the_stream_while_it_is_drawn(browser: Chrome, tmp_pa
         slider.send_keys(Keys.ARROW_RIGHT * 3)
         until(lambda: lab.ask("server.rate") == "40.0")
         until(lambda: "40 asked" in lab.shown(".ls-tile-hint"))
-        before = int(lab.ask("dashboard.picture().total"))
-        until(lambda: int(lab.ask("dashboard.picture().total")) > before)
+        before = int(lab.ask("workbench.picture().total"))
+        until(lambda: int(lab.ask("workbench.picture().total")) > before)
         until(lambda: "40" in lab.shown(".ls-tile-value").split())
 
         browser.find_element(By.XPATH, "//button[contains(., 'Pause')]").click()
