@@ -410,9 +410,12 @@ def needed(model: Network, names: Iterable[str]) -> Needed:
     columns, factors = set(names), set()
     for delay in model.days_after_event:
         columns |= {delay.service, delay.promised, delay.late}
-    for formula in reversed(model.formulas):
-        if formula.column in columns:
-            columns |= {*formula.inputs}
+    before = -1
+    while len(columns) > before:  # again, since what adjusts a column stands after the formulas that read it
+        before = len(columns)
+        for formula in reversed(model.formulas):
+            if formula.column in columns:
+                columns |= {*formula.inputs}
     for factor in reversed(model.factors):
         if factor.name in factors or any(emission.column in columns for emission in factor.emissions):
             factors |= {factor.name, *factor.parents}
