@@ -394,7 +394,7 @@ class Inventor:
         start = next((i for i in range(n, 0, -1) if self._starts[string[:i]] >= SMALLEST_GROUP), 0)
         end = next((i for i in range(start, n) if self._ends[string[i:]] >= SMALLEST_GROUP), n)
         open_places = [i for i in range(start, end) if _kind(string[i]) in _ASCII]
-        for i in (*range(start - 1, -1, -1), *range(end, n)):  # nearly all is common: some of it goes as well
+        for i in (*range(end, n), *range(start - 1, -1, -1)):  # nearly all is common: some of it goes as well
             if len(open_places) < _LEAST_REDRAWN and _kind(string[i]) in _ASCII:
                 open_places.append(i)
         letters = list(string)
