@@ -137,8 +137,10 @@ class Model(Network):
 
         Examples
         --------
-        >>> wanted = [*server.model.booked_columns, "Late_delivery_risk"]
-        >>> orders = events(server, columns=wanted)  # doctest: +SKIP
+        >>> model = load_model()
+        >>> rows = model.sample(100)[[*model.booked_columns, "Late_delivery_risk"]]
+        >>> "shipping date (DateOrders)" in rows
+        False
         """
         return booked_columns(self.schema)
 
