@@ -189,6 +189,7 @@ def test_the_published_snippets_are_shown_unchanged() -> None:
     assert blocks("javascript") == [JAVASCRIPT.lstrip()]
 
 
+@pytest.mark.slow
 def test_the_first_block_prints_what_is_shown_below_it(tmp_path: Path) -> None:
     """Same heading and modes; the figures depend on the time."""
     code = block("frame.wait(events=1_000)")

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "command",
-    ["ruff check", "ruff format --check", "mypy"],
+    ["ruff check", "ruff format --check", pytest.param("mypy", marks=pytest.mark.slow)],
 )
 def test_nothing_is_found(command: str) -> None:
     """Run as everybody runs it, in the root of the repository."""

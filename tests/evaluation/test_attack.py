@@ -19,6 +19,8 @@ from logistream.fitting.fit import fit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_attacks_find_nothing_in_independent_rows() -> None:
     """Rows of the same kind that know nothing of the members give a guess."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from logistream.evaluation.report import Report
     from logistream.model.model import Model
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_known_rules_of_orders_hold_for_synthetic_orders_and_catch_wrong_ones(model: Model) -> None:
     """The shipped model's orders keep every known rule, and each wrong value breaks one."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from logistream.fitting.coding import SMALLEST_GROUP
 from logistream.fitting.fit import fit
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logistream.model.model import Model
+
+pytestmark = pytest.mark.slow
 
 
 def test_only_functional_dependencies_and_pairs_are_kept_of_few_rows(fitted: Model) -> None:

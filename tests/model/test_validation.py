@@ -135,6 +135,7 @@ def use(model: Model) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_a_wrong_value_is_refused_when_the_file_is_read(
     seed: int, members: list[dict[str, bytes]], tmp_path: Path
 ) -> None:

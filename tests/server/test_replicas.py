@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from logistream.model.model import Model
 
+pytestmark = pytest.mark.slow
+
 RATE = 2000
 
 

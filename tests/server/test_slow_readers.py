@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from logistream.model.model import Model
 
+pytestmark = pytest.mark.slow
+
 RATE = 5000
 """Events per second."""
 

@@ -609,6 +609,7 @@ report([len(timeline.entries), timeline.last.to_json(), times.tolist()[-1000:]])
 
 
 @posix
+@pytest.mark.slow
 def test_writers_killed_at_any_time(path: Path, start: Callable[[str], Worker]) -> None:
     """Twenty are, two at a time; the file always opens, and holds all that a change had returned."""
     opened(path).close()

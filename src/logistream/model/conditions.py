@@ -96,8 +96,14 @@ class Condition:
         """Return it as `read_conditions` takes it in strings, one for each value."""
         for value in self.values:
             written = string_of(value)
-            if self.operator == "in" and (value is None or _is_simple(self.column, written)):
-                yield f"{self.column}:{written}"
+            short = f"{self.column}:{written}"
+            # Three strings of which the second is an operator would be taken for one condition.
+            if (
+                self.operator == "in"
+                and not _operator(short)
+                and (value is None or _is_simple(self.column, written))
+            ):
+                yield short
                 continue
             name = '"' + self.column.replace('"', '""') + '"'
             if value is None:
