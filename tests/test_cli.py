@@ -152,3 +152,12 @@ def test_a_pipe_that_closes_early_is_no_error() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_timeline_file_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence says so in words of its own, and not in those of SQLite."""
+    absent = tmp_path / "absent.timeline"
+    assert main(["timeline", str(absent)]) == 1
+    assert capsys.readouterr().err == f"logistream: there is no timeline file at {absent}: check the path\n"

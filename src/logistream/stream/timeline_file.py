@@ -116,7 +116,10 @@ def open_timeline_file(
 
 def timeline_table(path: str | os.PathLike[str]) -> str:
     """Return the timeline in a file as a printable table; errors as for `open_timeline_file`."""
-    timeline = FileTimeline(Path(path).absolute())
+    place = Path(path).absolute()
+    if not place.exists():
+        raise StreamError(f"there is no timeline file at {place}: check the path")
+    timeline = FileTimeline(place)
     timeline.close()
     lines = [
         *(f"{key.replace('_', ' ')}: {value}" for key, value in timeline.header.items()),
