@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow as pa
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.concurrency import iterate_in_threadpool
 
 from logistream.errors import NotYetError, RequestError, shorten
 from logistream.server.access import LONGEST_DETAIL
@@ -29,6 +30,8 @@ from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Selectio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from starlette.types import Receive, Scope, Send
 
     from logistream.server.feed import Feed, Feeds, Part
     from logistream.server.limits import Limits
@@ -108,6 +111,34 @@ def body(feed: Feed, form: str, start: int, stop: int) -> Iterator[bytes]:
             yield bytes(part.data)
     else:
         yield from _array(parts)
+
+
+class _RangeResponse(StreamingResponse):
+    """A body that holds its feed for as long as it is sent, however that ends.
+
+    A generator that is not read to its end is closed when it is collected: too late to release the feed.
+    """
+
+    def __init__(
+        self,
+        feeds: Feeds,
+        selection: Selection,
+        start: int,
+        stop: int,
+        *,
+        media_type: str,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__((), media_type=media_type, headers=headers)
+        self._feeds, self._selection, self._range = feeds, selection, (start, stop)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        feed = self._feeds.open(selection_for(self._selection))
+        self.body_iterator = iterate_in_threadpool(body(feed, self._selection.format, *self._range))
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._feeds.release(feed)
 
 
 def _array(parts: Iterator[Part]) -> Iterator[bytes]:
@@ -215,16 +246,11 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
         selection = query.selection(model)
         first, last = finished_range(stream, query, limits.range)
 
-        def pieces() -> Iterator[bytes]:
-            # Opened only now: a response that is never sent would never release it.
-            feed = feeds.open(selection_for(selection))
-            try:
-                yield from body(feed, selection.format, first, last)
-            finally:
-                feeds.release(feed)
-
-        return StreamingResponse(
-            pieces(),
+        return _RangeResponse(
+            feeds,
+            selection,
+            first,
+            last,
             media_type=MEDIA_TYPES[selection.format],
             headers={STREAM_HEADER: stream.id, EVENT_NUMBER_HEADER: str(first)},
         )
