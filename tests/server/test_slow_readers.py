@@ -71,7 +71,7 @@ def test_a_stopped_reader_disturbs_no_other_and_catches_up(capsys: pytest.Captur
         assert server.news() == ""
     for one in seen:
         assert one.stop - one.first > RATE * STOPPED * 0.8
-        assert one.late(0.99) < 0.25
+        assert one.late(0.99) < STOPPED / 2  # behind the stopped reader it would be all of it
     with capsys.disabled():
         print(
             f"\n  others: p50 {max(one.late(0.5) for one in seen) * 1e3:.1f} ms, "
