@@ -23,7 +23,7 @@ lab: $(STAMP)
 test: $(TEST_STAMP)
 	python -m pytest $(TEST_FLAGS)
 
-# The picture in README.md, taken in a real browser; needs chromium and chromedriver.
+# The pictures in README.md, taken in a real browser; needs chromium and chromedriver.
 pictures: $(TEST_STAMP)
 	cd tests && python -m browser.pictures
 

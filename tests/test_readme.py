@@ -36,7 +36,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOT_MADE_BY_HAND = {"Model"}
 """Public classes whose objects `fit` and `load_model` make."""
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "data" / "README.md"]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CHANGELOG.md", "data/README.md", "notebooks/README.md")]
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -144,7 +144,7 @@ def test_commands_are_understood(path: Path) -> None:
             assert _parser().parse_args(arguments).run
         elif program == "make":
             assert arguments[0] in targets
-        elif program in ("python", "jupyter"):
+        elif program in ("python", "jupyter", "papermill"):
             assert any((ROOT / argument).exists() for argument in arguments)
         else:
             assert program == "conda"
@@ -161,10 +161,11 @@ def test_what_pip_is_asked_for_exists() -> None:
 
 
 def test_it_is_short() -> None:
-    """At most 150 lines, and a small picture."""
+    """At most 150 lines, and two small pictures."""
     assert len(README.splitlines()) <= 150
-    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
-    assert 10_000 < (ROOT / picture).stat().st_size < 150_000
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert len(pictures) == 2
+    assert all(10_000 < (ROOT / picture).stat().st_size < 150_000 for picture in pictures)
 
 
 def test_every_notebook_is_mentioned() -> None:

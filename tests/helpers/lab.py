@@ -121,10 +121,10 @@ class Lab:
     def _idle(self) -> bool:
         return bool(self.browser.execute_script(_IDLE))
 
-    def run_all(self) -> None:
+    def run_all(self, within: float = 90) -> None:
         """Run all cells as the menu does, and wait until they have run; a cell with an error fails."""
         self.browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        until(self._has_run, within=90)
+        until(self._has_run, within=within)
         until(self._idle, within=60)
         assert [errors for _, errors in self.browser.execute_script(_CELLS) if errors] == []
 

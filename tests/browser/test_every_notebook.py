@@ -1,0 +1,96 @@
+"""Every notebook in a real JupyterLab in a real browser: all cells run, and nothing leaves the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from papermill.iorw import load_notebook_node, write_ipynb
+from papermill.parameterize import parameterize_notebook
+from selenium.webdriver.common.by import By
+
+import logistream
+from helpers.lab import CHROMIUM, DRIVER, Lab, chromium, jupyterlab
+from helpers.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from selenium.webdriver import Chrome
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+SHORT: dict[str, dict[str, Any]] = {
+    "01_live_stream": {"port": 0, "client_events": 3},
+    "02_explore_schema": {},
+    "03_fit_your_own_data": {"table_path": "orders.parquet"},
+    "04_break_the_connection": {"outage": 0.5, "nap": 2.0},
+}
+"""Parameters that make a run short."""
+
+SAVE = "window.jupyterapp.shell.currentWidget.context.save().then(arguments[0])"
+"""A page with unsaved changes asks before it is left."""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="no chromium and chromedriver here: install both to run this"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chrome, str]]:
+    """Give a browser, and the address of a JupyterLab that serves the notebooks with short parameters."""
+    home = tmp_path_factory.mktemp("lab")
+    root = home / "root"
+    root.mkdir()
+    for path in NOTEBOOKS:
+        notebook = parameterize_notebook(load_notebook_node(str(path)), SHORT[path.stem])
+        write_ipynb(notebook, str(root / path.name))
+    logistream.load_orders().head(2000).to_parquet(root / "orders.parquet")
+    with jupyterlab(root, home) as address, chromium(home) as browser:
+        yield browser, address
+
+
+def opened(lab: tuple[Chrome, str], name: str) -> Lab:
+    """Open a notebook and run all its cells."""
+    browser, address = lab
+    page = Lab(browser, address.format(name))
+    page.run_all(within=180)
+    return page
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_all_cells_run_without_an_outside_request(lab: tuple[Chrome, str], path: Path) -> None:
+    """Nor does anything complain on the console; the buttons of the fourth do what their names say."""
+    page = opened(lab, path.name)
+    if path.stem == "04_break_the_connection":
+        press_the_buttons(page)
+    assert page.complaints() == []
+    assert page.requested_hosts() <= LOOPBACK
+    page.browser.execute_async_script(SAVE)
+
+
+def press_the_buttons(page: Lab) -> None:
+    """Kill and restart the server, and let the readers sleep; the chart is drawn anew meanwhile."""
+
+    def press(name: str) -> None:
+        button = page.browser.find_element(By.XPATH, f"//button[normalize-space()='{name}']")
+        page.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+    press("Kill")
+    until(lambda: page.ask("{follower.state for follower in followers}") == "{'reconnecting'}")
+    shown = int(page.ask("live.shown"))
+    until(lambda: int(page.ask("live.shown")) > shown)
+    press("Restart")
+    until(lambda: page.ask("{follower.state for follower in followers}") == "{'live'}", within=60)
+    until(lambda: page.ask("max(map(lag, frames.values())) < 0.5") == "True", within=60)
+    assert page.ask("followers[0].missed") == "0"
+    press("Sleep")
+    until(lambda: page.ask("awake.is_set()") == "False")
+    until(lambda: page.ask("awake.is_set()") == "True")
+    assert page.ask("[name for _, name in presses][3:]") == "['Kill', 'Restart', 'Sleep']"
