@@ -22,7 +22,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "01_live_stream": {"port": 0, "client_events": 3, "keep_streaming": False},
     "02_explore_schema": {},
     "03_fit_your_own_data": {"rate": 200.0, "keep_streaming": False},
-    "04_break_the_connection": {"rate": 2000.0, "outage": 0.5, "nap": 5.0, "keep_streaming": False},
+    "04_break_the_connection": {"outage": 0.5, "nap": 5.0, "keep_streaming": False},
 }
 """Parameters that make a run short and unattended."""
 
