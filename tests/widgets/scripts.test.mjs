@@ -6,6 +6,7 @@ const from = (name) => import(new URL(`../../src/logistream/widgets/static/${nam
 const { clock, duration, exact, parseRate, percent, short, sliderRate, wilson } = await from("format.js");
 const { Ring, groupSums, join, linesOf, pausesOf, ranked, widthOf } = await from("series.js");
 const { logSteps, shareRange, timeSteps } = await from("time.js");
+const { Session } = await from("session.js");
 const { sorted } = await from("table.js");
 const { ringsOf } = await from("map.js");
 
@@ -105,4 +106,50 @@ test("rows are sorted by numbers and by words, what is missing last", () => {
 
 test("the coastline is unrolled from its steps", () => {
   assert.deepEqual(ringsOf([[5, 10, 5, 0, 0, -10]]), [[[1, 2], [2, 2], [2, 0]]]);
+});
+
+const STEP = 0.25;
+const LAYOUT = { step: STEP, size: 1440, share: null, by: null, amounts: [], filters: {}, window: 10, started: 1000, noun: "orders" };
+
+/** A session that has had everything: the ring holds 3600 to 3900 s of a stream that began at 1000 s. */
+function opened() {
+  const sent = [];
+  const session = new Session({ get: () => ({ span: 120 }), send: (message) => sent.push(message) });
+  const update = (content) => session.receive({ kind: "update", now: 3900, facts: [0, 0, 0, 0], ...content }, []);
+  update({ whole: true, number: 1, layout: LAYOUT, begin: 3600 / STEP, settings: { reachable: true } });
+  session.ring.put(3600 / STEP, 1200, widthOf(0, 1), new Float32Array(1200 * widthOf(0, 1)));
+  return { session, sent, update };
+}
+
+test("a session that misses an update, or the first one, asks for everything once", () => {
+  const { session, sent, update } = opened();
+  update({ number: 2, state: ["live", ""] });
+  assert.deepEqual([session.state, sent], [["live", ""], []]);
+  update({ number: 4, state: ["paused", ""] });
+  update({ number: 5, state: ["paused", ""] });
+  assert.deepEqual([session.state[0], sent], ["live", [{ kind: "everything" }]]);
+  update({ number: 6, whole: true, layout: LAYOUT, state: ["paused", ""] });
+  assert.equal(session.state[0], "paused");
+  const late = new Session({ get: () => ({ span: 120 }), send: (message) => sent.push(message) });
+  late.receive({ kind: "update", number: 9, begin: 3 }, []);
+  assert.deepEqual(sent.map(({ kind }) => kind), ["everything", "everything"]);
+});
+
+test("the past is asked for once, no more of it than is looked at", () => {
+  const { session, sent } = opened();
+  session.range = [2000, 2120];
+  session.needPast(session.range);
+  const [asked] = sent;
+  assert.deepEqual([asked.kind, asked.from, asked.to], ["past", 1990, 2120]);
+  const count = 130 / STEP;
+  const data = (values) => new DataView(new Float32Array(values).buffer);
+  session.receive({
+    kind: "past", id: asked.id, step: STEP, cells: [1990 / STEP, count, 3], labels: [""], countryNames: [],
+    buffers: ["cells", "weights", "countries", "spots"],
+  }, [data(count * 3), data(count), data(0), data(0)]);
+  session.needPast(session.range);
+  assert.equal(sent.length, 1);
+  session.range = [3550, 3670]; // across the seam with the ring
+  session.needPast(session.range);
+  assert.deepEqual([sent[1].from, sent[1].to], [3540, 3610]);
 });

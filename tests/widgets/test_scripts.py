@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from logistream.widgets.board import Board
-from logistream.widgets.summary import lines
+from logistream.widgets.summary import lines, share_window
 from widgets.test_cells import START, events, fresh
 
 NODE = shutil.which("node")
@@ -56,6 +56,20 @@ def test_the_pure_modules() -> None:
     """Formats, axes and sums: see scripts.test.mjs."""
     ran = run_node("--test", str(Path(__file__).with_name("scripts.test.mjs")))
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@needs_node
+def test_browser_and_kernel_take_shares_over_the_same_window() -> None:
+    """On axes of any length, and over a length that people use."""
+    spans = [1, 20, 40, 59.9, 60, 119.7, 120, 300, 1263.9, 3600, 50_000, 10**7]
+    program = f"""
+        import {{ windowOf }} from {json.dumps((STATIC / "session.js").as_uri())};
+        console.log(JSON.stringify({spans}.map(windowOf)));
+    """
+    ran = run_node("--input-type=module", "-", text=program)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == [share_window(span) for span in spans]
+    assert share_window(1263.9) == 60
 
 
 @needs_node

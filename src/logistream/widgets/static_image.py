@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from logistream.widgets.control import Settings
     from logistream.widgets.summary import Groups, Lines
 
-__all__ = ["HIDING_STYLE", "PALETTE", "Picture", "draw_png"]
+__all__ = ["PALETTE", "Picture", "draw_png"]
 
 
 PALETTE = ("#2f86c8", "#d98a00", "#0fa37a", "#c467a0", "#8b7bd8", "#b0623c", "#5f9ea0", "#9a9a2e")
@@ -39,13 +39,7 @@ _BROKEN = "#d64545"
 _WIDTH = 13.0  # inches
 _DOTS = 110  # per inch in the file
 _COLOURS = 128  # of the file
-_SHOWN_WIDTH = 1111  # px; board.css and `HIDING_STYLE` know the image by it
-
-HIDING_STYLE = (
-    "<style>.jp-OutputArea-child:not(:has(.ls-root)):has(+ .jp-OutputArea-child "
-    f'img[width="{_SHOWN_WIDTH}"]) {{ display: none; }}</style>'
-)
-"""Where the widget cannot live but its image is shown: hides the notice that the widget is not there."""
+_SHOWN_WIDTH = 1111  # px; the pages know the image by it: see board.css and display.py
 
 
 @dataclass(frozen=True, slots=True)

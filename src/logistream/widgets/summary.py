@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from logistream.widgets.cells import Cells
 
-__all__ = ["FEWEST", "Groups", "Lines", "group_counts", "lines", "wilson"]
+__all__ = ["FEWEST", "Groups", "Lines", "group_counts", "lines", "share_window", "wilson"]
 
 
 FEWEST = 10
@@ -27,6 +27,16 @@ FEWEST = 10
 _SILENT_INTERVALS = 5  # without an event, after which the rate is called 0
 _SHORTEST = 3.0  # seconds of data that an amount per minute needs
 _US = 1_000_000
+_WINDOWS = (10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0)
+
+
+def share_window(span: float) -> float:
+    """Return the seconds over which shares are taken on an axis of `span` seconds.
+
+    It is a quarter of the axis up to a minute, then a twentieth, rounded down to a usual length.
+    """
+    wanted = max(10.0, min(60.0, span / 4), span / 20)
+    return max(window for window in _WINDOWS if window <= wanted)
 
 
 def wilson(
@@ -223,5 +233,5 @@ def _interval_rate(
     held = np.maximum.accumulate(np.where(measured, np.arange(len(latest)), -1))
     silence = np.maximum(ends - latest, 1e-3)
     waited = np.where(counted > 0, 0, silence * rate[held])  # in intervals
-    still = np.where(waited > _SILENT_INTERVALS, 0, np.minimum(rate[held], 1 / silence))
-    return np.where(held < 0, np.nan, np.where(counted > 0, rate[held], still))
+    slowed = np.where(waited > _SILENT_INTERVALS, 0, np.minimum(rate[held], 1 / silence))
+    return np.where(held < 0, np.nan, np.where(counted > 0, rate[held], slowed))

@@ -121,10 +121,10 @@ export function bar(session, { full, ask }) {
   let spanButtons = [];
   let live;
   if (session.config.parts.includes("time")) {
-    const group = element("div", "ls-segments", { role: "radiogroup", "aria-label": "Length of the time axis" });
+    const group = element("div", "ls-segments", { role: "group", "aria-label": "Length of the time axis" });
     for (const span of [...spans, "all"]) {
       const button = element("button", "", {
-        type: "button", role: "radio",
+        type: "button", "aria-pressed": "false",
         title: span === "all" ? "Everything since the stream began" : `The last ${duration(span)}`,
         onclick: () => session.setSpan(span),
       }, span === "all" ? "all" : duration(span));
@@ -173,7 +173,7 @@ export function bar(session, { full, ask }) {
       live.hidden = session.isLive();
       for (const button of spanButtons) {
         const on = session.isLive() && button.span === session.span;
-        button.setAttribute("aria-checked", String(on));
+        button.setAttribute("aria-pressed", String(on));
         if (button.span === "all") button.hidden = session.layout?.started == null;
       }
     }

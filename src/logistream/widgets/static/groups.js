@@ -54,7 +54,7 @@ export function groupsPanel(session, look, ask) {
     const total = shown.reduce((sum, row) => sum + row.volume, 0);
     const hits = shown.reduce((sum, row) => sum + row.hits, 0);
     const events = shown.reduce((sum, row) => sum + row.events, 0);
-    setText(hint, total ? `${short(total)} orders, ${rangeText}`.replace("orders", session.noun) : `waiting for ${session.noun}`);
+    setText(hint, total ? `${short(total)} ${session.noun}, ${rangeText}${shares && events >= FEWEST ? " · dashed: all" : ""}` : `waiting for ${session.noun}`);
     const largest = Math.max(1, ...shown.filter((row) => row.label !== "").map((row) => row.volume));
     const intervals = shown.filter((row) => row.events >= FEWEST).map((row) => wilson(row.hits, row.events));
     const [low, high] = domain(shares ? intervals : []);

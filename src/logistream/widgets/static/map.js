@@ -107,10 +107,11 @@ export function mapPanel(session, look) {
     }
     circles.sort((a, b) => b.r - a.r);
     const [low, high] = shares.length ? [Math.min(...shares), Math.max(...shares)] : [0, 1];
+    const differ = high - low > 0.005;
     for (const circle of circles) {
       paint.beginPath();
       paint.arc(circle.x, circle.y, circle.r, 0, 2 * Math.PI);
-      paint.fillStyle = Number.isNaN(circle.share) ? look.colours.unknown : look.shade((circle.leaning - low) / (high - low || 1));
+      paint.fillStyle = Number.isNaN(circle.share) ? look.colours.unknown : look.shade(differ ? (circle.leaning - low) / (high - low) : 0.5);
       paint.globalAlpha = 0.82;
       paint.fill();
       paint.globalAlpha = 1;
@@ -120,7 +121,8 @@ export function mapPanel(session, look) {
     }
     hint.replaceChildren();
     if (circles.length) hint.append(`● ${layout.place}`);
-    if (shares.length > 1) {
+    if (shares.length && !differ) hint.append(` ${percent(low)} ${layout.hit}`);
+    else if (shares.length > 1) {
       hint.append(`  ${percent(low)} `, element("i", "ls-ramp", { style: `background:linear-gradient(90deg, ${look.shade(0)}, ${look.shade(0.5)}, ${look.shade(1)})` }), ` ${percent(high)} ${layout.hit}`);
     }
     if (spots.length) hint.append(" · ", element("i", "ls-spot"), " position");

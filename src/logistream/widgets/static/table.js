@@ -104,7 +104,8 @@ export function tablePanel(session) {
     }
     shown = sorted(held ?? session.rows, column, direction).slice(0, SHOWN);
     missed = held ? Math.max(0, session.facts[0] - (held.at ?? (held.at = session.facts[0]))) : 0;
-    setText(hint, held ? `held while you look${missed ? `: ${whole(missed)} newer` : ""}` : "click one for its JSON");
+    setText(hint, held ? `held while you look${missed ? `: ${whole(missed)} newer` : ""}`
+      : session.isLive() ? "click one for its JSON" : "of the live stream, not of the view");
     while (body.children.length < shown.length) {
       const row = element("tr", "", {
         tabindex: "0",

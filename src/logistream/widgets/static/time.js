@@ -2,8 +2,9 @@
 import { clock, duration, element, exact, groupName, known, percent, setText, short } from "./format.js";
 import { pausesOf } from "./series.js";
 
-const HEIGHTS = { share: 132, rate: 58, amounts: 62 };
-const AXIS = 22; // px for the labels of the time axis
+const HEIGHTS = { share: 126, rate: 50, amounts: 56 }; // px
+const STRIP = 18; // px of height
+const AXIS = 20; // px for the labels of the time axis
 const LEFT = 52; // px for the labels of the values
 
 const gap = (value) => (known(value) ? value : null);
@@ -113,7 +114,7 @@ export function timePanel(session, look) {
     return {
       width, height: Math.round(HEIGHTS[kind] * look.scale * look.stretch) + (last ? AXIS : 0),
       legend: { show: false },
-      padding: [6, 8, last ? 0 : 4, 0],
+      padding: [6 * look.scale, 8, last ? 0 : 4, 0],
       cursor: {
         y: false, points: { show: false }, drag: { x: true, y: false, setScale: false, dist: 5 },
         bind: { dblclick: () => () => { session.goLive(); return null; } },
@@ -272,17 +273,20 @@ export function timePanel(session, look) {
     for (const mark of session.marks) {
       const x = Math.round(plot.valToPos(mark.at, "x", true));
       if (x < bbox.left || x > bbox.left + bbox.width) continue;
-      ctx.strokeStyle = ctx.fillStyle = mark.kind === "reconnect" ? look.colours.broken : look.colours.mark;
+      ctx.strokeStyle = mark.kind === "reconnect" ? look.colours.broken : look.colours.mark;
+      ctx.fillStyle = mark.kind === "reconnect" ? look.colours.broken : look.colours.text;
       ctx.setLineDash([2 * ratio, 3 * ratio]);
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
       const wide = ctx.measureText(mark.text).width + 8 * ratio;
-      if (plot === plots.rate && x > free && x + wide < bbox.left + bbox.width) {
-        ctx.fillText(mark.text, x + 4 * ratio, bbox.top + 10 * ratio * look.scale);
-        free = x + wide;
-      }
+      if (plot !== plots.rate) continue;
+      // Right of the mark, or left of it at the right edge; not at all over another one.
+      const left = x + wide < bbox.left + bbox.width ? x : x - wide;
+      if (left < free) continue;
+      ctx.fillText(mark.text, left + 4 * ratio, bbox.top + 10 * ratio * look.scale);
+      free = left + wide;
     }
     ctx.restore();
   }
@@ -295,7 +299,7 @@ export function timePanel(session, look) {
     stripBox.hidden = session.layout.started == null;
     if (stripBox.hidden || !view) return;
     const ratio = devicePixelRatio || 1;
-    const [width, height] = [stripBox.clientWidth, 24 * look.scale];
+    const [width, height] = [stripBox.clientWidth, STRIP * look.scale];
     if (!width) return;
     if (strip.width !== Math.round(width * ratio) || strip.height !== Math.round(height * ratio)) {
       strip.width = Math.round(width * ratio);
@@ -313,25 +317,24 @@ export function timePanel(session, look) {
     session.asked.forEach(([at, rate], i) => {
       if (rate === 0) return;
       const end = session.asked[i + 1]?.[0] ?? to;
-      const tall = ((Math.log10(rate) - low) / (high - low)) * (height - 12);
-      draw.fillRect(x(Math.max(at, from)), height - 10 - tall, Math.max(1, x(end) - x(Math.max(at, from))), tall);
+      const tall = ((Math.log10(rate) - low) / (high - low)) * (height - 3);
+      draw.fillRect(x(Math.max(at, from)), height - tall, Math.max(1, x(end) - x(Math.max(at, from))), tall);
     });
-    draw.fillStyle = look.colours.text;
-    draw.font = `${9.5 * look.scale}px ${look.family}`;
-    draw.textBaseline = "bottom";
-    const begun = clock(from, { date: to - from > 43200 });
-    draw.fillText(begun, 2, height);
-    draw.textAlign = "right";
-    draw.fillText(session.isLive() ? "now" : `now ${clock(to)}`, width - 2, height);
-    draw.textAlign = "left";
     const [a, b] = [Math.max(0, x(view[0])), Math.min(width, x(view[1]))];
     const wide = Math.max(6, b - a);
     const left = Math.min(a, width - wide);
     draw.fillStyle = look.colours.window;
-    draw.fillRect(left, 0, wide, height - 10);
+    draw.fillRect(left, 0, wide, height);
     draw.strokeStyle = look.colours.rate;
     draw.lineWidth = 1.5;
-    draw.strokeRect(left + 0.75, 0.75, Math.max(2, wide - 1.5), height - 11.5);
+    draw.strokeRect(left + 0.75, 0.75, Math.max(2, wide - 1.5), height - 1.5);
+    draw.fillStyle = look.colours.strong;
+    draw.font = `${10 * look.scale}px ${look.family}`;
+    draw.textBaseline = "middle";
+    draw.fillText(clock(from, { date: to - from > 43200 }), 5, height / 2 + 0.5);
+    draw.textAlign = "right";
+    draw.fillText(session.isLive() ? "now" : `now ${clock(to)}`, width - 5, height / 2 + 0.5);
+    draw.textAlign = "left";
     const told = `${clock(view[0])} to ${clock(view[1])} UTC${session.isLive() ? ", live" : ""}`;
     if (strip.getAttribute("aria-valuetext") !== told && performance.now() - (strip.told ?? 0) > 5000) {
       strip.told = performance.now();
