@@ -60,7 +60,7 @@ def test_the_timeline_is_that_of_the_server(control: Control, server: StreamServ
 
 
 def test_a_server_that_is_gone_is_not_reachable(control: Control, server: StreamServer) -> None:
-    """What is known stays, and steering says what is wrong."""
+    """The last settings stay, and a change raises an error."""
     server.stop()
     until(lambda: (settings := control.look()) is not None and not settings.reachable)
     with pytest.raises(StreamError, match=r"stopped|cannot be reached"):
@@ -171,7 +171,7 @@ def test_rows_are_saved_beside_the_notebook(
 
 
 def test_copied_code_gives_the_rows_of_the_view(old: StreamServer) -> None:
-    """The code that is copied makes the same rows again, wherever it runs."""
+    """The code that is copied returns the same rows in any process."""
     start = old.timeline.entries[0].since + 1
     code = copied_code(LocalControl(old), start, start + 20_000_000, {"Shipping Mode": ("First Class",)})
     names: dict[str, object] = {}

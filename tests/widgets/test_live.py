@@ -173,7 +173,7 @@ def test_frames_axes_and_figures_of_pyplot() -> None:
     ("result", "got"), [(None, "nothing"), (3, "3"), (Figure, "<class 'matplotlib.figure.Figure'>")]
 )
 def test_what_cannot_be_shown_is_a_sentence(result: object, got: str) -> None:
-    """It says what is expected and what came."""
+    """The message holds what is expected and what came."""
     plot = ls.live(lambda: result)
     plot.draw()
     expected = "the function must return a matplotlib Figure, or what a notebook shows as an image"

@@ -138,7 +138,7 @@ def test_a_typed_rate_is_kept_to_the_digit(page: Page, server: StreamServer) -> 
 
 @pytest.mark.parametrize("value", [0, -5, 20_000_000, "fast", None, float("nan")])
 def test_a_rate_out_of_range_is_refused_in_words(page: Page, server: StreamServer, value: Any) -> None:
-    """What the server refuses is shown as it says it, and the rate stays."""
+    """The message of the server is shown, and the rate stays."""
     page.do("rate", value=value)
     assert server.rate == 200
     assert value is None or page.refusals()
@@ -155,7 +155,7 @@ def test_pause_and_resume(page: Page, server: StreamServer) -> None:
 
 
 def test_a_change_of_rate_is_marked(page: Page, server: StreamServer) -> None:
-    """A vertical mark says what the rate was and is."""
+    """The mark holds the rate before and after."""
     server.rate = 50
     until(lambda: bool(page.last("marks")))
     assert page.last("marks")[-1]["text"] == "200 → 50/s"
@@ -257,7 +257,7 @@ def test_a_server_that_does_not_run_is_started(model: Model) -> None:
 
 @pytest.mark.parametrize("make", [Workbench, Dashboard, ControlPanel])
 def test_all_take_a_server_an_address_and_a_frame(make: Any, server: StreamServer) -> None:
-    """Each widget is made of whatever is at hand."""
+    """Each widget takes a server, either address of it, or a frame."""
     frame = RollingFrame()
     with frame.follow(server.websocket_url):
         for source in (server, server.url, server.websocket_url, frame):
@@ -274,13 +274,13 @@ def test_a_panel_of_a_frame_that_follows_nothing_is_refused() -> None:
 
 @pytest.mark.parametrize("make", [Workbench, Dashboard, ControlPanel])
 def test_another_source_is_refused_in_a_sentence(make: Any) -> None:
-    """What is no source is named."""
+    """The message holds what was given."""
     with pytest.raises(RequestError, match="expected a StreamServer, an address or a RollingFrame, not 7"):
         make(7)
 
 
 def test_impossible_lengths_are_refused(server: StreamServer) -> None:
-    """The sentence says what is allowed."""
+    """The message holds what is allowed."""
     with pytest.raises(RequestError, match=r"span must be from 1 to 3600 seconds, not 0\.1"):
         Dashboard(server, span=0.1)
     with pytest.raises(RequestError, match="rate is for a server that is made here"):
@@ -322,8 +322,8 @@ def test_a_dashboard_does_not_keep_its_frame_alive(server: StreamServer) -> None
     board.close()
 
 
-def test_the_axis_stands_still_when_nothing_can_come() -> None:
-    """A frame without a follower is drawn as it is, and says so."""
+def test_the_axis_stops_when_no_event_can_come() -> None:
+    """A frame without a follower is drawn as it is, with that as its state."""
     import pandas as pd
 
     from logistream.schema import EVENT_TIME, Column, Schema
@@ -347,7 +347,7 @@ def test_a_frame_without_times_is_refused() -> None:
 
 
 def test_a_saved_notebook_holds_a_picture(bench: Workbench) -> None:
-    """Beside the live view stands a PNG, which is drawn wherever widgets cannot live."""
+    """The output holds a PNG beside the live view."""
     data, metadata = bench._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     png = base64.b64decode(data["image/png"])
@@ -372,7 +372,7 @@ def test_the_picture_can_be_read_on_white_and_on_dark(bench: Workbench) -> None:
 
 
 def test_an_empty_frame_has_a_picture_too() -> None:
-    """A dashboard that is displayed before the first event says so instead of failing."""
+    """A dashboard that is displayed before the first event is waiting for events."""
     frame = RollingFrame()
     board = Dashboard(frame)
     assert board.state() == ("waiting", "for events")

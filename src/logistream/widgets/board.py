@@ -16,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import numpy as np
 import pandas as pd
 import traitlets
@@ -27,6 +26,7 @@ from logistream.widgets.display import Display, close_older, image_bundle
 from logistream.widgets.export import copied_code, save_rows
 from logistream.widgets.past import count_past
 from logistream.widgets.static_image import Picture, draw_png
+from logistream.widgets.threaded import ThreadedWidget
 from logistream.widgets.updates import ROWS, Updates, headers_of
 from logistream.widgets.watched import Watched
 
@@ -73,7 +73,7 @@ def _script() -> str:
     return f"{_static('uplot/uPlot.iife.min.js')}\nconst COASTLINE = {land};\n{modules}"
 
 
-class Board(anywidget.AnyWidget):
+class Board(ThreadedWidget):
     """A widget that shows a frame and steers a stream; its subclasses choose the parts.
 
     Parameters
@@ -355,7 +355,7 @@ class Board(anywidget.AnyWidget):
                         return
 
     def end_thread(self) -> None:
-        """End the thread for good."""
+        """End the thread; it does not start again."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -364,7 +364,7 @@ class Board(anywidget.AnyWidget):
             thread.join(_PATIENCE)
 
     def close(self, *, leave_image: bool = True) -> None:
-        """End the live view, leave the static image of this moment, and close what the widget made."""
+        """End the live view, leave the newest static image, and close what the widget made."""
         if self._closed or self.comm is None:
             return
         self.end_thread()
@@ -382,7 +382,7 @@ class Board(anywidget.AnyWidget):
     # The static image
 
     def picture(self) -> Picture:
-        """Return all that is shown at this moment."""
+        """Return all that is shown now."""
         watched, counts = self._watched, self._counts
         with self._lock:
             settings, frame = watched.settings(), watched.frame
@@ -434,7 +434,7 @@ class Board(anywidget.AnyWidget):
         return bundle if isinstance(bundle, tuple) else (bundle or {}, {})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 - as inherited
-        """Return the widget's view and, for wherever widgets cannot live, a static image."""
+        """Return the widget's view and, for places that cannot run widgets, a static image."""
         data, metadata = self._view_bundle(**kwargs)
         image, size = self._image()
         return {**data, **image}, {**metadata, **size}

@@ -1,4 +1,4 @@
-"""Counts per short stretch of time, kept up to date event by event. No widgets and no clock here.
+"""Counts per short stretch of time, kept up to date event by event, without widgets and without a clock.
 
 Time is cut into cells. Per cell there are counts of events and hits (late deliveries, say) per group and sums
 of amounts; nothing is computed again from the whole window. The browser is sent the cells that changed.
@@ -278,7 +278,7 @@ class Cells:
         int
             Number of the first of them.
         ndarray of float32, shape (n_cells, width)
-            Per cell: seconds from its begin to its newest event (-1 if it has none), sums of the amounts,
+            Per cell: seconds from its start to its newest event (-1 if it has none), sums of the amounts,
             events per group, hits per group.
         """
         first, places = self._held(first, last)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Amount", "Columns", "check_columns", "choose_columns", "same_columns"]
 
 
-_FEWEST, _MOST = 2, 12  # groups that a reader tells apart at a glance
+_FEWEST, _MOST = 2, 12  # as few or as many groups as a chart can show
 _SHOWN = 7  # columns of the table of newest rows
 _MONEY = frozenset({"USD", "EUR", "GBP", "JPY", "CHF", "CAD", "AUD", "CNY", "INR"})
 _LATITUDE, _LONGITUDE = ("latitude", "lat"), ("longitude", "lon", "lng", "long")
@@ -54,7 +54,7 @@ class Columns:
     by : str or None
         Category column to group by.
     groupings : tuple of str
-        The category columns that may be grouped by, the most telling first.
+        The category columns that may be grouped by, the best predictors of the share first.
     amounts : tuple of Amount
         At most two.
     place : str or None
@@ -161,7 +161,7 @@ def _share_column(schema: Schema, example: pd.DataFrame) -> str | None:
 
 
 def _groupings(schema: Schema, example: pd.DataFrame, share: str | None) -> tuple[str, ...]:
-    """Return the category columns: those of few values by how much they tell of the share, then the rest."""
+    """Return the category columns: those of few values by how well they predict the share, then the rest."""
     names = [column.name for column in schema if column.kind == "category"]
     if example.empty:
         return tuple(names)
@@ -169,14 +169,14 @@ def _groupings(schema: Schema, example: pd.DataFrame, share: str | None) -> tupl
     few = [name for name in names if _FEWEST <= distinct[name] <= _MOST]
     if share is not None:
         hits = example[share].to_numpy(dtype=bool, na_value=False)
-        told = {name: _information(example[name], hits) for name in few}
-        few.sort(key=told.__getitem__, reverse=True)
+        information = {name: _information(example[name], hits) for name in few}
+        few.sort(key=information.__getitem__, reverse=True)
     several = sorted((name for name in names if distinct[name] > _MOST), key=distinct.__getitem__)
     return (*few, *several)
 
 
 def _information(groups: pd.Series, hits: np.ndarray) -> float:
-    """Return how much a column tells of the share: mutual information in nats less what chance gives."""
+    """Return the mutual information of a column and the share, in nats, less what chance gives."""
     table = pd.crosstab(groups.astype("str"), hits).to_numpy(dtype=float)
     total = table.sum()
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / total

@@ -1,7 +1,7 @@
 """Steer a stream from a widget: a server of this process, or any other over HTTP.
 
-Both return what is in force, take a new rate or a pause, and know the timeline. A server decides what it
-accepts; its sentence is passed on.
+Both return the settings in force and the timeline, and set rate and pause. If the server refuses a value,
+its message is passed on.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ __all__ = ["Control", "LocalControl", "RemoteControl", "Settings"]
 
 
 _TIMEOUT = 3.0  # seconds that a server may take to answer
-_LOOK_EVERY = 0.5  # seconds between questions to a server elsewhere
+_LOOK_EVERY = 0.5  # seconds between requests to a server elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a server says of its stream.
+    """The settings of a stream.
 
     Attributes
     ----------
     reachable : bool
-        Whether it answered just now; the rest is what was last known.
+        Whether the server answered the last request; the other fields are the last known.
     rate : float
         Events per second.
     paused : bool
-        Whether the stream stands still.
+        Whether the stream is paused.
     scenario : str or None
-        Name of the what-if change in force.
+        Name of the scenario in force.
     next_number : int
         Number of the next event.
     clients : int or None
@@ -83,13 +83,13 @@ class Control(Protocol):
         Raises
         ------
         RequestError
-            In the server's own sentence, for a value that it refuses.
+            With the server's message, for a value that it refuses.
         StreamError
             If the server cannot be reached.
         """
 
     def close(self) -> None:
-        """Stop asking."""
+        """Stop the requests."""
 
 
 class LocalControl:
@@ -157,14 +157,14 @@ class RemoteControl:
         self._seen_at = 0.0
         self._timeline: Timeline | None = None
         self._known: tuple[Any, ...] = ()
-        self._looked = 0.0  # when `look` was last called: the thread ends when nobody asks
+        self._looked = 0.0  # when `look` was last called; the thread ends when that is long ago
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def look(self) -> Settings | None:
-        """Return what the server last said."""
+        """Return the last answer of the server."""
         with self._lock:
             self._looked = time.monotonic()
             if self._thread is None and not self._closed:
@@ -173,7 +173,7 @@ class RemoteControl:
             return self._settings
 
     def timeline(self) -> Timeline | None:
-        """Return when the events happen, as the server last said."""
+        """Return the timeline in the last answer of the server."""
         return self._timeline
 
     def change(self, *, rate: float | None = None, paused: bool | None = None) -> None:
@@ -183,7 +183,7 @@ class RemoteControl:
         self._note(json.loads(self._request("/stream", method="PATCH", body=body)))
 
     def close(self) -> None:
-        """End the thread, with the question that it may just be asking."""
+        """End the thread, and wait for a request that it has sent."""
         self._closed = True
         self._wake.set()
         thread = self._thread
@@ -204,9 +204,9 @@ class RemoteControl:
         clients = json.loads(self._request("/"))["connected_clients"]
         known = tuple(state.get(name) for name in ("rate", "paused", "scenario", "started", "seed", "model"))
         if known != self._known:
-            told = json.loads(self._request("/timeline"))
-            arrivals = Arrivals(told["arrivals"], told["seed"])
-            self._timeline = Timeline([Entry.from_json(entry) for entry in told["entries"]], arrivals)
+            answer = json.loads(self._request("/timeline"))
+            arrivals = Arrivals(answer["arrivals"], answer["seed"])
+            self._timeline = Timeline([Entry.from_json(entry) for entry in answer["entries"]], arrivals)
             self._known = known
         self._settings = Settings(
             reachable=True,

@@ -1,4 +1,4 @@
-"""`ControlPanel`: how fast a stream runs, and whether it does."""
+"""`ControlPanel`: the rate of a stream, and a button to pause it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["ControlPanel"]
 class ControlPanel(Board):
     """State, pause and rate of a stream in one line.
 
-    The panel shows what the server says. Only what a person does is sent to it: a rate that was typed, kept
-    to the digit, or a slider that was let go. What the server refuses is shown in its own words.
+    The panel shows the settings of the server. It sends only what a person does: a rate that was typed, with
+    all its digits, or a slider that was released. If the server refuses a rate, its message is shown.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class Counts:
     filters : dict of str to tuple of str
         Labels that are shown, by column.
     restarts : int
-        How often all was counted anew.
+        How often the frame was counted from its start.
     position : int
         Events of the frame that were looked at.
 
@@ -92,7 +92,7 @@ class Counts:
         return self._schema
 
     def _learn(self, frame: RollingFrame) -> None:
-        """Choose the columns of a frame, and count it from its begin."""
+        """Choose the columns of a frame, and count it from its start."""
         control = self._watched.control
         if isinstance(control, LocalControl) and not frame.knows_columns:
             schema = control.server.model.event_schema
@@ -115,7 +115,7 @@ class Counts:
         self._restart()
 
     def _restart(self) -> None:
-        """Count the frame from its begin, with the columns and filters now in force."""
+        """Count the frame from its start, with the columns and filters now in force."""
         span = max(self.spans)
         step = max(_STEP, span / _MOST_CELLS)
         size = round((span + max(_LONGEST_WINDOW, self.window or 0.0)) / step) + 2
@@ -133,7 +133,7 @@ class Counts:
         Raises
         ------
         RequestError
-            If it is no category column.
+            If it is not a category column.
         """
         check_columns(self._schema, None, name)
         self._wanted["by"] = name

@@ -22,17 +22,16 @@ __all__ = ["Dashboard"]
 class Dashboard(Board):
     """Share, rate, amounts and groups of a stream, drawn live.
 
-    It draws only while somebody looks. A frame that was given is held weakly: one that nobody else holds is
-    not fed for the sake of a chart, so that running a notebook's cells again leaves nothing behind. In a
-    saved notebook a static image stands in its place.
+    It draws only while somebody looks. It does not keep a given frame alive, so that running a notebook's
+    cells again leaves nothing behind. A saved notebook shows a static image instead.
 
     Parameters
     ----------
     source : RollingFrame, StreamServer or str
         A frame, usually one that follows a stream; or a server or an address, which the dashboard follows.
     server : StreamServer or None
-        The server that a frame follows, if it is one of this process. Left out, a server that the frame
-        follows is asked over HTTP for the rate in force.
+        The server that a frame follows, if it is one of this process. None asks the server that the frame
+        follows over HTTP for the rate in force.
     share, by, span, share_window
         As for `Workbench`.
 

@@ -1,6 +1,7 @@
-"""A widget in a notebook's output: the live view, and after it a static image for where no widget can live.
+"""A widget in a notebook's output: the live view, and after it a static image.
 
-The page hides the image while the live view is there. A saved notebook holds the image.
+The page hides the image while the live view is there. The image is for saved notebooks and for pages that
+cannot run widgets.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _HIDING_STYLE = (
     "<style>.jp-OutputArea-child:not(:has(.ls-root)):has(+ .jp-OutputArea-child "
     'img[width="{width}"]) {{ display: none; }}</style>'
 )
-"""Where the widget cannot live but its image is shown: hides the notice that the widget is not there."""
+"""Hides the notice that a widget is missing, where its image is shown."""
 
 
 class _Closable(Protocol):

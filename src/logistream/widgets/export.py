@@ -1,4 +1,4 @@
-"""Take away what a widget shows: its rows as a file beside the notebook, or as code that gets them again."""
+"""Export what a widget shows: its rows as a file beside the notebook, or code that returns them."""
 
 from __future__ import annotations
 

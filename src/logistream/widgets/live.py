@@ -1,4 +1,4 @@
-"""`live`: a plot of one's own that is drawn anew while events come in."""
+"""`live`: a plot of one's own that is redrawn while events come in."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import uuid
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import anywidget
 import traitlets
 
 from logistream.errors import RequestError
+from logistream.widgets.threaded import ThreadedWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["LivePlot", "live"]
 
 
-_SHORTEST = 0.1  # seconds between two drawings: more than ten a second nobody sees
-_GRACE = 5.0  # seconds without any view, while one moves from place to place, before drawing ends
+_SHORTEST = 0.1  # seconds between two drawings: nobody sees more than ten a second
+_GRACE = 5.0  # seconds without a view before drawing ends; a view that moves closes and opens
 _END_WITHIN = 10.0  # seconds that `stop` waits for a drawing that has begun
 _IMAGES = {"image/png": "_repr_png_", "image/jpeg": "_repr_jpeg_", "image/svg+xml": "_repr_svg_"}
 _FORMS = {**_IMAGES, "text/html": "_repr_html_"}
@@ -45,7 +45,7 @@ class _Shown(NamedTuple):
 
 
 def live(function: Callable[..., Any], *, frame: object = None, every: float = 1.0) -> LivePlot:
-    """Show what a function draws, and draw it anew again and again, without flicker.
+    """Show what a function draws, and redraw it regularly, without flicker.
 
     The last line of a cell, or `display`, shows it. It goes on until `stop()`, until the cell is run again,
     or until nobody has it on the screen. A saved notebook keeps the last image.
@@ -88,7 +88,7 @@ def live(function: Callable[..., Any], *, frame: object = None, every: float = 1
     return plot
 
 
-class LivePlot(anywidget.AnyWidget):
+class LivePlot(ThreadedWidget):
     """What `live` returns: a widget with the newest drawing; the parameters are those of `live`."""
 
     _esm = (resources.files("logistream.widgets") / "static" / "live.js").read_text(encoding="utf-8")
@@ -167,7 +167,7 @@ class LivePlot(anywidget.AnyWidget):
         with self._drawing:
             try:
                 shown, problem = _shown(self._function(*self._arguments), self._name), ""
-            except Exception as error:  # noqa: BLE001 - whatever the function of a user raises
+            except Exception as error:  # noqa: BLE001 - a user's function may raise anything
                 shown, problem = None, _explained(error, self._function, self._name)
             with self.hold_sync():
                 if shown is not None and shown != (self.mime, self.image, self.text):
@@ -223,7 +223,7 @@ class LivePlot(anywidget.AnyWidget):
         return data
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 - as inherited
-        """Return the widget's view and, for wherever widgets cannot live, the last drawing."""
+        """Return the widget's view and, for places that cannot run widgets, the last drawing."""
         if not self.shown and not self.problem:
             self.draw()
         bundle = super()._repr_mimebundle_(**kwargs)

@@ -1,4 +1,4 @@
-"""Older stretches of a stream, counted in the kernel from what the server makes again."""
+"""Count older stretches of a stream, which the server makes again."""
 
 from __future__ import annotations
 

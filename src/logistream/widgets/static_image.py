@@ -1,6 +1,6 @@
-"""The widget as a picture, in the layout of the live one, for places where no widget can live.
+"""The widget as a static image, in the layout of the live one, for places that cannot run widgets.
 
-It is drawn on nothing, in middle tones, so that it can be read on white and on dark.
+Its ground is transparent and its colours are middle tones: it can be read on white and on dark.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["PALETTE", "Picture", "draw_png"]
 
 
 PALETTE = ("#2f86c8", "#d98a00", "#0fa37a", "#c467a0", "#8b7bd8", "#b0623c", "#5f9ea0", "#9a9a2e")
-"""Colours of the groups, after Okabe and Ito: told apart by the colour-blind, on white and on dark."""
+"""Colours of the groups, after Okabe and Ito: the colour-blind can distinguish them, on white and on dark."""
 
 _TEXT, _STRONG, _GRID = "#7d8590", "#7a7a7a", "#80808040"
 _SHARE, _RATE, _ASKED, _SPOT = "#e0603a", "#2f86c8", "#8c8c8c", "#d98a00"
@@ -44,7 +44,7 @@ _SHOWN_WIDTH = 1111  # px; the pages know the image by it: see board.css and dis
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All that a widget shows at one moment.
+    """All that a widget shows at one time.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Picture:
     state : tuple of str
         State and reason.
     settings : Settings or None
-        What the server says.
+        The settings of the stream.
     behind : int or None
         Events that the frame is behind the server.
     filters : dict
@@ -117,7 +117,7 @@ def draw_png(picture: Picture, *, dots: int = _DOTS) -> bytes:
     below = "map" in picture.parts or "table" in picture.parts
     height = 0.45 + (0.75 if "tiles" in picture.parts else 0) + 3.9 + (2.7 if below else 0)
     figure = Figure(figsize=(_WIDTH, height), dpi=dots, facecolor="none")
-    figure.set_layout_engine("none")  # whatever the notebook's style says
+    figure.set_layout_engine("none")  # the notebook's style must not change it
     top = 1 - 0.3 / height
     _draw_state(figure, picture, top)
     if columns is not None and cells is not None:

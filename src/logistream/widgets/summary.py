@@ -1,7 +1,6 @@
-"""What is drawn of the cells: shares with their intervals, rates, amounts. The browser does the same.
+"""The lines that are drawn: shares with their intervals, rates, amounts.
 
-`static/series.js` computes these lines for the live view, this module for the static image; a test holds the
-two together.
+`static/series.js` computes the same lines for the live view; a test compares the two.
 """
 
 from __future__ import annotations
@@ -122,16 +121,16 @@ def lines(
     """Return the lines from `start` to `stop`, in microseconds since 1970.
 
     The rate counts the intervals between the last event of the window and the last one before it, so an even
-    stream shows exactly its rate. Without an event in the window the rate is the one last seen, or less when
-    the silence says so, and 0 after a silence of five intervals.
+    stream shows exactly its rate. Without an event in the window it is the last rate, or one event
+    per time waited if that is less, and 0 after five intervals without an event.
 
     Parameters
     ----------
     window, rate_window : float
         Seconds over which shares and amounts, and the rate, are taken.
     asked : sequence of (float, float)
-        When which rate was asked for, in seconds and events per second, 0 in a pause: a pause is no part of
-        the time over which the rate is taken.
+        When which rate was asked for, in seconds and events per second, 0 in a pause; pauses do not count as
+        time over which the rate is taken.
     """
     step, used, n_amounts = cells.step, len(cells.labels), len(cells.columns.amounts)
     w, rw = max(1, round(window / step)), max(1, round(rate_window / step))
@@ -196,7 +195,7 @@ def group_counts(cells: Cells, start: int, stop: int, *, most: int = 9) -> Group
 
 
 def _pauses(asked: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return begin and end of each pause."""
+    """Return start and end of each pause."""
     pauses, since = list[tuple[float, float]](), None
     for at, rate in asked:
         if rate == 0:
@@ -208,7 +207,7 @@ def _pauses(asked: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _trailing(counts: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Return sums over the last `width` rows up to each row, fewer at the begin."""
+    """Return sums over the last `width` rows up to each row, fewer at the start."""
     cumulative = np.vstack([np.zeros((1, counts.shape[1])), np.cumsum(counts, axis=0)])
     ends = np.arange(1, len(cumulative))
     sums: NDArray[np.float64] = cumulative[ends] - cumulative[np.maximum(ends - width, 0)]

@@ -33,8 +33,8 @@ _MAP_EVERY = 2.0  # seconds between messages with the map
 class Updates:
     """Makes the messages; the caller guards it by the lock of the counts.
 
-    Each message has a number, one more than that of the message before. A page that misses one, or has not
-    had everything yet, can tell, and asks for everything.
+    Each message has a number, one more than that of the message before. A page that misses one, or the
+    first, asks for everything.
 
     Parameters
     ----------

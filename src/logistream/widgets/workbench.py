@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Workbench", "control_of", "followed"]
 
 
-_ROWS, _WINDOW = 200_000, "5min"  # of a frame that is made here
+_ROWS, _WINDOW = 200_000, "5min"  # limits of a frame that is made here
 _WINDOW_MICROS = 300_000_000
 
 
@@ -48,15 +48,15 @@ class Workbench(Board):
 
     It has a bar (state, pause, rate, length of the time axis), tiles, lines over time, groups, a map, the
     newest rows, and an export. A click on a group filters everything; dragging over the lines zooms in,
-    and the strip below them goes back to what is older, which is asked of the server.
+    and the strip below them shows older events, which the server makes again.
 
-    In a saved notebook, where no widget can live, a static image of the last moments stands in its place.
+    A saved notebook shows a static image instead.
 
     Parameters
     ----------
     source : StreamServer, str, RollingFrame, Model or None
-        A server of this process (it is started unless it runs), the address of any other, a frame that
-        follows a stream or is filled otherwise, or a model. For None (the shipped model of DataCo orders)
+        A server of this process (it is started unless it runs), the address of any other, a frame, or a
+        model. For None (the shipped model of DataCo orders)
         and for a model, a server is made on a free port, with five minutes of history.
     rate : float or None
         Events per second of a server that is made here; 20 by default.
@@ -64,7 +64,7 @@ class Workbench(Board):
         Column of 0/1 or true/false whose share is drawn. None takes late deliveries where there are any,
         else the first such column.
     by : str or None
-        Category column to group by. None takes the column that tells most of the share.
+        Category column to group by. None takes the column that predicts the share best.
     span : float
         Seconds on the time axis at first, from 1 to 3600.
     share_window : float or None
@@ -125,7 +125,7 @@ class Workbench(Board):
 
 
 def _first(source: StreamServer | str) -> Any:  # noqa: ANN401 - what `follow` takes
-    """Return where to begin: with what a frame can hold, or with the next event of a server elsewhere."""
+    """Return where to start: as far back as a frame can hold, or at the next event of a server elsewhere."""
     if isinstance(source, str):
         return None
     timeline, newest = source.timeline, int(source.state["next_event_number"])

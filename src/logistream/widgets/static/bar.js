@@ -1,16 +1,16 @@
-// The bar: state, pause, rate, length of the axis, export. It shows what the server says; only what a person
-// does is sent, and only when the hand lets go.
+// The bar: state, pause, rate, length of the axis, export. It shows the settings of the server, and sends only
+// what a person does: on release of the slider, not while it is dragged.
 import { duration, element, exact, parseRate, setText, sliderRate, whole } from "./format.js";
 
 const [LOWEST, HIGHEST] = [-1, 5]; // powers of ten of the slider
-const KEY_REST = 400; // ms without a key after which a rate chosen by keys is sent
-const WAIT = 1500; // ms for the server's answer, during which its old rate is not shown again
+const KEY_REST = 400; // ms after the last key press until a rate chosen by keys is sent
+const WAIT = 1500; // ms until the server's old rate is shown again if a new one has no answer
 
-/** The state in a dot and words. */
+/** State and reason, as they are shown. */
 function stateOf(session) {
   const [state, reason] = session.state ?? ["connecting", ""];
   const silent = session.silence();
-  if (silent > 4) return ["silent", `no word from the kernel for ${duration(silent)}: what is shown is old`];
+  if (silent > 4) return ["silent", `no answer from the kernel for ${duration(silent)}: the figures are old`];
   return [state, reason];
 }
 
@@ -34,13 +34,13 @@ export function bar(session, { full, ask }) {
     alert.hidden = false;
     input?.setAttribute("aria-invalid", "true");
   }
-  function content() {
+  function clearAlert() {
     alert.hidden = true;
     input?.removeAttribute("aria-invalid");
   }
   function send(rate) {
     clearTimeout(keyTimer);
-    content();
+    clearAlert();
     [sent, sentAt] = [rate, performance.now()];
     ask({ kind: "rate", value: rate });
   }
@@ -53,7 +53,7 @@ export function bar(session, { full, ask }) {
     editing = false;
     input.blur();
     if (rate !== session.settings?.rate) send(rate);
-    else content();
+    else clearAlert();
   }
 
   if (full && steered) {
@@ -70,7 +70,7 @@ export function bar(session, { full, ask }) {
         if (event.key === "Enter") commit();
         if (event.key === "Escape") {
           editing = false;
-          content();
+          clearAlert();
           input.blur();
         }
       },
@@ -187,7 +187,7 @@ function exportMenu(ask, session) {
   ];
   const menu = element("div", "ls-menu", { role: "menu", hidden: true });
   const button = element("button", "ls-button", {
-    type: "button", "aria-haspopup": "menu", "aria-expanded": "false", title: "Take away what is shown",
+    type: "button", "aria-haspopup": "menu", "aria-expanded": "false", title: "Save what is shown",
     onclick: () => toggle(menu.hidden),
   }, "Export ▾");
   function toggle(open) {
@@ -200,7 +200,7 @@ function exportMenu(ask, session) {
       type: "button", role: "menuitem",
       onclick: () => {
         toggle(false);
-        session.say("…");
+        session.notify("…");
         ask({ kind: "export", format });
       },
     }, label));

@@ -13,7 +13,7 @@ import { tablePanel } from "./table.js";
 const FRAME = 31; // ms between drawings while the axis scrolls
 const MOST_LINES = 6; // groups that get a line
 const IMAGE_WAIT = 30000; // ms after which no static image is expected any more
-const OPEN_AGAIN = 3000; // ms without an answer after which a view says again that it is open
+const OPEN_AGAIN = 3000; // ms without an answer after which a view opens again
 
 /** One view of a session in the page. */
 function show(session, el) {
@@ -22,10 +22,10 @@ function show(session, el) {
   const ask = (message) => session.ask(message);
   const head = bar(session, { full: parts.includes("bar"), ask });
   const chips = element("div", "ls-chips", { hidden: true, role: "group", "aria-label": "Filters" });
-  const said = element("div", "ls-said", { role: "status", hidden: true });
+  const notice = element("div", "ls-notice", { role: "status", hidden: true });
   const body = element("div", "ls-body");
   const waiting = element("div", "ls-waiting", { hidden: true });
-  const root = element("div", "ls-board", { role: "region", "aria-label": parts.includes("time") ? "Live stream" : "Stream controls" }, head.node, chips, said, body, waiting);
+  const root = element("div", "ls-board", { role: "region", "aria-label": parts.includes("time") ? "Live stream" : "Stream controls" }, head.node, chips, notice, body, waiting);
   el.replaceChildren(element("div", "ls-root", {}, root));
   let panels = null;
   let built = null;
@@ -35,7 +35,7 @@ function show(session, el) {
   let frame = 0;
   let visible = true;
   let closed = false;
-  let sayTimer = 0;
+  let noticeTimer = 0;
 
   function build() {
     const { layout } = session;
@@ -100,7 +100,7 @@ function show(session, el) {
       if (look.lineGroups.length !== count) look.lineGroups = Array.from({ length: count }, (_, i) => i + 1);
       summary = session.summary(range, look.lineGroups);
       panels.tiles?.draw(summary.lines, { windowText, live: session.isLive() });
-      const rangeText = session.isLive() ? (session.span === "all" ? "since the begin" : `last ${duration(range[1] - range[0])}`) : "in the view";
+      const rangeText = session.isLive() ? (session.span === "all" ? "since the start" : `last ${duration(range[1] - range[0])}`) : "in the view";
       panels.groups?.draw(summary.sums, rangeText);
       const old = session.usesPast && session.past && session.range;
       panels.map?.draw(old ? session.past.countries : session.countries, old ? session.past.countryNames : session.countryNames, old ? session.past.spots : session.spots);
@@ -121,16 +121,16 @@ function show(session, el) {
     if (all) drawnVersion = -1;
     frame ||= requestAnimationFrame(draw);
   }
-  function say(text) {
-    clearTimeout(sayTimer);
-    said.hidden = false;
-    setText(said, text);
-    sayTimer = setTimeout(() => { said.hidden = true; }, 8000);
+  function notify(text) {
+    clearTimeout(noticeTimer);
+    notice.hidden = false;
+    setText(notice, text);
+    noticeTimer = setTimeout(() => { notice.hidden = true; }, 8000);
   }
   function refused(text) {
     head.release();
     if (parts.includes("bar")) session.complain(text);
-    else say(text);
+    else notify(text);
     wake(true);
   }
 
@@ -148,11 +148,11 @@ function show(session, el) {
   seen.observe(root);
   root.addEventListener("keydown", (event) => {
     if (event.key === "Escape") session.clearFilters();
-    // JupyterLab has keys of its own, which must not act on a cell while the widget is used.
+    // Keys must not reach JupyterLab, which would change the cell.
     event.stopPropagation();
   });
-  const ticking = setInterval(() => wake(true), 1000); // the state must be seen to age when the kernel is silent
-  const view = { wake, say, refused, restyle, look: () => ({ lines: summary?.lines, sums: summary?.sums, time: panels?.time?.look() }) };
+  const ticking = setInterval(() => wake(true), 1000); // shows how long the kernel has been silent
+  const view = { wake, notify, refused, restyle, look: () => ({ lines: summary?.lines, sums: summary?.sums, time: panels?.time?.look() }) };
   session.views.add(view);
   root.view = view; // for tests
   root.session = session;
@@ -198,7 +198,7 @@ export default {
       if (shared.session.now != null) clearInterval(opening);
       else open();
     }, OPEN_AGAIN);
-    // The image comes after the widget, and a busy kernel takes its time to draw it.
+    // The image comes after the widget, and later if the kernel is busy.
     const opened = performance.now();
     const look = () => {
       const hidden = hidesImage(el);

@@ -30,7 +30,7 @@ const trim = (digits) => {
 /** A rate with all the digits that were given: 700, 0.125, 12,345.6. */
 export const exact = (value) => (known(value) ? new Intl.NumberFormat("en-US", { maximumFractionDigits: 6 }).format(value) : "");
 
-/** What a person typed as a rate, NaN if it is no number. Thousands may be separated by commas or blanks. */
+/** What a person typed as a rate, NaN if it is not a number. Thousands may be separated by commas or blanks. */
 export function parseRate(text) {
   const plain = text.trim().replace(/(\d)[,\s_](?=\d{3}(\D|$))/g, "$1").replace(/\s*(\/s|events\/s)$/, "");
   const shorthand = /^([\d.]+)\s*([kM])$/.exec(plain);

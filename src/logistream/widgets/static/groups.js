@@ -79,7 +79,7 @@ export function groupsPanel(session, look, ask) {
       parts.band.hidden = parts.dot.hidden = !shares || !enough;
       parts.mean.hidden = !shares || events < FEWEST;
       if (!parts.mean.hidden) parts.mean.style.left = at(hits / events);
-      let told = `${whole(row.volume)} ${session.noun}`;
+      let description = `${whole(row.volume)} ${session.noun}`;
       if (shares && enough) {
         const [from, to] = wilson(row.hits, row.events);
         parts.band.style.left = at(from);
@@ -87,12 +87,12 @@ export function groupsPanel(session, look, ask) {
         parts.band.style.background = parts.dot.style.background = colour;
         parts.dot.style.left = at(row.hits / row.events);
         setText(parts.value, percent(row.hits / row.events));
-        told = `${percent(row.hits / row.events)} ${layout.hit} (${percent(from)} to ${percent(to)}), ${told}`;
+        description = `${percent(row.hits / row.events)} ${layout.hit} (${percent(from)} to ${percent(to)}), ${description}`;
       } else setText(parts.value, shares ? "too few" : short(row.volume));
       setText(parts.count, shares ? short(row.volume) : "");
       parts.value.classList.toggle("ls-few", shares && !enough);
-      parts.button.title = `${name}: ${told}`;
-      parts.button.setAttribute("aria-label", `${name}: ${told}`);
+      parts.button.title = `${name}: ${description}`;
+      parts.button.setAttribute("aria-label", `${name}: ${description}`);
       parts.button.disabled = row.label === "";
       parts.button.setAttribute("aria-pressed", String(filter.includes(row.label)));
     });

@@ -1,5 +1,5 @@
-// A plot that the kernel draws anew. A new image takes the place of the old one only when it is decoded, so
-// that nothing flickers, and of several that come at once only the newest is shown.
+// A plot that the kernel redraws. A new image replaces the old one when it is decoded, so that nothing flickers;
+// of several that come at once only the newest is shown.
 
 const CSS_PROBLEM = "white-space: pre-wrap; color: var(--jp-error-color1, #b00020); margin-top: 6px;";
 

@@ -2,7 +2,7 @@
 import { FEWEST, element, percent, setText, short, whole } from "./format.js";
 
 const [WEST, EAST, SOUTH, NORTH] = [-170, 190, -57, 79];
-const PRIOR = 20; // orders of the overall share that lean on the colour of a place
+const PRIOR = 20; // orders at the overall share that are added to each place when its colour is chosen
 const UNITS = 5; // per degree, of COASTLINE
 
 /** Longitudes west of the left edge are shown at the right edge. */
@@ -100,10 +100,10 @@ export function mapPanel(session, look) {
       const [place, lon, lat, events, hits] = countries.subarray(i, i + 5);
       const [x, y] = at([east(lon), lat]);
       const share = layout.share != null && events >= FEWEST ? hits / events : NaN;
-      // The colour of a few orders leans on the share of all: chance alone must not make the extremes.
-      const leaning = (hits + (PRIOR * late) / all) / (events + PRIOR);
-      if (!Number.isNaN(share)) shares.push(leaning);
-      circles.push({ x, y, r: Math.max(1.6, most * Math.sqrt(events / largest)), name: names[place], events, hits, share, leaning });
+      // Added orders at the overall share: a few orders must not give a place an extreme colour by chance.
+      const smoothed = (hits + (PRIOR * late) / all) / (events + PRIOR);
+      if (!Number.isNaN(share)) shares.push(smoothed);
+      circles.push({ x, y, r: Math.max(1.6, most * Math.sqrt(events / largest)), name: names[place], events, hits, share, smoothed });
     }
     circles.sort((a, b) => b.r - a.r);
     const [low, high] = shares.length ? [Math.min(...shares), Math.max(...shares)] : [0, 1];
@@ -111,7 +111,7 @@ export function mapPanel(session, look) {
     for (const circle of circles) {
       paint.beginPath();
       paint.arc(circle.x, circle.y, circle.r, 0, 2 * Math.PI);
-      paint.fillStyle = Number.isNaN(circle.share) ? look.colours.unknown : look.shade(differ ? (circle.leaning - low) / (high - low) : 0.5);
+      paint.fillStyle = Number.isNaN(circle.share) ? look.colours.unknown : look.shade(differ ? (circle.smoothed - low) / (high - low) : 0.5);
       paint.globalAlpha = 0.82;
       paint.fill();
       paint.globalAlpha = 1;
@@ -128,8 +128,8 @@ export function mapPanel(session, look) {
     if (spots.length) hint.append(" · ", element("i", "ls-spot"), " position");
     const total = circles.reduce((sum, circle) => sum + circle.events, 0);
     const label = circles.length ? `Map: ${whole(total)} ${session.noun} to ${circles.length} places, most to ${circles[0].name}` : "Map";
-    if (performance.now() - (canvas.told ?? -1e9) > 5000) {
-      canvas.told = performance.now();
+    if (performance.now() - (canvas.labelledAt ?? -1e9) > 5000) {
+      canvas.labelledAt = performance.now();
       canvas.setAttribute("aria-label", label);
     }
   }

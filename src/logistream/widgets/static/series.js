@@ -76,8 +76,8 @@ export class Ring {
  * `shown`: number of the first cell that gets a point; those before it only fill the windows. `stop`: right
  * end in seconds, which cuts the last cell. `begin`: number of the oldest complete cell. `lines`: groups that
  * get a line. `totals`: for each amount, whether its sum per minute is drawn, else its mean. `members`: groups
- * that are counted as all; every one by default. `asked`: when which rate was asked for, 0 in a pause: a pause
- * is no part of the time over which the rate is taken.
+ * that are counted as all; every one by default. `asked`: when which rate was asked for, 0 in a pause;
+ * pauses do not count as time over which the rate is taken.
  */
 export function linesOf(cut, { shown, stop, begin, window, rateWindow = 1, lines = [], totals = [], members = null, asked = [] }) {
   const { step, first, count, data, amounts, groups, weights } = cut;

@@ -54,7 +54,7 @@ export class Session {
     const handle = { update: () => this.update(content, named), past: () => this.takePast(content, named) }[content.kind];
     if (handle) handle();
     else if (content.kind === "refused") this.refuse(content);
-    else if (content.kind === "saved") this.say(content.text);
+    else if (content.kind === "saved") this.notify(content.text);
     else if (content.kind === "code") this.copy(content.text);
     this.version++;
     for (const view of this.views) view.wake();
@@ -275,15 +275,15 @@ export class Session {
     if (all) this.version++;
     for (const view of this.views) view.wake();
   }
-  say(text) {
-    for (const view of this.views) view.say(text);
+  notify(text) {
+    for (const view of this.views) view.notify(text);
   }
   async copy(text) {
     try {
       await navigator.clipboard.writeText(text);
-      this.say("copied");
+      this.notify("copied");
     } catch { // a page without the right to the clipboard: show it instead
-      this.say(text);
+      this.notify(text);
     }
   }
   toggleProjector() {

@@ -1,4 +1,4 @@
-// The newest rows: they stand still under the pointer, can be sorted, and show their JSON on a click.
+// The newest rows: they stop under the pointer, can be sorted, and show their JSON on a click.
 import { element, setText, whole } from "./format.js";
 
 const SHOWN = 12;
@@ -30,7 +30,7 @@ export function tablePanel(session) {
     element("div", "ls-head", {}, element("div", "ls-title", {}, "Newest rows"), hint), scroll, detail);
   let [column, direction] = [null, 0];
   let shown = [];
-  let held = null; // the rows that stand still, while the pointer or the focus is on the table
+  let held = null; // the rows that are kept while the pointer or the focus is on the table
   let names = "";
   let missed = 0;
   let opener = null;

@@ -35,7 +35,7 @@ export function tilesPanel(session, look) {
     const seen = values.filter(known);
     if (seen.length < 2) return;
     const [least, most] = [Math.min(...seen), Math.max(...seen)];
-    // A steady value is a straight line: what differs by less than two per cent is not blown up.
+    // Changes of less than two per cent are drawn as a straight line.
     const half = Math.max((most - least) / 2, 0.01 * Math.abs(most + least), 1e-9);
     const low = (most + least) / 2 - half;
     const y = (value) => height - 3 - ((value - low) / (2 * half)) * (height - 6);
@@ -93,7 +93,7 @@ export function tilesPanel(session, look) {
     if (behind != null && settings) {
       const { value, hint, spark } = tile("lag", "Lag", "How far the frame is behind the server");
       const seconds = settings.paused ? (behind ? NaN : 0) : behind / settings.rate;
-      // Fewer than one event behind its rate is no lag: the next one is only on its way.
+      // Below one event there is no lag: the next event has not happened yet.
       setText(value, behind === 0 ? "none" : !known(seconds) ? whole(behind) : seconds < 0.05 ? "< 0.05 s" : seconds < 10 ? `${seconds.toFixed(2)} s` : `${whole(seconds)} s`);
       setText(hint, `${whole(behind)} event${behind === 1 ? "" : "s"} behind${facts[3] ? `, ${whole(facts[3])} lost` : ""}`);
       session.lags.push(known(seconds) ? seconds : null);

@@ -335,10 +335,10 @@ export function timePanel(session, look) {
     draw.textAlign = "right";
     draw.fillText(session.isLive() ? "now" : `now ${clock(to)}`, width - 5, height / 2 + 0.5);
     draw.textAlign = "left";
-    const told = `${clock(view[0])} to ${clock(view[1])} UTC${session.isLive() ? ", live" : ""}`;
-    if (strip.getAttribute("aria-valuetext") !== told && performance.now() - (strip.told ?? 0) > 5000) {
-      strip.told = performance.now();
-      strip.setAttribute("aria-valuetext", told);
+    const stretch = `${clock(view[0])} to ${clock(view[1])} UTC${session.isLive() ? ", live" : ""}`;
+    if (strip.getAttribute("aria-valuetext") !== stretch && performance.now() - (strip.labelledAt ?? 0) > 5000) {
+      strip.labelledAt = performance.now();
+      strip.setAttribute("aria-valuetext", stretch);
       strip.setAttribute("aria-valuenow", String(Math.round((100 * (view[1] - from)) / (to - from))));
     }
   }
