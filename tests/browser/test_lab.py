@@ -9,44 +9,25 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from helpers.lab import CHROMIUM, DRIVER, Lab, chromium, jupyterlab
+from browser.bench import LOOPBACK
 from helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from selenium.webdriver import Chrome
+    from browser.bench import Desk
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "01_live_stream.ipynb"
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(240),
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="no chromium and chromedriver here: install both to run this"
-    ),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chrome]:
-    """Give a headless Chromium."""
-    with chromium(tmp_path) as chrome:
-        yield chrome
-
-
-def test_the_slider_changes_the_stream_while_it_is_drawn(browser: Chrome, tmp_path: Path) -> None:
+def test_the_slider_changes_the_stream_while_it_is_drawn(desk: Desk) -> None:
     """All cells run and end at the chart, the keyboard moves the slider, nothing leaves the machine."""
-    root = tmp_path / "root"
-    root.mkdir()
     source = NOTEBOOK.read_text(encoding="utf-8")
     assert '"port = 8000 ' in source
-    (root / NOTEBOOK.name).write_text(source.replace('"port = 8000 ', '"port = 0 '), encoding="utf-8")
+    (desk.root / NOTEBOOK.name).write_text(source.replace('"port = 8000 ', '"port = 0 '), encoding="utf-8")
 
-    with jupyterlab(root, tmp_path) as address:
-        lab = Lab(browser, address.format(NOTEBOOK.name))
-        lab.run_all()
+    with desk.opened(NOTEBOOK.name) as lab:
+        browser = lab.browser
         until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".ls-plot canvas")) == 3)
         until(lambda: lab.visible_part(".ls-time") > 0.5)  # without scrolling
 

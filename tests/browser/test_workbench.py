@@ -6,137 +6,44 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from helpers.lab import CHROMIUM, DRIVER, Lab, chromium, jupyterlab
+from browser.bench import LOOPBACK, notebook
 from helpers.sockets import free_port
 from helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from selenium.webdriver.remote.webelement import WebElement
+    from browser.bench import Bench, Desk
 
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-IMAGE = ".jp-OutputArea-child img[width='1111']"
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(240),
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="no chromium and chromedriver here: install both to run this"
-    ),
-]
-
-# How many different colours the middle of each canvas has: one that is not painted has one.
-PAINTED = """
-return [...document.querySelectorAll('.ls-board canvas')].map((canvas) => {
-  if (!canvas.width || canvas.offsetParent === null) return 0;
-  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-  const colours = new Set();
-  for (let i = 0; i < data.length; i += 40) colours.add(data.slice(i, i + 4).join());
-  return colours.size;
-})
-"""
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
-class Bench(Lab):
-    """A notebook with a workbench, `w`."""
-
-    def find(self, selector: str) -> WebElement:
-        """Return the first match."""
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
-
-    def text(self, selector: str) -> str:
-        """Return the text of the first match, shown or not; empty without one."""
-        script = "return document.querySelector(arguments[0])?.textContent ?? ''"
-        return str(self.browser.execute_script(script, selector))
-
-    def shown(self, selector: str) -> str:
-        """Return the text of all matches that are to be seen, at one moment."""
-        script = (
-            "return [...document.querySelectorAll(arguments[0])].filter((node) => node.offsetParent)"
-            ".map((node) => node.innerText).join(' ')"
-        )
-        return str(self.browser.execute_script(script, selector))
-
-    def image(self) -> tuple[str, bool]:
-        """Return the address of the static image (empty without one), and whether it is to be seen."""
-        script = (
-            "const image = document.querySelector(arguments[0]);"
-            "return [image?.src ?? '', Boolean(image?.offsetParent)]"
-        )
-        source, visible = self.browser.execute_script(script, IMAGE)
-        return str(source), bool(visible)
-
-    def look(self, expression: str) -> Any:
-        """Return the value of an expression about `board`, `session` and `drawn`."""
-        return self.browser.execute_script(
-            "const board = document.querySelector('.ls-board'); const { session } = board;"
-            f"const drawn = board.view.look(); return {expression}"
-        )
-
-    def act(self) -> ActionChains:
-        """Return a chain of what the hands do."""
-        return ActionChains(self.browser, duration=50)
-
-    def type_rate(self, text: str) -> None:
-        """Type a rate and press Enter."""
-        self.find(".ls-rate").click()
-        self.find(".ls-rate").send_keys(text, Keys.ENTER)
-
-    def button(self, text: str) -> WebElement:
-        """Return the button with a text."""
-        return self.browser.find_element(By.XPATH, f"//button[.='{text}']")
+CONTRAST = 4.5  # of text, at least: WCAG 2, level AA
 
 
-def notebook(path: Path, *cells: str) -> None:
-    """Write a notebook of code cells."""
-    code: list[dict[str, Any]] = [
-        {
-            "cell_type": "code",
-            "id": f"c{place}",
-            "metadata": {},
-            "execution_count": None,
-            "outputs": [],
-            "source": cell,
-        }
-        for place, cell in enumerate(cells)
-    ]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    content = {"cells": code, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    path.write_text(json.dumps(content))
+def unreadable(bench: Bench) -> dict[str, float]:
+    """Return the visible texts with too little contrast."""
+    found = bench.contrasts()
+    assert len(found) > 50
+    return {text: contrast for text, contrast in found.items() if contrast < CONTRAST}
 
 
-@contextmanager
-def opened(tmp_path: Path, *cells: str) -> Iterator[Bench]:
-    """Give a notebook that has run and shows a workbench."""
-    root = tmp_path / "root"
-    root.mkdir()
-    notebook(root / "live.ipynb", *cells)
-    with jupyterlab(root, tmp_path) as address, chromium(tmp_path) as browser:
-        browser.set_window_size(1400, 1100)
-        bench = Bench(browser, address.format("live.ipynb"))
-        bench.run_all()
-        until(lambda: bool(browser.find_elements(By.CSS_SELECTOR, ".ls-board canvas")), within=30)
-        browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
-        until(lambda: bench.look("Boolean(drawn.lines?.time.length)"))
-        yield bench
-
-
-def test_what_a_person_does_holds_to_the_digit(tmp_path: Path) -> None:
+def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
     """Rate typed, dragged and set from code; pause, filter, group, zoom, past, dark theme, static image."""
     server = "import logistream as ls\nserver = ls.StreamServer(rate=50, port=0, history='20min')"
-    with opened(tmp_path, server, "w = ls.Workbench(server)\nw") as bench:
+    notebook(desk.root / "hands.ipynb", server, "w = ls.Workbench(server)\nw")
+    with desk.opened("hands.ipynb") as bench:
+        bench.until_drawn()
+        bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
         # Everything is painted: three plots, the strip, the map, five sparklines.
-        until(lambda: sum(colours > 1 for colours in bench.browser.execute_script(PAINTED)) >= 9)
+        until(lambda: bench.painted() >= 9)
+        assert unreadable(bench) == {}
         assert len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-group")) == 4
         assert len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-table tbody tr")) == 12
         assert bench.text(".ls-state-word") == "live"
@@ -214,22 +121,92 @@ def test_what_a_person_does_holds_to_the_digit(tmp_path: Path) -> None:
 
         # Dark theme: the canvases are drawn in its colours.
         light = bench.look("board.session && getComputedStyle(board).getPropertyValue('--ls-rate')")
-        bench.browser.execute_script(
-            "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
-        )
+        bench.command("apputils:change-theme", theme="JupyterLab Dark")
         until(lambda: bench.look("getComputedStyle(board).getPropertyValue('--ls-rate')") != light)
-        until(lambda: sum(colours > 1 for colours in bench.browser.execute_script(PAINTED)) >= 9)
+        until(lambda: bench.painted() >= 9)
+        until(lambda: unreadable(bench) == {})
 
-        # The static image is in the notebook, hidden while the widget lives.
+        # The static image is in the notebook, hidden by the live view, and new when the page is hidden.
         until(lambda: bench.image()[0] != "", within=30)
         first, visible = bench.image()
         assert not visible
-        until(lambda: bench.image()[0] != first, within=40)
+        bench.browser.execute_script(
+            "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+            "document.dispatchEvent(new Event('visibilitychange')); delete document.hidden"
+        )
+        until(lambda: bench.image()[0] != first, within=30)
 
-        # The axis moves without messages, and a page that is loaded again has everything again.
+        # The axis moves between messages.
         frames = bench.look("session.frames")
         until(lambda: bench.look("session.frames") > frames + 10)
-        bench.browser.execute_script("window.jupyterapp.commands.execute('docmanager:save')")
+        assert bench.complaints() == []
+        assert bench.requested_hosts() <= LOOPBACK
+        bench.command("apputils:change-theme", theme="JupyterLab Light")
+
+
+def test_the_keyboard_reaches_everything_by_name(desk: Desk) -> None:
+    """Tab goes through the panels in their order; all stops have names, and sliders values in words."""
+    notebook(desk.root / "keys.ipynb", "import logistream as ls\nls.Workbench(rate=50)")
+    with desk.opened("keys.ipynb") as bench:
+        bench.until_drawn()
+        stops = bench.focusable()
+        assert [name for _, _, name in stops if not name] == []
+        names = [name for _, _, name in stops]
+        steering = ["Pause", "Rate, events per second, exact", "Rate, events per second"]
+        assert names[:7] == [*steering, "30 s", "2 min", "5 min", "all"]
+        order = [
+            "Lines over time",
+            "Stretch of time that is shown",
+            "Group by",
+            "Standard Class",
+            "Time (UTC)",
+        ]
+        places = [next(i for i, name in enumerate(names) if word in name) for word in order]
+        assert places == sorted(places)
+        bench.find(".ls-slider").send_keys(Keys.ARROW_RIGHT)
+        until(lambda: bench.find(".ls-slider").get_attribute("aria-valuetext") == "63 events per second")
+        until(lambda: (bench.find(".ls-strip").get_attribute("aria-valuetext") or "").endswith("UTC, live"))
+        bench.find(".ls-time").send_keys(Keys.ARROW_LEFT)
+        until(lambda: bench.look("session.range !== null"))
+        bench.find(".ls-time").send_keys(Keys.HOME)
+        until(lambda: bench.look("session.range === null"))
+        bench.find(".ls-table tbody tr").send_keys(Keys.ENTER)
+        until(lambda: "Late_delivery_risk" in bench.text(".ls-json"))
+        assert bench.browser.switch_to.active_element.get_attribute("class") == "ls-json"
+        bench.act().send_keys(Keys.ESCAPE).perform()
+        until(lambda: bench.browser.switch_to.active_element.tag_name == "tr")
+
+
+LIVE = """
+import logistream as ls
+from matplotlib.figure import Figure
+calls = []
+def draws():
+    calls.append(1)
+    figure = Figure(figsize=(2, 1))
+    figure.add_subplot().plot(range(len(calls)))
+    return figure
+plot = ls.live(draws, every=0.2)
+plot
+"""
+LIVE_IMAGE = "return document.querySelector('.jp-OutputArea-output img[alt=\"live plot\"]')?.src ?? ''"
+
+
+def test_a_plot_of_one_s_own_is_redrawn(desk: Desk) -> None:
+    """A plot of `live` changes in the page, and again after the page was loaded again."""
+    notebook(desk.root / "plot.ipynb", LIVE)
+    with desk.opened("plot.ipynb") as bench:
+
+        def changes() -> None:
+            until(lambda: bench.browser.execute_script(LIVE_IMAGE) != "", within=60)
+            first = bench.browser.execute_script(LIVE_IMAGE)
+            until(lambda: bench.browser.execute_script(LIVE_IMAGE) not in ("", first), within=30)
+
+        changes()
+        bench.command("docmanager:save")
+        until(lambda: "image/png" in (desk.root / "plot.ipynb").read_text(encoding="utf-8"), within=30)
+        bench.browser.refresh()
+        changes()
         assert bench.complaints() == []
         assert bench.requested_hosts() <= LOOPBACK
 
@@ -248,26 +225,15 @@ def serve(port: int, timeline: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def reload_until_drawn(bench: Bench) -> None:
-    """Load the page again; once more if JupyterLab did not restore the widgets of the running kernel.
-
-    Under load it sometimes asks the kernel for its widgets before it is connected, and shows none.
-    """
-    for _ in range(3):
-        bench.browser.refresh()
-        with suppress(AssertionError):
-            until(lambda: bool(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-board canvas")), within=25)
-            return
-    raise AssertionError("the widget is not drawn after three reloads")
-
-
-def test_what_is_broken_is_not_shown_as_live(tmp_path: Path) -> None:
+def test_what_is_broken_is_not_shown_as_live(desk: Desk, tmp_path: Path) -> None:
     """Server killed and back, page loaded again, kernel restarted, saved and opened without its kernel."""
     port, timeline = free_port(), tmp_path / "timeline"
     server = serve(port, timeline)
     try:
         cells = ("import logistream as ls", f"w = ls.Workbench('http://127.0.0.1:{port}')\nw")
-        with opened(tmp_path, *cells) as bench:
+        notebook(desk.root / "broken.ipynb", *cells)
+        with desk.opened("broken.ipynb") as bench:
+            bench.until_drawn()
             until(lambda: bench.text(".ls-state-word") == "live", within=30)
             until(lambda: int(bench.ask("w.frame.appended")) > 200, within=30)
             server.kill()
@@ -283,10 +249,13 @@ def test_what_is_broken_is_not_shown_as_live(tmp_path: Path) -> None:
 
             # The page is loaded again: the kernel goes on, and its widget is shown anew.
             until(lambda: bench.image()[0] != "", within=30)
-            bench.browser.execute_script("window.jupyterapp.commands.execute('docmanager:save')")
-            until(lambda: "image/png" in (tmp_path / "root" / "live.ipynb").read_text())
-            reload_until_drawn(bench)
-            until(lambda: bench.text(".ls-state-word") == "live")
+            bench.command("docmanager:save")
+            until(lambda: "image/png" in (desk.root / "broken.ipynb").read_text(encoding="utf-8"), within=30)
+            bench.browser.refresh()
+            bench.until_drawn()
+            until(lambda: bench.text(".ls-state-word") == "live", within=30)
+            bench.type_rate("77.5")
+            until(lambda: bench.ask("w._watched.settings().rate") == "77.5", within=30)
 
             # The kernel is restarted: what is shown is old, and says so.
             bench.browser.execute_script(

@@ -392,6 +392,9 @@ class Board(ThreadedWidget):
                 counts.take_in()
                 counts.cells.advance(counts.now())
                 start, stop = counts.range()
+                held = counts.held_from()
+                if held is not None and held < stop:
+                    start = max(start, held)  # the axis of an image ends where its lines do
             return Picture(
                 parts=tuple(self.config["parts"]),
                 columns=None if counts is None else counts.columns,

@@ -32,7 +32,7 @@ __all__ = ["PALETTE", "Picture", "draw_png"]
 PALETTE = ("#2f86c8", "#d98a00", "#0fa37a", "#c467a0", "#8b7bd8", "#b0623c", "#5f9ea0", "#9a9a2e")
 """Colours of the groups, after Okabe and Ito: the colour-blind can distinguish them, on white and on dark."""
 
-_TEXT, _STRONG, _GRID = "#7d8590", "#7a7a7a", "#80808040"
+_TEXT, _STRONG, _GRID = "#767a80", "#7a7a7a", "#80808040"  # as much contrast on white as on #111
 _SHARE, _RATE, _ASKED, _SPOT = "#e0603a", "#2f86c8", "#8c8c8c", "#d98a00"
 _STATES = {"live": "#2f9e58", "paused": "#d98a00", "connecting": "#d98a00", "reconnecting": "#d98a00"}
 _BROKEN = "#d64545"

@@ -15,6 +15,9 @@ const MOST_LINES = 6; // groups that get a line
 const IMAGE_WAIT = 30000; // ms after which no static image is expected any more
 const OPEN_AGAIN = 3000; // ms without an answer after which a view opens again
 
+/** What the panels are built for. */
+const shapeOf = ({ share, by, amounts, place, spots, started }) => JSON.stringify([share, by == null, amounts, place == null, spots, started == null]);
+
 /** One view of a session in the page. */
 function show(session, el) {
   const { parts } = session.config;
@@ -39,7 +42,7 @@ function show(session, el) {
 
   function build() {
     const { layout } = session;
-    built = JSON.stringify([layout.share, layout.by == null, layout.amounts, layout.place == null, layout.spots]);
+    built = shapeOf(layout);
     panels?.time?.destroy();
     panels = {
       tiles: parts.includes("tiles") ? tilesPanel(session, look) : null,
@@ -87,7 +90,7 @@ function show(session, el) {
 
   function drawPanels(fresh) {
     const { layout } = session;
-    if (built !== JSON.stringify([layout.share, layout.by == null, layout.amounts, layout.place == null, layout.spots])) {
+    if (built !== shapeOf(layout)) {
       build();
       restyle();
     }

@@ -33,6 +33,12 @@ export function mapPanel(session, look) {
   let circles = [];
   let land = null;
   let landKey = "";
+  let [width, height] = [0, 0]; // px
+  let drawn = [];
+  new ResizeObserver(([entry]) => {
+    ({ width, height } = entry.contentRect);
+    session.redraw(true);
+  }).observe(body);
 
   /** Degrees → px: the world as wide as the panel, or as high, cut at the poles. */
   function projection(width, height) {
@@ -66,8 +72,9 @@ export function mapPanel(session, look) {
 
   function draw(countries, names, spots) {
     const { layout } = session;
-    const [width, height] = [body.clientWidth, body.clientHeight];
-    if (!width || !height) return;
+    const wanted = [countries, spots, names.length, width, height, look.themed];
+    if (!width || !height || wanted.every((value, i) => value === drawn[i])) return;
+    drawn = wanted;
     const ratio = window.devicePixelRatio || 1;
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);

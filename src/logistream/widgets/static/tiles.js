@@ -79,7 +79,7 @@ export function tilesPanel(session, look) {
       const title = filtered ? "Matching events per second" : "Events per second";
       const { value, hint, spark } = tile("rate", title, "Measured between the newest events");
       setText(value, n ? short(last(lines.rate)) : "–");
-      setText(hint, !settings || !live ? (live ? "" : "at the right end of the view")
+      setText(hint, !settings || !live ? (live ? "" : "end of the view")
         : settings.paused ? "paused" : `${short(settings.rate)} asked${filtered ? " of all" : ""}`);
       drawSpark(spark, lines.rate, colours.rate);
     }

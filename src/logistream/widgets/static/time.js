@@ -83,6 +83,7 @@ export function timePanel(session, look) {
   let pointer = null; // px from the left of the plots, while the pointer is over them
   let following = false;
   let axisOfShares = [0, 1];
+  let widths = {}; // px, of the plots and of the strip
 
   const stroke = (name) => () => look.colours[name];
   const base = { points: { show: false }, spanGaps: false };
@@ -129,7 +130,7 @@ export function timePanel(session, look) {
         },
         {
           ...axis, size: LEFT * look.scale, space: kind === "share" ? 24 : 22, gap: 6,
-          ...(kind === "rate" ? { splits: (plot, __, from, to) => logSteps(from, to, Math.max(2, plot.bbox.height / devicePixelRatio / (15 * look.scale))), filter: (_, splits) => splits } : {}),
+          ...(kind === "rate" ? { splits: (plot, __, from, to) => logSteps(from, to, Math.max(2, plot.bbox.height / devicePixelRatio / (13 * look.scale))), filter: (_, splits) => splits } : {}),
           ...(kind === "share" ? { incrs: [0.01, 0.02, 0.05, 0.1, 0.2, 0.5] } : {}),
           values: (_, splits) => splits.map((v) => (kind === "share" ? percent(v) : short(v))),
         },
@@ -296,10 +297,9 @@ export function timePanel(session, look) {
   let grabbed = null;
   const stripSpan = () => [layout.started, Math.max(session.nowAt(), layout.started + 1)];
   function drawStrip() {
-    stripBox.hidden = session.layout.started == null;
-    if (stripBox.hidden || !view) return;
+    if (session.layout.started == null || !view) return;
     const ratio = devicePixelRatio || 1;
-    const [width, height] = [stripBox.clientWidth, STRIP * look.scale];
+    const [width, height] = [widths.strip, STRIP * look.scale];
     if (!width) return;
     if (strip.width !== Math.round(width * ratio) || strip.height !== Math.round(height * ratio)) {
       strip.width = Math.round(width * ratio);
@@ -410,9 +410,17 @@ export function timePanel(session, look) {
     axisOfShares = shareRange(low, high, look.full);
   }
 
+  /** Read the widths only when they may have changed: reading makes the browser lay out the page. */
+  function measure() {
+    if (widths.plot && widths.themed === look.themed) return;
+    stripBox.hidden = session.layout.started == null;
+    widths = { plot: hosts[kinds[0]].clientWidth, strip: stripBox.clientWidth, themed: look.themed };
+  }
+
   /** Take new lines, or only move the axis if `next` is null. */
   function draw(next, range, windowText) {
-    const width = hosts[kinds[0]].clientWidth;
+    measure();
+    const width = widths.plot;
     if (!width) return;
     view = range;
     const wanted = `${look.lineGroups.join()} ${look.scale} ${look.stretch} ${look.themed} ${look.highlight}`;

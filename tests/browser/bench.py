@@ -1,0 +1,186 @@
+"""A workbench in a notebook in a real JupyterLab, as the tests in a browser see it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from helpers.lab import Lab
+from helpers.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+IMAGE = ".jp-OutputArea-child img[width='1111']"
+DRAWN = "return document.querySelector('.ls-board')?.view?.look().lines?.time.length > 0"
+
+# How many different colours the middle of each canvas has: one that is not painted has one.
+_PAINTED = """
+return [...document.querySelectorAll('.ls-board canvas')].map((canvas) => {
+  if (!canvas.width || canvas.offsetParent === null) return 0;
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  const colours = new Set();
+  for (let i = 0; i < data.length; i += 40) colours.add(data.slice(i, i + 4).join());
+  return colours.size;
+}).filter((colours) => colours > 1).length
+"""
+
+# The least contrast (WCAG 2) of each visible text with what is behind it. Colours are blended by a canvas.
+_CONTRASTS = """
+const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+const luminance = (rgb) => rgb.map((v) => v / 255)
+  .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const blend = (colours) => {
+  context.clearRect(0, 0, 1, 1);
+  for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+};
+const found = [];
+for (const node of document.querySelectorAll('.ls-board *')) {
+  const texts = [...node.childNodes].filter((child) => child.nodeType === 3 && child.data.trim());
+  if (!texts.length || !node.offsetParent || node.matches(':disabled, option')) continue;
+  const behind = [];
+  for (let each = node; each; each = each.parentElement) {
+    behind.unshift(getComputedStyle(each).backgroundColor);
+  }
+  const text = blend(['white', ...behind, getComputedStyle(node).color]);
+  const [light, dark] = [text, blend(['white', ...behind])].map(luminance).sort((a, b) => b - a);
+  const name = `${node.className || node.tagName}: ${texts[0].data.trim()}`;
+  found.push([name, (light + 0.05) / (dark + 0.05)]);
+}
+return found
+"""
+
+# What can be used with the keyboard, in the order of the Tab key: tag, class, name.
+_FOCUSABLE = """
+return [...document.querySelectorAll('.ls-board :is(button, input, select, [tabindex="0"])')]
+  .filter((node) => node.offsetParent && !node.disabled)
+  .map((node) => [node.tagName.toLowerCase(), node.className,
+    node.getAttribute('aria-label') || node.textContent.trim() || node.title])
+"""
+
+
+class Bench(Lab):
+    """A notebook with a workbench, `w`."""
+
+    def find(self, selector: str) -> WebElement:
+        """Return the first match."""
+        return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        """Return the text of the first match, visible or not; empty without one."""
+        script = "return document.querySelector(arguments[0])?.textContent ?? ''"
+        return str(self.browser.execute_script(script, selector))
+
+    def shown(self, selector: str) -> str:
+        """Return the text of all visible matches at the same time."""
+        script = (
+            "return [...document.querySelectorAll(arguments[0])].filter((node) => node.offsetParent)"
+            ".map((node) => node.innerText).join(' ')"
+        )
+        return str(self.browser.execute_script(script, selector))
+
+    def painted(self) -> int:
+        """Return how many canvases show something."""
+        return int(self.browser.execute_script(_PAINTED))
+
+    def contrasts(self) -> dict[str, float]:
+        """Return the contrast of each visible text."""
+        return dict(self.browser.execute_script(_CONTRASTS))
+
+    def focusable(self) -> list[tuple[str, str, str]]:
+        """Return tag, class and name of what the Tab key reaches, in order."""
+        return [tuple(each) for each in self.browser.execute_script(_FOCUSABLE)]
+
+    def image(self) -> tuple[str, bool]:
+        """Return the address of the static image (empty without one), and whether it is visible."""
+        script = (
+            "const image = document.querySelector(arguments[0]);"
+            "return [image?.src ?? '', Boolean(image?.offsetParent)]"
+        )
+        source, visible = self.browser.execute_script(script, IMAGE)
+        return str(source), bool(visible)
+
+    def look(self, expression: str) -> Any:
+        """Return the value of an expression about `board`, `session` and `drawn`."""
+        return self.browser.execute_script(
+            "const board = document.querySelector('.ls-board'); const { session } = board;"
+            f"const drawn = board.view.look(); return {expression}"
+        )
+
+    def act(self) -> ActionChains:
+        """Return a chain of what the hands do."""
+        return ActionChains(self.browser, duration=50)
+
+    def type_rate(self, text: str) -> None:
+        """Type a rate and press Enter."""
+        self.find(".ls-rate").click()
+        self.find(".ls-rate").send_keys(text, Keys.ENTER)
+
+    def button(self, text: str) -> WebElement:
+        """Return the button with a text."""
+        return self.browser.find_element(By.XPATH, f"//button[.='{text}']")
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Run a command of JupyterLab."""
+        script = "window.jupyterapp.commands.execute(arguments[0], arguments[1])"
+        self.browser.execute_script(script, name, arguments)
+
+    def until_drawn(self) -> None:
+        """Wait until the lines of the workbench are drawn."""
+        until(lambda: bool(self.browser.execute_script(DRAWN)), within=60)
+
+
+def notebook(path: Path, *cells: str) -> None:
+    """Write a notebook of code cells."""
+    blank: dict[str, Any] = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
+    code = [blank | {"id": f"c{place}", "source": cell} for place, cell in enumerate(cells)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content = {"cells": code, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A JupyterLab in a browser.
+
+    Attributes
+    ----------
+    browser : Chrome
+        The browser.
+    root : Path
+        Folder of the notebooks.
+    address : str
+        Address of a notebook, with `{}` for its name.
+    """
+
+    browser: Chrome
+    root: Path
+    address: str
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Bench]:
+        """Give the notebook `name` of the folder, after all its cells have run; end its kernel after."""
+        bench = Bench(self.browser, self.address.format(name))
+        bench.complaints()
+        bench.requested_hosts()
+        try:
+            bench.run_all()
+            yield bench
+        finally:
+            self.browser.execute_async_script(
+                "const [done] = arguments;"
+                "window.jupyterapp.shell.currentWidget.sessionContext.shutdown().then(done, done)"
+            )
