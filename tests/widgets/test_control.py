@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -85,6 +88,29 @@ def test_a_token_is_sent(model: Model) -> None:
         control.change(rate=9)
         assert server.rate == 9
         control.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [("200 OK", StreamError), ("503 Service Unavailable", RequestError)]
+)
+def test_an_answer_that_is_cut_off_is_an_error_in_words(status: str, error: type[Exception]) -> None:
+    """A server that stops in the middle of an answer raises neither another error nor a ResourceWarning."""
+    cut = f"HTTP/1.1 {status}\r\nContent-Length: 100\r\n\r\n{{".encode()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(cut)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        control = RemoteControl(f"127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(error, match=r"the server (cannot be reached|answers 503)"):
+            control.change(rate=5)
+        thread.join()
+    gc.collect()  # pytest turns the ResourceWarning of a socket that was not closed into a failure
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ logger = logging.getLogger(__name__)
 
 _PERIOD = 0.15  # seconds between messages while somebody looks
 _IDLE = 1.0  # seconds between counts while nobody does
-_IMAGE_EVERY = 10.0  # seconds between static images: they are the largest messages
-_IMAGE_SHARE = 15  # at most one part in so many of the thread's time is spent on static images
+_IMAGE_EVERY = 15.0  # seconds between static images: they are the largest messages
+_IMAGE_SHARE = 25  # at most one part in so many of the thread's time is spent on static images
 _PATIENCE = 5.0  # seconds that `close` waits for the thread
 _STATIC = resources.files("logistream.widgets") / "static"
 _SCRIPTS = (

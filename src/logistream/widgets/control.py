@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
@@ -245,11 +246,16 @@ def _http(url: str, token: str | None, *, method: str = "GET", body: bytes | Non
             content: bytes = answer.read()
             return content
     except urllib.error.HTTPError as error:
-        try:
-            sentence = str(json.loads(error.read())["detail"])
-        except (ValueError, KeyError, TypeError):
-            sentence = f"the server answers {error.code} {error.reason}"
-        raise RequestError(sentence) from None
-    except OSError as error:
+        raise RequestError(_refusal(error)) from None
+    except (OSError, HTTPException) as error:  # the latter for an answer that is cut off
         reason = getattr(error, "reason", None) or error
         raise StreamError(f"the server cannot be reached: {reason}") from None
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    """Return the server's message in an answer other than 200, and close it."""
+    try:
+        with error:
+            return str(json.loads(error.read())["detail"])
+    except (ValueError, KeyError, TypeError, OSError, HTTPException):
+        return f"the server answers {error.code} {error.reason}"

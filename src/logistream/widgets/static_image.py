@@ -38,7 +38,7 @@ _STATES = {"live": "#2f9e58", "paused": "#d98a00", "connecting": "#d98a00", "rec
 _BROKEN = "#d64545"
 _WIDTH = 13.0  # inches
 _DOTS = 110  # per inch in the file
-_COLOURS = 128  # of the file
+_COLOURS = 64  # of the file
 _SHOWN_WIDTH = 1111  # px; the pages know the image by it: see board.css and display.py
 
 
@@ -139,7 +139,7 @@ def draw_png(picture: Picture, *, dots: int = _DOTS) -> bytes:
     # A palette makes the file a quarter of the size: it is sent again and again, and saved.
     pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))  # type: ignore[no-untyped-call]
     file = io.BytesIO()
-    pixels.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE).save(file, format="PNG")
+    pixels.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 
