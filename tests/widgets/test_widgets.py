@@ -20,6 +20,7 @@ from logistream.frame.frame import RollingFrame
 from logistream.server.server import StreamServer
 from logistream.widgets import ControlPanel, Dashboard, Workbench
 from logistream.widgets.board import Board
+from logistream.widgets.summary import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,6 +200,27 @@ def test_the_past_is_asked_of_the_server(model: Model) -> None:
         table = np.frombuffer(buffers[0], np.float32).reshape(content["cells"][1:])
         used = len(content["labels"])
         assert table[:, 3 : 3 + used].sum() == pytest.approx(3000, abs=30)
+        bench.close()
+
+
+@pytest.mark.parametrize("rate", [50, 5000])
+def test_an_image_shows_the_past_that_is_looked_at(model: Model, rate: float) -> None:
+    """Its lines fill the axis with the rate of the stream, also where only a sample is counted."""
+    with StreamServer(model, rate=rate, port=0, history="30min") as server:
+        bench = Workbench(server)
+        page = Page(bench)
+        start = server.timeline.entries[0].since / 1e6 + 60
+        page.do("view", range=[start, start + 60], span=120)
+        picture = bench.picture()
+        assert picture.cells is not None
+        drawn = lines(
+            picture.cells, picture.start, picture.stop, window=picture.window, rate_window=1.0,
+            weights=picture.weights,
+        )  # fmt: skip
+        assert (drawn.time[0], drawn.time[-1]) == pytest.approx((start, start + 60), abs=3)
+        assert drawn.rate == pytest.approx(np.full(len(drawn.rate), rate), rel=0.05)
+        assert np.isfinite(drawn.share).all()
+        assert (picture.weights is not None) == (rate == 5000)
         bench.close()
 
 

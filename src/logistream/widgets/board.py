@@ -24,7 +24,7 @@ from logistream.errors import RequestError, StreamError
 from logistream.widgets.counts import SPANS, Counts
 from logistream.widgets.display import Display, close_older, image_bundle
 from logistream.widgets.export import copied_code, save_rows
-from logistream.widgets.past import count_past
+from logistream.widgets.past import Past, count_past
 from logistream.widgets.static_image import Picture, draw_png
 from logistream.widgets.threaded import ThreadedWidget
 from logistream.widgets.updates import ROWS, Updates, headers_of
@@ -125,6 +125,7 @@ class Board(ThreadedWidget):
         self._closed_views: set[str] = set()  # a view's messages may come in either order
         self._past_wanted: dict[str, Any] | None = None
         self._past_thread: threading.Thread | None = None
+        self._past_counted: tuple[object, Past] | None = None  # for images, with what it was counted for
         self._display = Display(f"logistream-{id(self)}")
         self._has_image = parts != ("bar",)
         self._image_hidden = True  # by the page, while the live view is there
@@ -259,16 +260,17 @@ class Board(ThreadedWidget):
             except (RequestError, StreamError) as error:
                 self.send({"kind": "refused", "about": "past", "text": str(error), "id": message["id"]})
 
-    def _send_past(self, message: dict[str, Any]) -> None:
+    def _count_past(self, start: int, stop: int) -> Past:
+        """Count a stretch (microseconds since 1970) of what the server makes again."""
         control, counts = self._control, self._counts
         settings, timeline = self._watched.settings(), self._watched.timeline()
         if control is None or counts is None or settings is None or timeline is None:
             raise StreamError("only a server can give what is older than the frame")
         with self._lock:
             columns, filters, labels = counts.columns, dict(counts.filters), counts.cells.labels[1:]
-        start = max(round(message["from"] * 1e6), timeline.entries[0].since)
-        stop = max(round(message["to"] * 1e6), start + 1_000_000)
-        past = count_past(
+        start = max(start, timeline.entries[0].since)
+        stop = max(stop, start + 1_000_000)
+        return count_past(
             control.url,
             timeline,
             start,
@@ -278,6 +280,9 @@ class Board(ThreadedWidget):
             filters=filters,
             labels=labels,
         )
+
+    def _send_past(self, message: dict[str, Any]) -> None:
+        past = self._count_past(round(message["from"] * 1e6), round(message["to"] * 1e6))
         cells = past.cells
         last = past.first + len(past.weights) - 1
         first, table = cells.rows(past.first, last)
@@ -382,8 +387,9 @@ class Board(ThreadedWidget):
     # The static image
 
     def picture(self) -> Picture:
-        """Return all that is shown now."""
+        """Return all that is shown now. What is older than the frame is asked of the server."""
         watched, counts = self._watched, self._counts
+        past = self._past_of_view()
         with self._lock:
             settings, frame = watched.settings(), watched.frame
             if counts is None:
@@ -393,12 +399,15 @@ class Board(ThreadedWidget):
                 counts.cells.advance(counts.now())
                 start, stop = counts.range()
                 held = counts.held_from()
-                if held is not None and held < stop:
-                    start = max(start, held)  # the axis of an image ends where its lines do
+                # The axis of an image ends where its lines do.
+                if past is not None:
+                    stop = min(stop, past.stop)
+                elif held is not None and held < stop:
+                    start = max(start, held)
             return Picture(
                 parts=tuple(self.config["parts"]),
                 columns=None if counts is None else counts.columns,
-                cells=None if counts is None else counts.cells,
+                cells=past.cells if past is not None else None if counts is None else counts.cells,
                 start=start,
                 stop=stop,
                 window=1.0 if counts is None else counts.window_of(start, stop),
@@ -411,7 +420,27 @@ class Board(ThreadedWidget):
                 rows=pd.DataFrame() if frame is None or counts is None else counts.newest_rows(frame, ROWS),
                 headers={} if counts is None else headers_of(counts.columns),
                 total=0 if frame is None else frame.appended,
+                weights=past.weights if past is not None and past.is_sample else None,
             )
+
+    def _past_of_view(self) -> Past | None:
+        """Return the counts of the stretch that is looked at, if the frame does not hold all of it."""
+        counts = self._counts
+        if counts is None or counts.view is None:
+            return None
+        with self._lock:
+            start, stop = counts.view
+            held = counts.held_from()
+            wanted = (start, stop, counts.restarts)
+        if held is not None and held <= start:
+            return None
+        if self._past_counted is None or self._past_counted[0] != wanted:
+            window = round(counts.window_of(start, stop) * 1e6)
+            try:
+                self._past_counted = (wanted, self._count_past(start - window, stop))
+            except (RequestError, StreamError):
+                return None  # an image of what the frame holds is better than none
+        return self._past_counted[1]
 
     def _image(self) -> tuple[dict[str, Any], dict[str, Any]]:
         picture = self.picture()

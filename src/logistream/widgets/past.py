@@ -52,6 +52,16 @@ class Past:
     weights: NDArray[np.float64]
     first: int
 
+    @property
+    def stop(self) -> int:
+        """End of the last cell, microseconds since 1970."""
+        return round((self.first + len(self.weights)) * self.cells.step * 1e6)
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether not every event was counted."""
+        return bool((self.weights > 1).any())
+
 
 def numbers_between(timeline: Timeline, start: int, stop: int, newest: int) -> tuple[int, int]:
     """Return first and stop of the event numbers whose times are in `[start, stop)` microseconds."""

@@ -76,6 +76,8 @@ class Picture:
         Words for columns that are not shown by their names.
     total : int
         Events seen so far.
+    weights : ndarray of float64 or None
+        See `summary.lines`.
     """
 
     parts: tuple[str, ...]
@@ -93,6 +95,7 @@ class Picture:
     rows: pd.DataFrame
     headers: dict[str, str]
     total: int
+    weights: np.ndarray | None = None
 
     @property
     def width(self) -> int:
@@ -121,7 +124,15 @@ def draw_png(picture: Picture, *, dots: int = _DOTS) -> bytes:
     top = 1 - 0.3 / height
     _draw_state(figure, picture, top)
     if columns is not None and cells is not None:
-        drawn = lines(cells, picture.start, picture.stop, window=picture.window, asked=picture.asked)
+        drawn = lines(
+            cells,
+            picture.start,
+            picture.stop,
+            window=picture.window,
+            rate_window=max(1.0, cells.step),
+            asked=picture.asked,
+            weights=picture.weights,
+        )
         groups = group_counts(cells, picture.start, picture.stop)
         top -= 0.25 / height
         if "tiles" in picture.parts:

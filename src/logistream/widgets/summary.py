@@ -117,6 +117,7 @@ def lines(
     window: float,
     rate_window: float = 1.0,
     asked: Sequence[tuple[float, float]] = (),
+    weights: NDArray[np.float64] | None = None,
 ) -> Lines:
     """Return the lines from `start` to `stop`, in microseconds since 1970.
 
@@ -131,14 +132,19 @@ def lines(
     asked : sequence of (float, float)
         When which rate was asked for, in seconds and events per second, 0 in a pause; pauses do not count as
         time over which the rate is taken.
+    weights : ndarray of float64 or None
+        For each cell that is held, the events that each counted event stands for, if only a sample was
+        counted: rates and sums are then those of all events, shares those of the sample.
     """
     step, used, n_amounts = cells.step, len(cells.labels), len(cells.columns.amounts)
     w, rw = max(1, round(window / step)), max(1, round(rate_window / step))
     shown, head = cells.cell(start), cells.cell(max(start, stop - 1))
     first, held = cells.rows(shown - max(w, 10 * rw), head)
     table: NDArray[np.float64] = held.astype(np.float64)
+    stands_for = np.ones(len(table)) if weights is None else weights[len(weights) - len(table) :]
     missing = head + 1 - first - len(table)  # cells after the newest event
     if missing > 0:
+        stands_for = np.append(stands_for, np.ones(missing))
         empty = np.zeros((missing, cells.width))
         empty[:, 0] = -1
         table = np.vstack([table, empty])
@@ -155,11 +161,17 @@ def lines(
         share = np.where(all_trials >= FEWEST, all_found / all_trials, np.nan)
         low, high = wilson(all_found, all_trials)
         sums = _trailing(table[:, 1 : 1 + n_amounts], w)
+        scaled = _trailing(table[:, 1 : 1 + n_amounts] * stands_for[:, None], w)
         lasted = np.minimum(window, ends - max(first, cells.begin or 0) * step)[:, None]
-        per_minute = np.where(lasted >= min(_SHORTEST, window), sums * 60 / lasted, np.nan)
+        per_minute = np.where(lasted >= min(_SHORTEST, window), scaled * 60 / lasted, np.nan)
         mean = np.where(all_trials[:, None] >= FEWEST, sums / all_trials[:, None], np.nan)
     totals = np.array([amount.total for amount in cells.columns.amounts], bool)
-    rate = _interval_rate(events[:, cells.members].sum(axis=1), latest, ends, rw, _pauses(asked))
+    counted = events[:, cells.members].sum(axis=1)
+    if weights is None:
+        rate = _interval_rate(counted, latest, ends, rw, _pauses(asked))
+    else:
+        lengths = np.minimum(rw, np.arange(1, len(counted) + 1)) * step
+        rate = _trailing((counted * stands_for)[:, None], rw)[:, 0] / lengths
     keep = numbers >= shown
     hidden = np.isnan(share)
     return Lines(
