@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 
+from helpers.kernels import kernel_options
 from helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -21,10 +22,17 @@ LIVE = "import logistream as ls; w = ls.live(lambda: str(w.shown), every=0.1); w
 @pytest.fixture
 def client() -> Iterator[BlockingKernelClient]:
     """Give a client of a new kernel."""
-    manager, client = start_new_kernel(kernel_name="python3")
-    yield client
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
+    with kernel_options() as options:
+        manager = KernelManager(kernel_name="python3", **options)
+        manager.start_kernel()
+        client = manager.blocking_client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=60)
+            yield client
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
 
 
 def answer_to(client: BlockingKernelClient, kind: str, **content: Any) -> dict[str, Any]:
@@ -45,11 +53,11 @@ def comm_message(client: BlockingKernelClient, comm: str, subshell: str | None, 
     client.shell_channel.send(message)
 
 
-def sent_under(client: BlockingKernelClient, parent: dict[str, Any]) -> bool:
-    """Return whether the next message on iopub is one of a widget, with this parent."""
+def idle_after(client: BlockingKernelClient, request: dict[str, Any]) -> bool:
+    """Return whether the next message on iopub is the end of a request."""
     heard = client.get_iopub_msg(timeout=30)
-    same = heard["parent_header"].get("msg_id") == parent["header"]["msg_id"]
-    return heard["msg_type"] == "comm_msg" and bool(same)
+    same = heard["parent_header"].get("msg_id") == request["header"]["msg_id"]
+    return bool(same and heard["content"].get("execution_state") == "idle")
 
 
 def value(client: BlockingKernelClient, expression: str) -> str:
@@ -76,7 +84,9 @@ def test_a_page_is_heard_after_the_subshell_of_another_message_has_ended(
     message = client.session.msg("comm_close", {"comm_id": "of the page", "data": {}})
     message["header"]["subshell_id"] = subshell
     client.shell_channel.send(message)
-    until(lambda: sent_under(client, message), within=30)
+    until(lambda: idle_after(client, message), within=30)
+    for _ in range(3):  # the widget sends while that is the newest message of the kernel
+        until(lambda: client.get_iopub_msg(timeout=30)["msg_type"] == "comm_msg", within=30)
     answer_to(client, "delete_subshell_request", subshell_id=subshell)
     comm_message(client, comm, None, kind="open", view="b", open=True)
     until(lambda: value(client, "sorted(w._views)") == "['a', 'b']", within=30)

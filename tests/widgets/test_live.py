@@ -16,8 +16,10 @@ import pandas as pd
 import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
+from traitlets.config import Config
 
 import logistream as ls
+from helpers.kernels import kernel_options
 from helpers.waiting import until
 from logistream.errors import RequestError
 from logistream.widgets.live import LivePlot
@@ -261,14 +263,16 @@ def test_in_a_kernel_a_cell_that_runs_again_replaces_its_plot() -> None:
     notebook = nbformat.from_dict(  # type: ignore[no-untyped-call]
         {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell | blank for cell in cells]}
     )
-    client = nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", store_widget_state=False)
-    with client.setup_kernel():
-        for index in (0, 1, 2):
-            client.execute_cell(notebook.cells[index], index)
-        first = notebook.cells[1].outputs[0]["data"]["image/png"]
-        assert "application/vnd.jupyter.widget-view+json" in notebook.cells[1].outputs[0]["data"]
-        for index in (1, 3, 4):
-            client.execute_cell(notebook.cells[index], index)
+    with kernel_options() as options:
+        config = Config({"AsyncKernelManager": options})
+        client = nbclient.NotebookClient(notebook, config=config, timeout=60, store_widget_state=False)
+        with client.setup_kernel():
+            for index in (0, 1, 2):
+                client.execute_cell(notebook.cells[index], index)
+            first = notebook.cells[1].outputs[0]["data"]["image/png"]
+            assert "application/vnd.jupyter.widget-view+json" in notebook.cells[1].outputs[0]["data"]
+            for index in (1, 3, 4):
+                client.execute_cell(notebook.cells[index], index)
     printed = [
         "".join(output["text"] for output in cell.outputs if output.get("name") == "stdout")
         for cell in notebook.cells[2:]
