@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["ServerProcess", "children", "resident"]
 
@@ -30,10 +34,13 @@ class ServerProcess:
         Of `logistream serve`, but not `--port`.
     port : int
         0 takes a free one, which is kept when it is started again.
+    environment : mapping of str to str
+        Variables in addition to those of this process.
     """
 
-    def __init__(self, *options: str, port: int = 0) -> None:
+    def __init__(self, *options: str, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
         self._options, self.port = options, port
+        self._environment = {**os.environ, **(environment or {})}
         self._folder = tempfile.TemporaryDirectory(prefix="logistream-test-")
         self._errors = Path(self._folder.name) / "stderr"
         self._process: subprocess.Popen[str] | None = None
@@ -78,7 +85,9 @@ class ServerProcess:
         """Start it and wait until it listens."""
         command = [*_PROGRAM, "serve", "--port", str(self.port), *self._options]
         with self._errors.open("a") as errors:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, env=self._environment
+            )
         found = None
         while found is None:
             line = self._output.readline()

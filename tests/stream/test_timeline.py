@@ -418,7 +418,7 @@ def test_a_timeline_in_memory_is_certain_up_to_now() -> None:
     timeline = begun(NOW)
     assert timeline.known_until(NOW + 5) == NOW + 5
     assert not timeline.shared
-    assert timeline.refresh() is False
+    assert timeline.refresh()
     timeline.close()
     assert timeline.change(NOW, rate=5).rate == 5
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
 import logistream
-from logistream.errors import DataError, LogistreamError, NotYetError, RequestError, StreamError
+from logistream.errors import DataError, NotYetError, RequestError, StreamError
 from logistream.server.access import (
     AccessMiddleware,
     AccessRules,
@@ -32,6 +31,7 @@ from logistream.server.protocol import sink_for
 from logistream.server.pump import Cursor, Pump
 from logistream.server.routes import failed, http_routes, invalid, not_yet, refused
 from logistream.server.schemas import LiveQuery, NoQuery, Refusal
+from logistream.server.timeline_watch import watch_timeline
 from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 
 if TYPE_CHECKING:
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app"]
 
-
-logger = logging.getLogger(__name__)
-
-REFRESH = 0.02
-"""Seconds between two reads of a timeline that other processes may change."""
 
 _DESCRIPTION = """
 Events come over the WebSocket `/ws`, from the next one on, at the rate in force: one JSON message per event.
@@ -99,7 +94,7 @@ def create_app(
             raise StreamError("this application has ended: make another one with create_app")
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(pump.run()), group.create_task(_refresh(stream))]
+                tasks = [group.create_task(pump.run()), group.create_task(watch_timeline(stream))]
                 yield
                 for task in tasks:
                     task.cancel()
@@ -181,20 +176,6 @@ async def _serve(websocket: WebSocket, pump: Pump, selection: Selection, number:
             sending.cancel()
     finally:
         pump.remove(cursor)
-
-
-async def _refresh(stream: Stream) -> None:
-    """Read the timeline every 20 ms, if other processes can change it."""
-    trouble = ""
-    while stream.timeline.shared:
-        await asyncio.sleep(REFRESH)
-        try:
-            stream.refresh()
-            trouble = ""
-        except LogistreamError as error:  # no event happens until it can be read again
-            if str(error) != trouble:
-                trouble = str(error)
-                logger.warning("no more events for now: %s", trouble)
 
 
 def _add_docs(app: FastAPI) -> None:

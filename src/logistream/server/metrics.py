@@ -152,6 +152,13 @@ class _StreamCollector(Collector):
         )
         yield from self._lag(happened)
         yield from self._rates()
+        yield GaugeMetricFamily(
+            "logistream_clock_behind_seconds",
+            "How far the clock of this server is behind the time that the stream has reached, because it was "
+            "set back, or behind the clock of another server that shares the timeline.",
+            stream.clock_behind,
+            unit="seconds",
+        )
 
     def _lag(self, happened: int) -> Iterator[Metric]:
         """Yield how far the slowest reader is behind."""

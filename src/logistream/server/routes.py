@@ -193,7 +193,7 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
         """Return whether the stream runs, how many read it, and where."""
         scheme = "wss" if request.url.scheme == "https" else "ws"
         return Status(
-            status="paused" if stream.paused else "running",
+            status=stream.status,
             connected_clients=gauges.total("clients"),
             websocket_url=f"{scheme}://{request.url.netloc}/ws",
         )

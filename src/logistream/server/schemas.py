@@ -215,7 +215,7 @@ class Refusal(BaseModel):
 class Status(BaseModel):
     """Whether the stream runs and where to read it."""
 
-    status: Literal["running", "paused"]
+    status: Literal["running", "paused", "waiting for the clock"]
     connected_clients: int = Field(description="readers of the WebSocket now")
     websocket_url: str = Field(description="with the host and port that the caller used")
 

@@ -419,8 +419,8 @@ class StreamServer:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Status (running, paused or stopped), connected clients, and what `GET /stream` returns."""
-        status = "stopped" if not self.running else "paused" if self.paused else "running"
+        """Status (that of `GET /`, or stopped), connected clients, and what `GET /stream` returns."""
+        status = self._stream.status if self.running else "stopped"
         return {"status": status, "connected_clients": self.connected_clients, **self._stream.state}
 
     def __repr__(self) -> str:

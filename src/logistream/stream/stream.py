@@ -9,9 +9,9 @@ import contextlib
 import hashlib
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from logistream.errors import NotYetError, RequestError
+from logistream.errors import LogistreamError, NotYetError, RequestError
 from logistream.model.sampling import Sampler
 from logistream.stream.query import Timestamp
 from logistream.stream.timeline import Timeline, first_entry
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
+
+_AHEAD = 25_000
+"""Microseconds for which the timeline must be certain, before it is read again: half of its lead."""
+
+_CLOCK_SLACK = 100_000
+"""Microseconds by which the clock may be behind the stream's time before that is reported."""
 
 _TOLERANCE = 5_000_000
 """Microseconds: an event that will happen within this time can be requested, and is waited for. Clocks and
@@ -71,7 +77,9 @@ class Stream:
         self._clock_lock = threading.RLock()
         self._listeners_lock = threading.Lock()
         self._listeners: set[Callable[[], object]] = set()
+        self._unreadable = False
         self.timeline = Timeline([first_entry(self.now())]) if timeline is None else timeline
+        self._latest = max(self._latest, self.timeline.latest)
         self.id = identity(model, seed, self.timeline.arrivals, self.timeline.entries[0])
 
     def __repr__(self) -> str:
@@ -98,9 +106,36 @@ class Stream:
             self._latest = max(self._latest, self._clock())
             return self._latest
 
+    @property
+    def clock_behind(self) -> float:
+        """Seconds by which the clock is behind the stream's time, or behind what other servers may deliver.
+
+        The first is so if the clock was set back, and no event happens then; the second if the clocks of
+        servers that share a timeline differ.
+        """
+        return max(0, self._latest - self._clock(), self.timeline.clock_behind) / 1e6
+
+    @property
+    def waiting_for_clock(self) -> bool:
+        """Whether no event can happen because the clock is behind the time that this stream has reached."""
+        return self._latest - self._clock() > _CLOCK_SLACK
+
+    @property
+    def status(self) -> Literal["running", "paused", "waiting for the clock"]:
+        """Whether events happen."""
+        return "paused" if self.paused else "waiting for the clock" if self.waiting_for_clock else "running"
+
     def next_number(self) -> int:
         """Return the number of the next event: how many have happened for certain since event 0."""
-        return self.timeline.count(self.timeline.known_until(self.now()))
+        return self.timeline.count(self._known())
+
+    def _known(self) -> int:
+        """Return the time up to which the timeline is certain, at most now; read it if need be."""
+        now = self.now()
+        if self.timeline.known_until(now + _AHEAD) < now + _AHEAD and not self._unreadable:
+            with contextlib.suppress(LogistreamError):  # whoever calls `refresh` reports it
+                self.refresh()
+        return self.timeline.known_until(now)
 
     def wait(self, number: int) -> float | None:
         """Return the seconds until an event happens, 0 if it has; None while a pause holds it back."""
@@ -157,7 +192,7 @@ class Stream:
         if stop is None or stop == "latest":
             return newest
         if isinstance(stop, Timestamp):
-            if stop.micros > self.timeline.known_until(self.now()):
+            if stop.micros > self._known():
                 raise NotYetError(f"a range until {rfc3339(stop.micros)}", newest - 1)
             return self.timeline.count(stop.micros)
         if stop > newest:
@@ -204,10 +239,26 @@ class Stream:
         self._notify()
         return entry
 
-    def refresh(self) -> None:
-        """Take in what other processes have added to a shared timeline."""
-        if self.timeline.refresh():
+    def refresh(self) -> bool:
+        """Take in what other processes have added to a shared timeline.
+
+        Returns
+        -------
+        bool
+            False if another process is writing: it should be called again soon.
+
+        Raises
+        ------
+        DataError, StreamError
+            If the timeline is damaged or cannot be read; no event happens until that succeeds again.
+        """
+        before = self.timeline.entries
+        self._unreadable = True
+        read = self.timeline.refresh()
+        self._unreadable = False
+        if self.timeline.entries is not before:
             self._notify()
+        return read
 
     def _notify(self) -> None:
         with self._listeners_lock:

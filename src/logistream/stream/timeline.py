@@ -251,6 +251,12 @@ class Timeline:
     shared = False
     """Whether other processes can change it, so that `refresh` has something to do."""
 
+    latest = 0
+    """Microseconds since 1970: the latest time that was read, or that the processes before have reached."""
+
+    clock_behind = 0
+    """Microseconds by which the clock is behind what was promised with the clocks of other processes."""
+
     def __init__(self, entries: Iterable[Entry], arrivals: Arrivals = EVEN) -> None:
         self._entries: tuple[Entry, ...] = ()
         self._arrivals = arrivals
@@ -303,8 +309,8 @@ class Timeline:
         return now
 
     def refresh(self) -> bool:
-        """Read entries that other processes have added; return whether there were any."""
-        return False
+        """Read entries that other processes have added; return whether that was possible at once."""
+        return True
 
     def close(self) -> None:
         """Close the file, if there is one; the timeline can still be read, but not changed."""

@@ -1,18 +1,18 @@
 """A timeline in an SQLite file, which several processes share: each reads and changes the same stream.
 
-Why a change takes effect 50 ms later: no process may send an event that an entry of another process then
-moves. So an entry takes effect `LEAD_MICROS` after it is written, and a process that has read the file knows
-the timeline for certain until `LEAD_MICROS` after that. SQLite's locks make this safe:
+Why a change takes effect 50 ms later: no process may deliver an event that an entry of another process then
+moves. So a process first promises what it may deliver, and no entry reaches behind a promise. SQLite's locks
+make this safe:
 
-- A writer holds the EXCLUSIVE lock from before it reads the clock until its entry is committed. No one reads
-  the file meanwhile. (That is so with a rollback journal, and not with a write-ahead log.)
-- A reader first reads the clock and then, under a SHARED lock, the file.
+- A reader holds the RESERVED lock while it reads the clock and the file, and then promises the next
+  `LEAD_MICROS` in a file beside the timeline (`promise`). Until then it knows the timeline for certain.
+- A writer holds the EXCLUSIVE lock from before it reads the clock and the promise until its entry is
+  committed. The entry takes effect where the promise ends, or `LEAD_MICROS` later than now.
 
-If the reader's lock came before the writer's, then so did its clock reading, and what it knows for certain
-ends before the entry takes effect. If the reader's lock came later, it has seen the entry.
-
-This rests on the clock of one machine, or on clocks that agree to much less than the lead. No process lets
-its own clock run backwards, and no entry takes effect before the one before it.
+So this does not rest on the clocks of several machines being equal, or on a clock never being set back. If
+clocks differ, changes made by a server whose clock is behind are late by that much on its clock; they are
+refused if that is more than a few seconds. No process lets its own clock run backwards, and one that starts
+continues from what was promised.
 
 The table `timeline` has a row for the header (number 0) and one for each entry, as JSON. `crc32` is the
 checksum of that and all rows before it, because SQLite notices a damaged structure but no changed digit.
@@ -24,14 +24,16 @@ import json
 import os
 import secrets
 import sqlite3
+import stat
 import sys
 import zlib
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.stream.arrivals import Arrivals
+from logistream.stream.promise import Promise
 from logistream.stream.timeline import Entry, Timeline
 from logistream.times import rfc3339, wall_clock
 
@@ -46,8 +48,11 @@ __all__ = ["LEAD_MICROS", "FileTimeline", "open_timeline_file", "timeline_table"
 LEAD_MICROS = 50_000
 """Microseconds from the writing of an entry until it takes effect; the top of this module says why.
 
-A server reads the file every 20 ms, so it can miss one or two reads and still know what is certain.
+A busy server reads the file 40 times a second, so it can miss a read and still know what is certain.
 """
+
+_LATEST_EFFECT = 5_000_000
+"""Microseconds after which a change must have taken effect; one that would be later is refused."""
 
 _APPLICATION_ID = 0x4C_6F_67_69  # "Logi", in the header of the SQLite file
 _VERSION = 1  # `user_version` in the header of the SQLite file
@@ -111,7 +116,13 @@ def open_timeline_file(
         raise StreamError(f"timeline {place} cannot be opened: {error.strerror}") from error
     if not exists:
         _create(place, (dict(header), first_entry(clock()).to_json()))
-    return FileTimeline(place, header, clock)
+    timeline = FileTimeline(place, header, clock)
+    try:
+        timeline.begin()
+    except BaseException:
+        timeline.close()
+        raise
+    return timeline
 
 
 def timeline_table(path: str | os.PathLike[str]) -> str:
@@ -121,8 +132,11 @@ def timeline_table(path: str | os.PathLike[str]) -> str:
         raise StreamError(f"there is no timeline file at {place}: check the path")
     timeline = FileTimeline(place)
     timeline.close()
+    promised = timeline.promised()
+    delivered = f"before {timeline.count(promised):,}, by {rfc3339(promised)}" if promised else "none"
     lines = [
         *(f"{key.replace('_', ' ')}: {value}" for key, value in timeline.header.items()),
+        f"events that may have been delivered: {delivered}",
         "",
         f"{'from event':>16}  {'since (UTC)':27}  {'events/s':>14}",
     ]
@@ -152,23 +166,28 @@ class FileTimeline(Timeline):
     ) -> None:
         self.path = path
         self._clock = clock
-        self._latest = 0
+        self._known = 0
         self._rows = self._checksum = 0  # what has been read: how many rows, and the checksum of the last
         self._database: sqlite3.Connection | None = None
+        try:
+            self._file = os.stat(path)  # noqa: PTH116 - to compare with later
+        except OSError as error:
+            raise StreamError(f"timeline {path} cannot be opened: {error.strerror}") from error
+        if not stat.S_ISREG(self._file.st_mode) and not stat.S_ISDIR(self._file.st_mode):
+            raise DataError(f"{path} is not a file on a disk, so it is not a timeline file: {_OTHER}")
         with self._translated_errors("opened"):
             self._database = sqlite3.connect(
                 f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
             )
         try:
             with self._translated_errors("read"):
-                self._file = os.stat(path)  # noqa: PTH116 - to compare with later
                 self._database.text_factory = bytes
                 _set_lock_wait(self._database, _LOCK_SECONDS)
                 self._require_timeline(self._database)
                 self._database.execute("PRAGMA synchronous = EXTRA")
-                timestamp = self._now()
                 values, checksum = self._new_values(self._database)
-            self._known = timestamp + LEAD_MICROS
+                ((identity,),) = self._database.execute("SELECT crc32 FROM timeline WHERE number = 1")
+            self._promise = Promise(path, identity)
             self.header: Header = values[0]
             _require_same(path, self.header, self.header if header is None else header)
             arrivals = Arrivals(self.header.get("arrivals", "even"), self.header.get("seed", 0))
@@ -186,18 +205,38 @@ class FileTimeline(Timeline):
                 self._database.close()
             self._database = None
 
+    def promised(self) -> int:
+        """Return the time up to which any process may have delivered events; 0 for none."""
+        return self._promise.read()
+
+    def begin(self) -> None:
+        """Continue where the processes before have stopped, also if the clock is behind them.
+
+        Raises
+        ------
+        DataError, StreamError
+            As for `refresh`; and if the file stays locked by another process.
+        """
+        promised = self.promised()
+        if promised > self._clock() + LEAD_MICROS:
+            self.latest = promised
+        with self._lock:
+            if self._database is not None:
+                _set_lock_wait(self._database, _LOCK_SECONDS)
+                self._refresh(self._database)
+
     def known_until(self, now: int) -> int:
         """Return the time up to which this timeline is certain, at most `now` (microseconds).
 
-        That is `LEAD_MICROS` after the file was last read, by `refresh`, by `change`, or on opening.
+        That is `LEAD_MICROS` after the file was last read, by `refresh`, by `change`, or on opening; or later
+        if another process has promised more.
         """
         return min(now, self._known)
 
     def refresh(self) -> bool:
-        """Read the file; return whether other processes have added entries.
+        """Read the file; return whether that was possible at once, without a wait for another writer.
 
-        To be called every few milliseconds. It takes microseconds if there is nothing new, and returns at
-        once if another thread or process is writing.
+        It takes microseconds if there is nothing new.
 
         Raises
         ------
@@ -212,13 +251,11 @@ class FileTimeline(Timeline):
             if self._database is None:
                 return False
             _set_lock_wait(self._database, 0)
-            timestamp = self._now()  # before reading
-            try:
-                found = self._read(self._database)
-            except _LockedError:
-                return False
-            self._known = timestamp + LEAD_MICROS
-            return found
+            self._refresh(self._database)
+        except _LockedError:
+            return False
+        else:
+            return True
         finally:
             self._lock.release()
 
@@ -228,14 +265,16 @@ class FileTimeline(Timeline):
         """Append an entry with the given settings changed and return it; the last one if nothing changes.
 
         As in a timeline in memory, but `LEAD_MICROS` after the time at which it is written, which is not
-        before `now` (microseconds). When it returns, the entry is on the disk.
+        before `now` (microseconds), and after everything that any process may have delivered. When it
+        returns, the entry is on the disk.
 
         Raises
         ------
         RequestError
             For a value that is not allowed.
         StreamError
-            If the file is closed, cannot be written, or stays locked by another process.
+            If the file is closed, cannot be written, or stays locked by another process; or if a process
+            whose clock is more than some seconds ahead has delivered events.
         DataError
             If the file was damaged while it was in use.
         """
@@ -243,10 +282,11 @@ class FileTimeline(Timeline):
             if self._database is None:
                 raise StreamError(f"timeline {self.path} is closed")
             _set_lock_wait(self._database, _LOCK_SECONDS)
-            with self._translated_errors("written"), _exclusively(self._database):
+            with self._translated_errors("written"), _locked(self._database, "EXCLUSIVE"):
                 timestamp = self._now(now)  # under the lock
                 self._read(self._database)
-                self._known = timestamp + LEAD_MICROS
+                self._require_recent(self.promised(), timestamp)
+                self._promise_until(timestamp + LEAD_MICROS)
                 entry = self._changed(self._known, rate, paused, scenario)
                 if entry is self.last:
                     return entry
@@ -259,8 +299,32 @@ class FileTimeline(Timeline):
 
     def _now(self, least: int = 0) -> int:
         """Return the time, never less than before."""
-        self._latest = max(self._latest, least, self._clock())
-        return self._latest
+        self.latest = max(self.latest, least, self._clock())
+        return self.latest
+
+    def _refresh(self, database: sqlite3.Connection) -> None:
+        """Read the file, and promise what is then known."""
+        with self._translated_errors("read"), _locked(database, "IMMEDIATE"):
+            timestamp = self._now()
+            self._read(database)
+            self._promise_until(timestamp + LEAD_MICROS)
+
+    def _promise_until(self, until: int) -> None:
+        """Promise the events up to a time; to be called under a lock that excludes other writers."""
+        promised = self.promised()
+        self.clock_behind = max(0, promised - LEAD_MICROS - self._clock())
+        if until > promised:
+            self._promise.write(until)
+        self._known = max(until, promised)
+
+    def _require_recent(self, promised: int, now: int) -> None:
+        """Raise if a change would take effect too late, because it must come after what was promised."""
+        if promised > now + LEAD_MICROS + _LATEST_EFFECT:
+            raise StreamError(
+                f"a server that shares timeline {self.path} has a clock {(promised - now) / 1e6:,.0f} s "
+                f"ahead of this one and may have delivered the events until {rfc3339(promised)}, which "
+                f"must not change: set the clocks, and try again after that time"
+            )
 
     def _read(self, database: sqlite3.Connection) -> bool:
         """Read the new rows of the file; return whether there were any."""
@@ -411,9 +475,9 @@ def _set_lock_wait(database: sqlite3.Connection, seconds: float) -> None:
 
 
 @contextmanager
-def _exclusively(database: sqlite3.Connection) -> Iterator[None]:
-    """Keep others from reading and writing the file; commit in the end, or undo all after an error."""
-    database.execute("BEGIN EXCLUSIVE")
+def _locked(database: sqlite3.Connection, kind: Literal["IMMEDIATE", "EXCLUSIVE"]) -> Iterator[None]:
+    """Keep others from writing (EXCLUSIVE: from reading too); commit in the end, or undo all on an error."""
+    database.execute(f"BEGIN {kind}")
     try:
         yield
         database.execute("COMMIT")

@@ -1,0 +1,64 @@
+"""Take in what other servers add to a shared timeline, and report clocks that cannot be right."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from logistream.errors import LogistreamError
+from logistream.server.file_watch import FileWatch
+from logistream.stream.timeline_file import LEAD_MICROS, FileTimeline
+
+if TYPE_CHECKING:
+    from logistream.stream.stream import Stream
+
+__all__ = ["watch_timeline"]
+
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY = 1.0  # seconds, even if no change is noticed
+_TRY_AGAIN = 0.005  # seconds, while another process is writing
+_TRIES = 40
+
+
+async def watch_timeline(stream: Stream) -> None:
+    """Refresh a stream whenever its timeline file changes, until cancelled."""
+    timeline = stream.timeline
+    trouble = clock_trouble = ""
+    with FileWatch(timeline.path) if isinstance(timeline, FileTimeline) else nullcontext() as watch:
+        while True:
+            await (watch.change(_LOOK_EVERY) if watch else asyncio.sleep(_LOOK_EVERY))
+            try:
+                for _ in range(_TRIES):
+                    if stream.refresh():
+                        break
+                    await asyncio.sleep(_TRY_AGAIN)
+                trouble = ""
+            except LogistreamError as error:  # no event happens until it can be read again
+                if str(error) != trouble:
+                    trouble = str(error)
+                    logger.warning("no more events for now: %s", trouble)
+            kind, sentence = _clock_trouble(stream)
+            if kind != clock_trouble:
+                clock_trouble = kind
+                if sentence:
+                    logger.warning("%s", sentence)
+
+
+def _clock_trouble(stream: Stream) -> tuple[str, str]:
+    """Return what is wrong with the clock: a word for it, and a sentence; both empty if nothing is."""
+    behind = stream.clock_behind
+    if stream.waiting_for_clock:
+        return "set back", (
+            f"waiting for the clock: it is {behind:,.1f} s behind the time that this stream has reached, and "
+            f"no event happens until it gets there"
+        )
+    if behind * 1e6 > LEAD_MICROS:
+        return "apart", (
+            f"a server that shares this timeline has a clock {behind:,.1f} s ahead of this one: changes made "
+            f"here take effect that much later; set the clocks"
+        )
+    return "", ""
