@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Promise"]
 
 
-_SIZE = 64  # bytes; more than is ever written
+_SIZE = 43  # bytes of a promise
+_LAST = 253_402_300_800 * 10**6 - 1  # microseconds: the end of the year 9999
 
 
 class Promise:
@@ -59,7 +60,7 @@ class Promise:
             raise StreamError(f"{self.path} cannot be read: {error.strerror}") from error
         with suppress(ValueError):
             until = int(content[:20])
-            if content == self._content(until):
+            if until <= _LAST and content == self._content(until):
                 return until
         return 0
 
