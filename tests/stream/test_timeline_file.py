@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -704,3 +705,86 @@ except LogistreamError as error:
     report([str(error), os.listdir(path.parent)])
 """)
     assert worker.rest() == [[f"timeline {path} cannot be made: disk I/O error", []]]
+
+
+# Files of strangers: true checksums, and wrong contents
+
+
+def rewritten(path: Path, values: list[str]) -> None:
+    """Write rows with these strings and true checksums in place of those of a file."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM timeline")
+        checksum = 0
+        for number, string in enumerate(values):
+            checksum = zlib.crc32(string.encode(), checksum)
+            database.execute("INSERT INTO timeline VALUES (?, ?, ?)", (number, string, checksum))
+        database.commit()
+
+
+ODD: list[Any] = [
+    None, True, -1, 0, 7, 2**53, 2**63, 10**300, 1.5, 1e300, -0.0, "", "x", "poisson", [], {}, [1],
+    "1969-12-31T23:59:59Z", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "2026-11-18T11:06:40Z",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_values_that_cannot_be_are_refused_when_the_file_is_opened(path: Path) -> None:
+    """Of all files with one value changed, each is refused in one sentence or is read to the end."""
+    _, entries = filled(path)
+    lines: list[dict[str, Any]] = [dict(HEADER), *(entry.to_json() for entry in entries)]
+    refused: list[str] = []
+    for row, line in enumerate(lines):
+        for key in (*line, "more"):
+            for odd in ODD:
+                changed = [*lines[:row], {**line, key: odd}, *lines[row + 1 :]]
+                rewritten(path, [json.dumps(value) for value in changed])
+                try:
+                    timeline = open_timeline_file(path, header=changed[0], first_entry=lambda _: entries[0])
+                except (DataError, RequestError) as error:
+                    refused.append(str(error))
+                    continue
+                stop = timeline.count(NOW + 100 * SECOND)
+                first = max(timeline.entries[0].first, stop - 5000)
+                timeline.times(first, min(stop, timeline.last.first if timeline.last.paused else stop))
+                timeline_table(path)
+                timeline.close()
+    assert len(refused) > 300
+    assert not [sentence for sentence in refused if "\n" in sentence or len(sentence) > 1000]
+
+
+@pytest.mark.parametrize(
+    ("string", "sentence"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "row 0 is no JSON that can be read: maximum recursion depth"),
+        ("{", "row 0 is no JSON that can be read: "),
+        ("[]", "its header is no JSON object of strings and whole numbers"),
+        ('{"seed": [1]}', "its header is no JSON object of strings and whole numbers"),
+        ('{"seed": ' + "9" * 5000 + "}", "row 0 is no JSON that can be read: Exceeds the limit"),
+    ],
+)
+def test_a_header_that_cannot_be_is_refused(path: Path, string: str, sentence: str) -> None:
+    """Deep, broken, of another type, or with an absurd number."""
+    opened(path).close()
+    rewritten(path, [string, json.dumps(first_entry(NOW).to_json())])
+    with pytest.raises(DataError, match=sentence):
+        opened(path)
+
+
+def test_a_view_in_place_of_the_table_is_refused(path: Path) -> None:
+    """It could compute for ever."""
+    opened(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(
+            "DROP TABLE timeline; CREATE VIEW timeline AS WITH RECURSIVE t(n) AS "
+            "(SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT n AS number, n AS json, n AS crc32 FROM t"
+        )
+    with pytest.raises(DataError, match=r"is damaged \(it has other tables, or views\)"):
+        opened(path)
+
+
+@posix
+def test_a_named_pipe_is_refused(path: Path) -> None:
+    """Instead of a wait for ever."""
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="timeline is not a file on a disk, so it is not a timeline file"):
+        opened(path)

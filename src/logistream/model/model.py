@@ -6,7 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from logistream.dataco import booked_columns
-from logistream.errors import ModelError, RequestError
+from logistream.errors import RequestError
+from logistream.model.archive import damaged
 from logistream.model.network import Network
 from logistream.model.validation import check
 
@@ -174,8 +175,5 @@ def load_model(path: str | os.PathLike[str] | None = None) -> Model:
     try:
         check(model)
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RequestError) as exc:
-        source = "the shipped model" if path is None else path
-        raise ModelError(
-            f"{source} is a damaged model file: {exc}; get the file again, or fit again"
-        ) from exc
+        raise damaged("the shipped model" if path is None else path, exc) from exc
     return model

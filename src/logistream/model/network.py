@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from logistream.errors import ModelError, RequestError
+from logistream.errors import RequestError
+from logistream.model.archive import FORMAT, VERSION, damaged, read_archive
 from logistream.model.patterns import Identifier, Pattern
 from logistream.schema import EVENT_TIME, Schema
 from logistream.tables.files import replacing, shipped_file
@@ -33,9 +34,6 @@ __all__ = ["DaysAfterEvent", "Emission", "Factor", "Formula", "Network", "missin
 
 N = TypeVar("N", bound="Network")
 
-FORMAT = "logistream-model"
-VERSION = 3
-_MAX_BYTES = 64 * 2**20
 _SHIPPED = "dataco.model"
 
 
@@ -328,59 +326,11 @@ class Network:
     def read(cls, path: str | os.PathLike[str] | None = None) -> Self:
         """Read what `save` wrote, None for the shipped file; `load_model` checks it besides."""
         source = shipped_file(_SHIPPED) if path is None else Path(path)
+        data, arrays = read_archive(source)
         try:
-            with zipfile.ZipFile(source) as archive:
-                members = _read_members(archive, source)
-        except FileNotFoundError:
-            raise ModelError(
-                f"no model file at {source}: check the path, or leave it out for the shipped model"
-            ) from None
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as exc:
-            raise ModelError(
-                f"{source} is not a model file or is damaged: make it again with Model.save"
-            ) from exc
-        try:
-            arrays = {
-                name: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-                for name, data in members.items()
-                if name.endswith(".npy")
-            }
-            return _load(cls, json.loads(members["model.json"]), arrays)
+            return _load(cls, data, arrays)
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RequestError) as exc:
-            raise ModelError(
-                f"{source} is a damaged model file: {exc}; get the file again, or fit again"
-            ) from exc
-
-
-def _read_members(archive: zipfile.ZipFile, source: Path) -> dict[str, bytes]:
-    """Return the members of a model archive, after comparing them with their checksums."""
-    if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
-        raise ModelError(
-            f"{source} unpacks to more than {_MAX_BYTES >> 20} MiB: no model of ours is that large"
-        )
-    try:
-        manifest = json.loads(archive.read("manifest.json"))
-        known, version, sums = manifest["format"], manifest["version"], dict(manifest["sha256"])
-    except (KeyError, ValueError, TypeError):
-        known, version, sums = None, 0, {}
-    if known != FORMAT:
-        raise ModelError(
-            f"{source} is a zip archive but not a model file: expected one that Model.save wrote"
-        )
-    if version != VERSION:
-        raise ModelError(
-            f"{source} has model format {version}, this version of logistream reads {VERSION}: "
-            f"install the version that wrote it, or fit again"
-        )
-    members = {}
-    for name, digest in sums.items():
-        try:
-            members[name] = archive.read(name)
-        except (KeyError, zipfile.BadZipFile) as exc:
-            raise ModelError(f"{source} is damaged: {name} cannot be read; get the file again") from exc
-        if hashlib.sha256(members[name]).hexdigest() != digest:
-            raise ModelError(f"{source} is damaged: {name} does not match its checksum; get the file again")
-    return members
+            raise damaged(source, exc) from exc
 
 
 def _members(network: Network) -> dict[str, bytes]:
@@ -435,8 +385,7 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
     """Rebuild a model from what `_dump` gave, in the dtypes that sampling works in."""
 
     def array(reference: Any) -> np.ndarray:  # noqa: ANN401 - JSON
-        stored = arrays[f"arrays/{reference['array']}.npy"]
-        return stored if stored.dtype.kind == "f" else stored.astype(np.int64)
+        return arrays[f"arrays/{reference['array']}.npy"]
 
     def emissions(items: list[dict[str, Any]]) -> Iterator[Emission]:
         for item in items:

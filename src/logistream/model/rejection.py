@@ -23,7 +23,7 @@ from logistream.errors import RequestError, RequestWarning, listed
 from logistream.model.bounds import find_bounds
 from logistream.model.conditions import Condition, read_conditions, string_of
 from logistream.model.elimination import Table, TooManyCellsError, eliminate
-from logistream.model.sampling import BLOCK, CountSampler, Sampler
+from logistream.model.sampling import BLOCK, Sampler, count_samplers
 from logistream.times import rfc3339
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ class ConditionedSampler(Sampler):
             raise RequestError(f"no row of this model has {asked} together: ask for others")
         tests = self.conditions if dropped else tuple(uncertain)
         # Rows of a block that are drawn in strata depend on each other; those accepted would be biased.
-        samplers = [
-            weighted.get(place) or CountSampler.of(factor, stratified=not tests)
-            for place, factor in enumerate(model.factors)
-        ]
+        samplers = count_samplers(model.factors, stratified=not tests, replaced=weighted)
         super().__init__(model, seed, samplers=samplers)
         self.exact = not tests
         self._tests = tests

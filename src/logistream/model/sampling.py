@@ -36,6 +36,7 @@ __all__ = [
     "Needed",
     "Sampler",
     "compute",
+    "count_samplers",
     "needed",
     "scaled",
 ]
@@ -50,6 +51,7 @@ _INSTANT = pa.timestamp("us", tz="UTC")
 _NUMPY = {pa.int64(): np.int64, pa.float64(): np.float64, pa.bool_(): np.bool_}
 _RANKS = np.arange(BLOCK, dtype=np.float64)
 _MANY_CODES = 64  # a factor of so many is drawn in strata
+_LAID_OUT = 2**24  # counts of all factors of a model, 64 MiB; less if it has many combinations
 _MOST_COMBINATIONS = 2**18  # that fit beside uniform and place into 63 bits
 _STREAM_KEY = 0x4C4F474953545245  # "LOGISTRE": keeps our draws apart from other users of the same seed
 
@@ -71,24 +73,30 @@ class FactorSampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CountSampler:
-    """A factor whose codes are laid out as often as they were counted: drawing is one look-up."""
+    """A factor whose codes are laid out as often as they were counted: drawing is one look-up.
+
+    If there is no room for that, the look-up is a search, with the same result.
+    """
 
     factor: Factor
     start: np.ndarray  # (n_combinations,) where the distribution that the combination selects begins
     total: np.ndarray  # (n_combinations,) number of counts in it, float64
-    code: np.ndarray  # (all counts,) int32
+    code: np.ndarray  # (all counts,) or, if `upto` is given, (n_entries,), int32
+    upto: np.ndarray | None  # (n_entries,) number of counts until the end of each entry
     stratified: bool  # only for events of one block
     deterministic: bool
 
     @classmethod
-    def of(cls, factor: Factor, *, stratified: bool = True) -> CountSampler:
-        """Lay out the counts; `stratified` allows strata where the factor has many codes."""
+    def of(cls, factor: Factor, *, stratified: bool = True, room: int = _LAID_OUT) -> CountSampler:
+        """Lay out the counts if there are at most `room`; `stratified` allows strata for many codes."""
         first = np.cumsum(factor.totals) - factor.totals
+        laid_out = int(factor.counts.sum()) <= max(room, len(factor.counts))
         return cls(
             factor=factor,
             start=first[factor.distribution_of].astype(np.int64),
             total=factor.totals[factor.distribution_of].astype(np.float64),
-            code=np.repeat(factor.codes, factor.counts).astype(np.int32),
+            code=np.repeat(factor.codes.astype(np.int32), factor.counts if laid_out else 1),
+            upto=None if laid_out else np.cumsum(factor.counts),
             stratified=stratified
             and factor.size >= _MANY_CODES
             and len(factor.distribution_of) <= _MOST_COMBINATIONS,
@@ -102,7 +110,7 @@ class CountSampler:
                 return np.full(BLOCK, self.code[0])
             if self.stratified:
                 uniform = _stratified(uniform, None)
-            return np.asarray(self.code[(uniform * self.total[0]).astype(np.int64) + self.start[0]])
+            return self._found((uniform * self.total[0]).astype(np.int64) + self.start[0])
         combination = self.factor.combination(codes)
         if uniform is None:
             return np.asarray(self.code.take(self.start.take(combination)))
@@ -110,7 +118,32 @@ class CountSampler:
             uniform = _stratified(uniform, combination)
         within = (uniform * self.total.take(combination)).astype(np.int64)
         within += self.start.take(combination)
-        return np.asarray(self.code.take(within))
+        return self._found(within)
+
+    def _found(self, places: np.ndarray) -> np.ndarray:
+        """Return the codes at these places of all counts, laid out or not."""
+        if self.upto is not None:
+            places = np.searchsorted(self.upto, places, side="right")
+        return np.asarray(self.code.take(places))
+
+
+def count_samplers(
+    factors: Sequence[Factor],
+    *,
+    stratified: bool = True,
+    replaced: Mapping[int, FactorSampler] | None = None,
+) -> list[FactorSampler]:
+    """Return how each factor is drawn: as often as counted, or by what replaces that at some places.
+
+    Counts are laid out as long as there is room, those of small factors first.
+    """
+    room = _LAID_OUT - 4 * sum(len(factor.distribution_of) for factor in factors)
+    found: dict[int, FactorSampler] = dict(replaced or {})
+    for place in sorted(range(len(factors)), key=lambda place: int(factors[place].counts.sum())):
+        if place not in found:
+            found[place] = sampler = CountSampler.of(factors[place], stratified=stratified, room=room)
+            room -= len(sampler.code) if sampler.upto is None else 0
+    return [found[place] for place in range(len(factors))]
 
 
 def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarray:
@@ -192,7 +225,7 @@ class Sampler:
             raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
         self.model = model
         self.seed = int(seed)
-        self._samplers = samplers or [CountSampler.of(factor) for factor in model.factors]
+        self._samplers = samplers or count_samplers(model.factors)
         self._dictionaries = {
             name: pa.array(strings, pa.string()) for name, strings in model.categories.items()
         }

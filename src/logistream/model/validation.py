@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-_MOST_COUNTS = 2**28  # of one factor: a sampler lays them out, 1 GiB
+_MOST_COUNTS = 2**28  # of one factor
+_MOST_PLACES = 4096  # of a pattern
+_MOST_LETTERS = 2**25  # of all patterns of a column, laid out as a table, 128 MiB
 _MOST_DECIMALS = 15
 _MOST_FACTOR = 1e15
 _SMALLEST_DIVISOR = 1e-8
@@ -332,6 +334,12 @@ def _check_identifier(identifier: Identifier, network: Network) -> None:
     _require(isinstance(identifier.separator, str), f"the separator of {name} is no string")
     _require(
         (kind == "category") == bool(identifier.separator), f"the separator of {name} is of a wrong kind"
+    )
+    longest = max((len(pattern.places) for pattern in identifier.patterns), default=0)
+    widest = max((len(place) for pattern in identifier.patterns for place in pattern.places), default=0)
+    _require(
+        longest <= _MOST_PLACES and len(identifier.patterns) * longest * widest <= _MOST_LETTERS,
+        f"the patterns of {name} are too long, or too many",
     )
     for pattern in identifier.patterns:
         _require(bool(pattern.places), f"a pattern of {name} is empty")

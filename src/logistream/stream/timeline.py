@@ -35,6 +35,7 @@ MIN_RATE = 0.001
 MAX_RATE = 1_000_000
 """Highest rate of a stream, in events per second: one event a microsecond."""
 
+_MOST = 2**53  # events of a stream
 _SHOWN_ENTRIES = 10  # of a timeline in a notebook
 
 
@@ -86,8 +87,8 @@ class Entry:
             )
         if not isinstance(self.paused, bool):
             raise RequestError(f"paused must be true or false, not {self.paused!r}")
-        if self.first < 0 or self.start < self.since:
-            raise StreamError(f"a timeline entry cannot have first={self.first} or start before since")
+        if not 0 <= self.first <= _MOST or self.start < self.since:
+            raise StreamError(f"a timeline entry cannot have first={self.first:.6g} or start before since")
         object.__setattr__(self, "rate", float(self.rate))
 
     @property

@@ -31,7 +31,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from logistream.errors import DataError, RequestError, StreamError
+from logistream.errors import DataError, RequestError, StreamError, shorten
 from logistream.stream.arrivals import Arrivals
 from logistream.stream.promise import Promise
 from logistream.stream.timeline import Entry, Timeline
@@ -70,11 +70,12 @@ _SYSTEM = {  # SQLite's result codes for faults of the system; all others mean a
     sqlite3.SQLITE_AUTH,
 }
 
+_TABLE = "CREATE TABLE timeline (number INTEGER PRIMARY KEY, json TEXT NOT NULL, crc32 INTEGER NOT NULL)"
 _EMPTY = f"""
     PRAGMA page_size = {_PAGE};
     PRAGMA application_id = {_APPLICATION_ID};
     PRAGMA user_version = {_VERSION};
-    CREATE TABLE timeline (number INTEGER PRIMARY KEY, json TEXT NOT NULL, crc32 INTEGER NOT NULL);
+    {_TABLE};
 """
 _INSERT = "INSERT INTO timeline VALUES (?, ?, ?)"
 
@@ -188,10 +189,10 @@ class FileTimeline(Timeline):
                 values, checksum = self._new_values(self._database)
                 ((identity,),) = self._database.execute("SELECT crc32 FROM timeline WHERE number = 1")
             self._promise = Promise(path, identity)
-            self.header: Header = values[0]
+            self.header = self._header_of(values[0])
             _require_same(path, self.header, self.header if header is None else header)
-            arrivals = Arrivals(self.header.get("arrivals", "even"), self.header.get("seed", 0))
             with self._naming_file():
+                arrivals = Arrivals(self.header.get("arrivals", "even"), self.header.get("seed", 0))  # type: ignore[arg-type] # checks them
                 super().__init__(map(Entry.from_json, values[1:]), arrivals)
             self._rows, self._checksum = len(values), checksum
         except BaseException:
@@ -347,11 +348,20 @@ class FileTimeline(Timeline):
         for number, (place, string, stored) in enumerate(rows[bool(self._rows) :], self._rows):
             if place != number or not isinstance(string, bytes) or zlib.crc32(string, checksum) != stored:
                 raise self._damaged(f"row {number} is not what was written")
-            values.append(json.loads(string))
+            try:
+                values.append(json.loads(string))
+            except (ValueError, RecursionError) as error:
+                raise self._damaged(f"row {number} is no JSON that can be read: {error}") from error
             checksum = stored
         if self._rows + len(values) < 2:
             raise self._damaged("it has no entry")
         return values, checksum
+
+    def _header_of(self, value: object) -> Header:
+        """Return the header of a file, or raise if it cannot be one."""
+        if not isinstance(value, dict) or not all(type(item) in (str, int) for item in value.values()):
+            raise self._damaged("its header is no JSON object of strings and whole numbers")
+        return value
 
     def _require_timeline(self, database: sqlite3.Connection) -> None:
         """Raise if the file is not a timeline, was written by a later version, or has a damaged structure."""
@@ -374,6 +384,9 @@ class FileTimeline(Timeline):
         ((mode,),) = database.execute("PRAGMA journal_mode = DELETE")
         if mode != b"delete":
             raise StreamError(f"timeline {self.path} has the journal mode {mode.decode()}: set it to delete")
+        # A stranger's view or trigger could compute for ever.
+        if {sql for (sql,) in database.execute("SELECT sql FROM sqlite_master")} - {_TABLE.encode()}:
+            raise self._damaged("it has other tables, or views")
         ((finding,), *_) = database.execute("PRAGMA integrity_check(1)")
         if finding != b"ok":
             raise self._damaged(" ".join(finding.decode(errors="replace").split()))
@@ -411,12 +424,13 @@ class FileTimeline(Timeline):
         """Name the file in the errors about entries that cannot be used."""
         try:
             yield
-        except (DataError, StreamError) as error:
+        except (DataError, RequestError, StreamError) as error:
             raise self._damaged(str(error)) from None
 
     def _damaged(self, why: str) -> DataError:
         return DataError(
-            f"timeline {self.path} is damaged ({why}): restore it from a copy, or name another file"
+            f"timeline {self.path} is damaged ({shorten(why, 300)}): restore it from a copy, "
+            f"or name another file"
         )
 
 
