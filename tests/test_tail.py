@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
+import shlex
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -139,3 +144,119 @@ def test_what_is_printed_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> No
         '{"n":9,"more":4.5,"event_number":9}',
         '{"n":16,"more":8.0,"event_number":16}',
     ]
+
+
+# Where the output goes, and what stands in the way
+
+
+def finished(*arguments: str, output: str) -> subprocess.CompletedProcess[str]:
+    """Run tail to its end, in a shell that sends its output somewhere."""
+    command = shlex.join([sys.executable, "-m", "logistream", "tail", *arguments])
+    return subprocess.run(
+        ["sh", "-c", f"{command} {output}"], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "sentence"),
+    [
+        ("https://example.org/ws", "redirects to https://example.org/ws: use that address if it is the"),
+        ("/ws", "redirects in a way that is not followed: more than 10 redirects"),
+    ],
+)
+def test_a_redirect_is_a_sentence(capsys: pytest.CaptureFixture[str], location: str, sentence: str) -> None:
+    """To another kind of address, or in a circle."""
+
+    class Redirecting(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(301)
+            self.send_header("Location", location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            assert main(["tail", f"127.0.0.1:{server.server_address[1]}"]) == 1
+        finally:
+            server.shutdown()
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (">/dev/full", "logistream: the output cannot be read or written: No space left on device\n"),
+        (">&-", "logistream: there is no output: it was closed\n"),
+    ],
+)
+def test_an_output_that_takes_nothing_is_a_sentence(output: str, sentence: str) -> None:
+    """A full disk, and a stdout that was closed before the start."""
+    with NumberedServer(3) as server:
+        done = finished(server.url, "--count", "1", "--start", "0", output=output)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+
+
+def test_a_terminal_shows_the_numbers_first() -> None:
+    """However narrow it is."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=40, height=40, color_system=None)
+    with NumberedServer(30) as server:
+        run(server.url, 30, console=console, start=0, numbered=True)
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [line.rstrip() for line in drawn[drawn.rindex("┏") :].splitlines()]
+    assert cells(lines[1])[:2] == ["event_number", "event_time"]
+    assert [cells(line)[0] for line in lines if line.startswith("│")] == [str(n) for n in range(30)]
+
+
+def test_it_starts_without_pandas() -> None:
+    """Which takes longer to import than all else together."""
+    script = "import sys; from logistream.cli import main; main(sys.argv[1:]); print('pandas' in sys.modules)"
+    with NumberedServer(1) as server:
+        command = [sys.executable, "-c", script, "tail", server.url, "--count", "1", "--start", "0"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [text(0), "False"]
+
+
+def test_append_goes_on_after_the_last_number(tmp_path: Path) -> None:
+    """In a new file, in one that was continued, and in one whose writer was killed within a line."""
+    file = tmp_path / "events.ndjson"
+    with NumberedServer(40) as server:
+        append = ["tail", server.url, "--append", str(file), "--count"]
+        assert main([*append, "5", "--start", "3"]) == 0
+        assert main([*append, "10"]) == 0
+        with file.open("a") as writer:
+            writer.write('{"n":18,"te')
+        assert main([*append, "2"]) == 0
+    numbers = [json.loads(line)["event_number"] for line in file.read_text().splitlines()]
+    assert numbers == list(range(3, 20))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("hello", "does not end with an event and its number"),
+        ('{"a": 1}\n', "does not end with an event and its number"),
+        ('{"n":5}\n{"event_number":', "does not end with an event and its number"),
+        ('{"n":7,"event_number":5}\n', "ends with another event than ws://"),
+    ],
+)
+def test_another_file_is_not_appended_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, sentence: str
+) -> None:
+    """It stays as it is."""
+    file = tmp_path / "file"
+    file.write_text(content)
+    with NumberedServer(40) as server:
+        assert main(["tail", server.url, "--append", str(file), "--count", "5"]) == 1
+    assert file.read_text() == content
+    assert sentence in capsys.readouterr().err
+    assert main(["tail", "localhost:1", "--append", str(tmp_path)]) == 1
+    assert "cannot be written: Is a directory" in capsys.readouterr().err

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import logistream
-from logistream.dataco import read_table
 from logistream.errors import DataWarning, LogistreamError, RequestError, RequestWarning, StreamError
 
 if TYPE_CHECKING:
@@ -54,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with _warnings_as_notes():
                 return int(options.run(options))
         finally:
-            sys.stdout.flush()  # a closed pipe would be a traceback at the end of the process
+            if sys.stdout is not None:  # it is if it was closed when the process started
+                sys.stdout.flush()  # a closed pipe would be a traceback at the end of the process
     except RequestError as error:
         _complain(error)
         return _BAD_USAGE
@@ -64,17 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         return _FAILED
+    except OSError as error:  # a full disk, mostly
+        what = "the output" if error.filename is None else error.filename
+        _complain(f"{what} cannot be read or written: {error.strerror or error}")
+        _discard_output()
+        return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
 
 
 def _complain(trouble: object) -> None:
-    print(f"logistream: {trouble}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        print(f"logistream: {trouble}", file=sys.stderr, flush=True)
 
 
 def _discard_output() -> None:
     """Write no more, because the program that reads the output has ended; Python would fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -232,7 +239,11 @@ def _serve(options: argparse.Namespace) -> int:
         "access_log": options.access_log,
     }
     terminated = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    ends = [signal.SIGTERM]
+    # A terminal that is closed; nohup has it ignored.
+    if (hangup := getattr(signal, "SIGHUP", None)) and signal.getsignal(hangup) is not signal.SIG_IGN:
+        ends.append(hangup)
+    before = {each: signal.signal(each, lambda *_: terminated.set()) for each in ends}
     try:
         if options.workers == 1:
             with StreamServer(load_model(options.model), **settings) as server:
@@ -246,7 +257,8 @@ def _serve(options: argparse.Namespace) -> int:
                 _announce(server, options.workers)
                 workers.watch(terminated)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     return 0
 
 
@@ -290,6 +302,12 @@ def _add_tail(commands: Commands) -> None:
         "one column after : are alternatives, all else must hold together",
     )
     parser.add_argument("--numbered", action="store_true", help="with the number of each event")
+    parser.add_argument(
+        "--append",
+        metavar="FILE",
+        help="write numbered events to the end of this file, in place of --start from the one after the last "
+        "that it holds: so that it can be interrupted, or killed, and started again",
+    )
     parser.add_argument("--token", help="required by servers on other machines")
     parser.set_defaults(run=_tail)
 
@@ -308,6 +326,7 @@ def _tail(options: argparse.Namespace) -> int:
             where=options.where,
             numbered=options.numbered,
             token=options.token,
+            append=options.append,
         )
     except BrokenPipeError:  # a reader such as `head` has got all that it needs
         _discard_output()
@@ -383,6 +402,7 @@ def _types(string: str) -> list[tuple[str, str]]:
 
 
 def _fit(options: argparse.Namespace) -> int:
+    from logistream.dataco import read_table
     from logistream.fitting.fit import fit
     from logistream.tables.files import check_writable
 
@@ -455,6 +475,7 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from logistream.dataco import read_table
     from logistream.model.model import load_model
 
     model = load_model(options.model)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,12 +18,12 @@ from rich.live import Live
 from rich.table import Table
 
 from logistream.client.client import Messages
-from logistream.errors import RequestError, StreamError
-from logistream.schema import EVENT_TIME
+from logistream.errors import DataError, RequestError, StreamError
+from logistream.schema import EVENT_NUMBER, EVENT_TIME
 from logistream.stream.encoding import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
     from typing import Unpack
 
     from logistream.client.subscription import ReadOptions, Source
@@ -30,6 +35,8 @@ _REDRAWS = 8  # a second
 _FRAME_LINES = 4  # three rules and the caption
 _WIDEST = 22  # a column is folded beyond this
 _RATE_SECONDS = 5.0
+_LEADING = {EVENT_NUMBER.name: 0, EVENT_TIME.name: 1}  # the first columns
+_STEP = 1 << 16  # bytes read at once from the end of a file
 
 
 def run(
@@ -38,6 +45,7 @@ def run(
     *,
     on_trouble: Callable[[str], None] | None = None,
     console: Console | None = None,
+    append: str | os.PathLike[str] | None = None,
     **options: Unpack[ReadOptions],
 ) -> None:
     """Show the events of a stream until interrupted, or until `count` events have come.
@@ -55,6 +63,9 @@ def run(
         As in `connect`.
     console : rich.console.Console, optional
         Where a table is drawn; stdout by default.
+    append : path, optional
+        A file to whose end the events are written instead, numbered, one a line. If it holds events, reading
+        starts with the one after the last of them, in place of `start`.
     **options : ReadOptions
         As in `connect`.
 
@@ -62,21 +73,86 @@ def run(
     ------
     RequestError
         For an address, a count or an option that is not possible.
+    DataError
+        If the file to append to ends with anything but an event of this stream with its number.
     StreamError
-        If the server refuses for good.
+        If the server refuses for good, or there is nowhere to write to.
     """
-    console = console or Console()
-    show = _show_table if console.is_terminal else _print_lines
     if count is not None and count < 1:
         raise RequestError(f"count must be at least 1, got {count}")
+    if append is not None:
+        with _opened(Path(append)) as file:
+            last = _last_event(file, append)
+            if last is not None:
+                options["start"], count = last[0], None if count is None else count + 1
+            options["numbered"] = True
+            output = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+            after = None if last is None else (last[1], append)
+            _run(source, count, on_trouble, options, partial(_print_lines, output=output, after=after))
+        return
+    if sys.stdout is None and console is None:
+        raise StreamError("there is no output: it was closed")
+    console = console or Console()
+    show = partial(_show_table, console=console) if console.is_terminal else _print_lines
+    _run(source, count, on_trouble, options, show)
+
+
+def _run(
+    source: Source,
+    count: int | None,
+    on_trouble: Callable[[str], None] | None,
+    options: ReadOptions,
+    show: Callable[[AsyncIterator[str], Messages], Coroutine[Any, Any, None]],
+) -> None:
     messages = Messages(source, on_trouble=on_trouble, **options)
+
+    async def reading() -> None:
+        async with aclosing(_first(messages, count)) as events:  # also after an error in `show`
+            await show(events, messages)
+
     try:
-        asyncio.run(show(_first(messages, count), messages, console))
+        asyncio.run(reading())
     except RequestError as error:  # by the server: the options were possible
         raise StreamError(str(error)) from error
 
 
-async def _first(messages: Messages, count: int | None) -> AsyncIterator[str]:
+def _opened(path: Path) -> IO[bytes]:
+    """Open a file to append to, which is made if there is none."""
+    try:
+        return open(path, "ab+")  # noqa: PTH123 - as what it is used for; the caller closes it
+    except OSError as error:
+        raise StreamError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _last_event(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[int, str] | None:
+    """Return number and line of the last event in a file, None if the file is empty.
+
+    What follows that line, because its writer was killed, is removed.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return None
+    tail = b""
+    while size and tail.count(b"\n") < 2:
+        step = min(size, _STEP)
+        size = file.seek(size - step)
+        tail = file.read(step) + tail
+    kept, end, _ = tail.rpartition(b"\n")
+    line = kept.rpartition(b"\n")[2]
+    try:
+        number = parse(line)[EVENT_NUMBER.name] if end else None
+    except (RequestError, KeyError):
+        number = None
+    if not isinstance(number, int):
+        raise DataError(
+            f"{os.fspath(path)} does not end with an event and its number: append to a file that "
+            f"logistream tail --append has made, or to a new one"
+        )
+    file.truncate(size + len(kept) + len(end))
+    return number, line.decode()
+
+
+async def _first(messages: Messages, count: int | None) -> AsyncGenerator[str]:
     async with messages:
         async for message in messages:
             yield message
@@ -84,17 +160,36 @@ async def _first(messages: Messages, count: int | None) -> AsyncIterator[str]:
                 return
 
 
-async def _print_lines(events: AsyncIterator[str], messages: Messages, console: Console) -> None:  # noqa: ARG001 - as `_show_table`
+async def _print_lines(
+    events: AsyncIterator[str],
+    messages: Messages,
+    *,
+    output: TextIO | None = None,
+    after: tuple[str, str | os.PathLike[str]] | None = None,
+) -> None:
+    """Write the events to a file, or to stdout, each as it was sent.
+
+    With `after`, a line and the file that ends with it, the first event must be that one, and is left out.
+    """
+    output = output or sys.stdout
     try:
         async for event in events:
-            sys.stdout.write(event + "\n")
+            if after is not None:
+                if event != after[0]:
+                    raise DataError(
+                        f"{os.fspath(after[1])} ends with another event than {messages.url} has at that "
+                        f"number: it holds another stream, or other columns; append to another file"
+                    )
+                after = None
+                continue
+            output.write(event + "\n")
             if not messages.ahead:  # what was received together is written together
-                sys.stdout.flush()
+                output.flush()
     finally:
-        sys.stdout.flush()
+        output.flush()
 
 
-async def _show_table(events: AsyncIterator[str], messages: Messages, console: Console) -> None:
+async def _show_table(events: AsyncIterator[str], messages: Messages, *, console: Console) -> None:
     newest: deque[dict[str, Any]] = deque(maxlen=console.height)
     clock = asyncio.get_running_loop().time
     counts = deque([(clock(), 0)], maxlen=round(_RATE_SECONDS * _REDRAWS))  # when, and how many until then
@@ -124,9 +219,9 @@ async def _show_table(events: AsyncIterator[str], messages: Messages, console: C
 
 
 def _table(events: list[dict[str, Any]], width: int, height: int, caption: str) -> Table:
-    """Return as many of the newest events and of their columns as fit, the time first."""
+    """Return as many of the newest events and of their columns as fit, number and time first."""
     table = Table(caption=caption, caption_justify="left", expand=False)
-    names = sorted(events[-1], key=lambda name: name != EVENT_TIME.name) if events else []
+    names = sorted(events[-1], key=lambda name: _LEADING.get(name, len(_LEADING))) if events else []
     room = width - 1
     chosen: list[str] = []
     for name in names:

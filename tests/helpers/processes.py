@@ -106,8 +106,12 @@ class ServerProcess:
 
     def terminate(self) -> int:
         """End it with SIGTERM; return the exit code."""
+        return self.end(signal.SIGTERM)
+
+    def end(self, sent: signal.Signals) -> int:
+        """End it with a signal; return the exit code."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(sent)
         code = self._process.wait(_ENDS_WITHIN)
         self._output.close()
         self._process = None

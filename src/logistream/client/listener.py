@@ -26,12 +26,14 @@ from websockets.exceptions import (
     InvalidHandshake,
     InvalidMessage,
     InvalidStatus,
+    InvalidURI,
+    SecurityError,
 )
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
 from logistream.client.position import Position
-from logistream.errors import RequestError
+from logistream.errors import RequestError, shorten
 from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 from logistream.urls import is_local
 
@@ -155,7 +157,7 @@ class Listener:
         while self._socket is None and not self._closing.is_set():
             try:
                 await self._attempt()
-            except (OSError, InvalidHandshake, ConnectionClosed) as error:
+            except (OSError, InvalidHandshake, ConnectionClosed, InvalidURI, SecurityError) as error:
                 await self._lose(error)
         if not self._closing.is_set():
             return True
@@ -340,7 +342,8 @@ def _is_final(error: Exception, *, resuming: bool) -> bool:
         return _close_frame(error)[0] in _FINAL_CLOSE
     if isinstance(error, InvalidMessage):
         return not isinstance(error.__cause__, EOFError)  # hung up without an answer: perhaps it is starting
-    return isinstance(error, InvalidHandshake | ssl.SSLCertVerificationError)
+    redirected = isinstance(error, InvalidURI | SecurityError)
+    return redirected or isinstance(error, InvalidHandshake | ssl.SSLCertVerificationError)
 
 
 def explain(error: Exception) -> str:
@@ -353,6 +356,10 @@ def explain(error: Exception) -> str:
         if code == CloseCode.POLICY_VIOLATION:
             return f"refuses: {reason or 'policy violation'}"
         return f"closed the connection ({code}{': ' + reason if reason else ''})"
+    if isinstance(error, InvalidURI):
+        return f"redirects to {shorten(error.uri, 200)}: use that address if it is the stream you mean"
+    if isinstance(error, SecurityError):
+        return f"redirects in a way that is not followed: {error}"
     if isinstance(error, InvalidHandshake):
         return "does not answer as a WebSocket server does"
     if isinstance(error, TimeoutError):

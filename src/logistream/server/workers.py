@@ -6,30 +6,36 @@ what they count lies in memory that they share.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import secrets
+import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logistream.errors import RequestError, StreamError
+from logistream.errors import LogistreamError, RequestError, StreamError
 from logistream.server.metrics import Gauges
 from logistream.server.server import StreamServer, listen
 
 if TYPE_CHECKING:
     from ctypes import Array, c_char
+    from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
-    from multiprocessing.synchronize import Event
 
 __all__ = ["Workers"]
 
+
+logger = logging.getLogger(__name__)
 
 _MOST = 64
 _STARTS_WITHIN = 30.0  # seconds
@@ -65,17 +71,29 @@ class Workers:
         self._model, self._settings = model, settings
         self._stack = ExitStack()
         self._context = multiprocessing.get_context("spawn")
+        self._folder: str | None = None  # for a timeline of their own
         self._processes: list[SpawnProcess] = []
-        self._ready = [self._context.Event() for _ in range(count)]
+        self._pipes: list[Connection] = []  # to each; a worker notices by the end of it that we are gone
         self._started: list[float] = []
         self._early_deaths = [0] * count
 
     def __enter__(self) -> StreamServer:
         """Start them; return a server with their addresses, which is not started itself."""
+        try:
+            return self._open()
+        except OSError as error:
+            if isinstance(error, LogistreamError):
+                raise
+            raise StreamError(
+                f"workers need a temporary folder and shared memory, and the system allows none: {error}; "
+                f"set TMPDIR to a folder that can be written, or leave out --workers"
+            ) from error
+
+    def _open(self) -> StreamServer:
         with ExitStack() as stack:
             if self._settings.get("timeline") is None:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="logistream-"))
-                self._settings["timeline"] = str(Path(folder) / "timeline")
+                self._folder = str(Path(tempfile.gettempdir()) / f"logistream-{secrets.token_hex(8)}")
+                self._settings["timeline"] = str(Path(self._folder) / "timeline")
             from logistream.model.model import load_model
 
             server = StreamServer(load_model(self._model), **self._settings)
@@ -85,8 +103,15 @@ class Workers:
             self._settings |= {"port": holder.getsockname()[1], "token": server.token}
             self._counts = RawArray("b", Gauges.size(self.count))
             stack.callback(self._stop)
-            self._processes = [self._start(row) for row in range(self.count)]
+            for row in range(self.count):
+                process, pipe = self._start(row)
+                self._processes.append(process)
+                self._pipes.append(pipe)
             self._started = [time.monotonic()] * self.count
+            if self._folder is not None:  # only now is there always a process that removes it
+                Path(self._folder).mkdir(mode=0o700)
+            for pipe in self._pipes:
+                _send(pipe, b"begin")
             self._await_ready()
             self._stack = stack.pop_all()
         return StreamServer(server.model, **self._settings)
@@ -109,30 +134,36 @@ class Workers:
                     continue
                 early = time.monotonic() - self._started[row] < _LIVES_AT_LEAST
                 self._early_deaths[row] = self._early_deaths[row] + 1 if early else 0
+                logger.warning("worker %d (process %d) %s", row, process.pid, _ended(process.exitcode))
                 if self._early_deaths[row] > _MOST_EARLY_DEATHS:
                     raise StreamError(f"worker {row} ends right after its start: see the log above")
                 Gauges(self._counts, row)  # the readers of a process that has died are gone
                 self._started[row] = time.monotonic()
-                self._processes[row] = self._start(row)
+                self._pipes[row].close()
+                self._processes[row], self._pipes[row] = self._start(row)
+                _send(self._pipes[row], b"begin")
 
-    def _start(self, row: int) -> SpawnProcess:
-        self._ready[row].clear()
+    def _start(self, row: int) -> tuple[SpawnProcess, Connection]:
+        pipe, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_work,
-            args=(self._model, self._settings, self._counts, row, self._ready[row], os.getpid()),
+            args=(self._model, self._settings, self._counts, row, theirs, self._folder),
             name=f"logistream-worker-{row}",
         )
         process.start()
-        return process
+        theirs.close()
+        return process, pipe
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _STARTS_WITHIN
-        for row, (process, ready) in enumerate(zip(self._processes, self._ready, strict=True)):
-            while not ready.wait(0.05):
-                if process.exitcode is not None:
-                    raise StreamError(f"worker {row} ended with code {process.exitcode}: see the log above")
-                if time.monotonic() > deadline:
-                    raise StreamError(f"worker {row} has not started within {_STARTS_WITHIN:.0f} s")
+        for row, (process, pipe) in enumerate(zip(self._processes, self._pipes, strict=True)):
+            if not pipe.poll(max(0.0, deadline - time.monotonic())):
+                raise StreamError(f"worker {row} has not started within {_STARTS_WITHIN:.0f} s")
+            try:
+                pipe.recv_bytes()
+            except (EOFError, OSError):
+                process.join()
+                raise StreamError(f"worker {row} {_ended(process.exitcode)}: see the log above") from None
 
     def _stop(self) -> None:
         for process in self._processes:
@@ -143,6 +174,28 @@ class Workers:
             if process.is_alive():
                 process.kill()
                 process.join()
+        for pipe in self._pipes:
+            pipe.close()
+        _remove(self._folder)
+
+
+def _remove(folder: str | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _send(pipe: Connection, message: bytes) -> None:
+    """Send a message, unless the other process is gone, which is noticed elsewhere."""
+    with suppress(OSError):
+        pipe.send_bytes(message)
+
+
+def _ended(code: int | None) -> str:
+    """Return how a process ended, as the end of a sentence."""
+    if code is not None and code < 0:
+        with suppress(ValueError):
+            return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with code {code}"
 
 
 def _work(
@@ -150,17 +203,59 @@ def _work(
     settings: dict[str, Any],
     counts: Array[c_char],
     row: int,
-    ready: Event,
-    parent: int,
+    pipe: Connection,
+    folder: str | None,
 ) -> None:
-    """Serve until terminated, or until the parent is gone."""
+    """Serve until terminated, or until the parent is gone; then remove what it would have removed."""
+    stop, orphaned, begun = threading.Event(), threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        begun.set()
+
+    signal.signal(signal.SIGTERM, end)
+    for sent in ("SIGINT", "SIGHUP"):  # they reach the parent too, which terminates us
+        if hasattr(signal, sent):
+            signal.signal(getattr(signal, sent), signal.SIG_IGN)
+
+    def watch_parent() -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                pipe.recv_bytes()
+                begun.set()
+        orphaned.set()
+        end()
+        time.sleep(_STOPS_WITHIN)  # the main thread ends the process before that, unless it hangs
+        _remove(folder)
+        os._exit(1)
+
+    threading.Thread(target=watch_parent, name="logistream-parent", daemon=True).start()
+    try:
+        _serve(model, settings, Gauges(counts, row), pipe, stop, begun)
+    except LogistreamError as error:
+        if not orphaned.wait(1.0):  # else the others have removed the folder
+            logger.error("worker %d cannot serve: %s", row, error)  # noqa: TRY400 - a sentence is enough
+            sys.exit(1)
+    finally:
+        if orphaned.is_set():
+            _remove(folder)
+
+
+def _serve(
+    model: str | None,
+    settings: dict[str, Any],
+    gauges: Gauges,
+    pipe: Connection,
+    stop: threading.Event,
+    begun: threading.Event,
+) -> None:
     from logistream.model.model import load_model
 
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which terminates us
     server = StreamServer(load_model(model), **settings)
-    with server.sharing(Gauges(counts, row)):
-        ready.set()
-        while not stop.wait(0.5) and os.getppid() == parent and server.running:
+    begun.wait()
+    if stop.is_set():
+        return
+    with server.sharing(gauges):
+        _send(pipe, b"ready")
+        while not stop.wait(0.5) and server.running:
             pass

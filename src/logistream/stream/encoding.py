@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -36,8 +37,6 @@ ROWS_AT_ONCE = 16_384
 """Rows joined in one pass: far below the 2 GB that an Arrow array of strings can hold."""
 
 _MINUTE = 60_000_000  # microseconds
-_CENTS = pa.array([f"{cents // 100:02d}.{cents % 100:02d}" for cents in range(6000)])
-_FOUR_DIGITS = pa.array([f"{part:04d}" for part in range(10_000)])
 _STANDARD = frozenset("YymdHMS")
 """Directives of date patterns that Arrow reads, and quicker than `logistream.tables.dates`."""
 _FEW = 0.25  # distinct numbers per row: then each is written once
@@ -331,8 +330,8 @@ def _write_timestamp(values: pa.Array, column: Column, notation: _Notation) -> P
         cents = pc.divide(within, 10_000)
         return [
             _strftime(micros, _MINUTE, f"{notation.mark}%Y-%m-%dT%H:%M:"),
-            _CENTS.take(cents),
-            _FOUR_DIGITS.take(pc.subtract(within, pc.multiply(cents, 10_000))),
+            _cents().take(cents),
+            _four_digits().take(pc.subtract(within, pc.multiply(cents, 10_000))),
             pa.scalar(f"Z{notation.mark}"),
         ]
     fine = re.search(r"%\d?[Sfs]", column.text_format)
@@ -345,6 +344,16 @@ def _floor(micros: pa.Array, step: int) -> pa.Array:
     """Round down to a multiple of `step`; Arrow divides towards zero, so instants before 1970 need care."""
     down = pc.multiply(pc.divide(micros, step), step)
     return pc.if_else(pc.greater(down, micros), pc.subtract(down, step), down)
+
+
+@cache  # when it is first needed: `pa.array` imports pandas, which a reader of a stream can do without
+def _cents() -> pa.Array:
+    return pa.array([f"{cents // 100:02d}.{cents % 100:02d}" for cents in range(6000)])
+
+
+@cache
+def _four_digits() -> pa.Array:
+    return pa.array([f"{part:04d}" for part in range(10_000)])
 
 
 def _strftime(micros: pa.Array, step: int, pattern: str) -> pa.Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import calendar
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +49,6 @@ _NAMES = {
 _DIGITS = {"Y": 4, "y": 2, "m": 2, "d": 2, "H": 2, "I": 2, "M": 2, "S": 2}
 _WIDEST = 18  # digits of a number since 1970
 _TOKEN = re.compile(r"%(?P<flag>[-^]?)(?P<width>[1-9]?)(?P<directive>[A-Za-z%])|(?P<literal>[^%]+|%)")
-_PADDED = pa.array([f"{number:02d}" for number in range(100)])
-_PLAIN = pa.array([str(number) for number in range(100)])
 _PIVOT = 69  # %y: from here on 19.., before it 20.., as in POSIX
 
 
@@ -176,7 +174,12 @@ def _written(parts: _Parts, token: _Token) -> pa.Array:
         return pa.array(names).take(pa.array(parts.month - 1))
     if directive in ("p", "P"):
         return pa.array(_NAMES[directive]).take(pa.array(parts.time // (12 * HOUR)))
-    return (_PLAIN if token.flag == "-" else _PADDED).take(pa.array(_NUMBERS[directive](parts)))
+    return _digits(padded=token.flag != "-").take(pa.array(_NUMBERS[directive](parts)))
+
+
+@cache  # when it is first needed: `pa.array` imports pandas, which a reader of a stream can do without
+def _digits(*, padded: bool) -> pa.Array:
+    return pa.array([f"{number:02d}" if padded else str(number) for number in range(100)])
 
 
 # Read
