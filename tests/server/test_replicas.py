@@ -298,6 +298,19 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, moment: str) -> Non
     assert not log_text or "EOFError: Ran out of input" in log_text
 
 
+def test_workers_without_a_place_for_their_files() -> None:
+    """A disk that cannot be written is one sentence, with two ways out."""
+    script = (
+        "import sys, tempfile; tempfile.tempdir = '/none'; from logistream.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", script, "serve", "--port", "0", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("logistream: workers need a temporary folder and shared memory, and the ")
+    assert done.stderr.endswith("set TMPDIR to a folder that can be written, or leave out --workers\n")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_readers_are_told_when_the_server_ends(sent: signal.Signals, workers: int) -> None:
