@@ -276,12 +276,24 @@ def _announce(server: StreamServer, workers: int) -> None:
     )
 
 
+_INTO_KAFKA = r"""Into a Kafka topic of one partition, with kcat and GNU sed. The key of a message is
+the number of its event: the same commands, run again after whatever happened, go on
+after the newest message.
+
+  last=$(kcat -C -b BROKER -t TOPIC -p 0 -o -1 -c 1 -e -q -f '%k')
+  logistream tail --numbered --start $((${last:--1} + 1)) |
+    sed -uE 's/.*"event_number":([0-9]+)\}$/\1\t&/' |
+    kcat -P -b BROKER -t TOPIC -p 0 -K '\t' -X enable.idempotence=true
+"""
+
+
 def _add_tail(commands: Commands) -> None:
     parser = commands.add_parser(
         "tail",
         help="watch a stream",
         description="Show the events of a stream: a live table in a terminal, one event a line in a pipe.",
-        epilog="example: logistream tail --count 10 > ten.ndjson",
+        epilog=f"{_INTO_KAFKA}\nexample: logistream tail --count 10 > ten.ndjson",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N events (default: never)")
