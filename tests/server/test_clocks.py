@@ -87,16 +87,17 @@ def test_a_change_at_a_server_whose_clock_is_behind(clock: WrongClock, file: str
             assert events(slow)[: len(before)] == before
             assert slow.get("/timeline") == fast.get("/timeline")
             assert slow.get("/")["status"] == fast.get("/")["status"] == "running"
-            assert clock_behind(slow) == pytest.approx(2, abs=0.5)
+            until(lambda: 1.5 < clock_behind(slow) < 2.5, within=30)
             assert clock_behind(fast) == 0
             assert fast.log == ""
-        until(lambda: "a server that shares this timeline has a clock " in slow.log, within=30)
-        assert slow.log.count("\n") == 1
+        until(lambda: slow.log.count("\n") > 0, within=30)
+        sentence = "a server that shares this timeline has a clock "
+        assert all(line.startswith(sentence) for line in slow.log.splitlines())
 
 
 def test_a_server_that_was_ahead_and_is_started_again(clock: WrongClock, file: str) -> None:
     """It continues from what it had delivered, waits for the clock, and a change does not reach behind it."""
-    clock.set(20)
+    clock.set(600)
     with ServerProcess("--timeline", file, "--rate", RATE, environment=clock.environment) as server:
         until(lambda: happened(server) > 300, within=30)
         before = events(server)
@@ -109,7 +110,7 @@ def test_a_server_that_was_ahead_and_is_started_again(clock: WrongClock, file: s
         assert changed["from_event_number"] >= len(before)
         assert events(server, len(before)) == before
         until(lambda: "waiting for the clock: it is " in server.log, within=30)
-        clock.set(60)
+        clock.set(1200)
         until(lambda: happened(server) > changed["from_event_number"], within=30)
         assert server.get("/")["status"] == "running"
         assert events(server)[: len(before)] == before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ __all__ = ["watch_timeline"]
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY = 1.0  # seconds, even if no change is noticed
+_REPORT_EVERY = 60.0  # seconds, at most; the other server may only be slow to promise
 _TRY_AGAIN = 0.005  # seconds, while another process is writing
 _TRIES = 40
 
@@ -28,6 +31,7 @@ async def watch_timeline(stream: Stream) -> None:
     """Refresh a stream whenever its timeline file changes, until cancelled."""
     timeline = stream.timeline
     trouble = clock_trouble = ""
+    reported: dict[str, float] = {}  # when, for each kind of trouble with the clock
     with FileWatch(timeline.path) if isinstance(timeline, FileTimeline) else nullcontext() as watch:
         while True:
             await (watch.change(_LOOK_EVERY) if watch else asyncio.sleep(_LOOK_EVERY))
@@ -42,10 +46,11 @@ async def watch_timeline(stream: Stream) -> None:
                     trouble = str(error)
                     logger.warning("no more events for now: %s", trouble)
             kind, sentence = _clock_trouble(stream)
-            if kind != clock_trouble:
-                clock_trouble = kind
-                if sentence:
-                    logger.warning("%s", sentence)
+            now = time.monotonic()
+            if kind != clock_trouble and sentence and now > reported.get(kind, -math.inf) + _REPORT_EVERY:
+                logger.warning("%s", sentence)
+                reported[kind] = now
+            clock_trouble = kind
 
 
 def _clock_trouble(stream: Stream) -> tuple[str, str]:
