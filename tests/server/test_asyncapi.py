@@ -29,7 +29,7 @@ from logistream.errors import RequestError
 from logistream.fitting.fit import fit
 from logistream.model.model import Model, load_model
 from logistream.server.asyncapi import asyncapi_document
-from logistream.server.routes import MEDIA_TYPES
+from logistream.server.ranges import MEDIA_TYPES
 from logistream.server.schemas import LiveQuery
 from logistream.server.server import StreamServer
 from logistream.stream.query import PARAMETERS, Format, Lag

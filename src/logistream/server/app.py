@@ -91,7 +91,7 @@ def create_app(
     rules = AccessRules(tuple(allow_origins), token)
     limits = limits or Limits()
     gauges = gauges or Gauges()
-    pump = Pump(stream, gauges, catch_up=limits.catch_up)
+    pump = Pump(stream, gauges, catch_up=limits.catch_up, catch_up_total=limits.catch_up_total)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -127,7 +127,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, invalid)
     secured = [Depends(HTTPBearer(auto_error=False))] * (token is not None)  # a lock in Swagger UI
     app.include_router(
-        http_routes(stream, gauges, pump.feeds, limits),
+        http_routes(stream, gauges, pump, limits),
         dependencies=secured,
     )
     _add_docs(app)

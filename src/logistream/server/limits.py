@@ -21,9 +21,14 @@ class Limits(BaseModel):
         Readers of the WebSocket at a time.
     range : int
         Events in one answer to `GET /events`.
+    ranges : int
+        Answers to `GET /events` at a time.
     catch_up : float
         Events per second that a reader gets while it catches up with the past; never less than twice the
         rate in force, or it would not.
+    catch_up_total : float
+        Events per second that all readers of the past get together, those of `GET /events` among them; never
+        less than twice the rate in force.
     message : int
         Bytes of a message that a reader sends.
     """
@@ -32,7 +37,9 @@ class Limits(BaseModel):
 
     clients: Annotated[int, Field(ge=1)] = 1000
     range: Annotated[int, Field(ge=1)] = 1_000_000
+    ranges: Annotated[int, Field(ge=1)] = 32
     catch_up: Annotated[float, Field(ge=1)] = 2_000_000
+    catch_up_total: Annotated[float, Field(ge=1)] = 4_000_000
     message: Annotated[int, Field(ge=1)] = 65_536
 
 

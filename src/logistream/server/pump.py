@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from logistream.server.feed import Feeds
@@ -36,6 +37,7 @@ _LAG = 1_000_000
 """Microseconds that a reader with `lag=skip` may be behind before it skips what it has missed."""
 
 _TURN = 0.005  # seconds of a round for readers of the past, so that live readers need not wait
+_RECENT = 10.0  # seconds; a live reader that has fallen further behind is served as one of the past
 _AHEAD = 2  # parts made ahead for a reader that catches up
 _ALLOWANCE = 0.1  # seconds' worth of events that a reader may take at once, beyond its speed limit
 
@@ -52,6 +54,33 @@ class Sink(Protocol):
 
     def fail(self) -> None:
         """Close the connection because of an internal error."""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """How many events may be taken now by a speed limit.
+
+    Attributes
+    ----------
+    events : float
+        As of `counted`.
+    counted : float
+        On the loop's clock, in seconds.
+    """
+
+    events: float = 0.0
+    counted: float = 0.0
+
+    def at(self, time: float, speed: float) -> float:
+        """Return the events that may be taken at a time, at so many events per second."""
+        most = max(1.0, _ALLOWANCE * speed)
+        self.events = min(most, self.events + (time - self.counted) * speed)
+        self.counted = time
+        return self.events
+
+    def use(self, events: int) -> None:
+        """Note that events have been taken; more than may be taken count against what may be taken later."""
+        self.events -= events
 
 
 @dataclass(eq=False, slots=True)
@@ -72,8 +101,8 @@ class Cursor:
         Whether it reads the present: it began there, or has caught up.
     missed : int or None
         How many events it has skipped that no message to it has reported yet.
-    allowance, counted : float
-        Events that it may still take by its speed limit, and when (on the loop's clock) that was counted.
+    allowance : Allowance
+        Of its own, while it catches up.
     """
 
     feed: Feed
@@ -82,8 +111,7 @@ class Cursor:
     lag: Lag = "wait"
     live: bool = False
     missed: int | None = None
-    allowance: float = 0.0
-    counted: float = 0.0
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 class Pump:
@@ -95,20 +123,25 @@ class Pump:
         Whose events they are.
     gauges : Gauges
         Where it counts what it does.
-    catch_up : float
-        Events per second that a reader gets at most while it catches up with the past.
+    catch_up, catch_up_total : float
+        Events per second that a reader gets at most while it catches up with the past, and that all such
+        readers get together.
     """
 
-    def __init__(self, stream: Stream, gauges: Gauges, *, catch_up: float) -> None:
+    def __init__(self, stream: Stream, gauges: Gauges, *, catch_up: float, catch_up_total: float) -> None:
         self.cursors: set[Cursor] = set()
-        self._stream, self._gauges, self._catch_up = stream, gauges, catch_up
+        self._stream, self._gauges = stream, gauges
+        self._catch_up, self._catch_up_total = catch_up, catch_up_total
+        self._total = Allowance()
+        self._made = asyncio.Event()  # set, and replaced, whenever a part has become available
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
         self._wake = asyncio.Event()
         self._meter, self._entry = RateMeter(), stream.timeline.last
         self._events = self._bytes = 0  # sent in this round
         self._writes: dict[tuple[Feed, int, int], tuple[Part, int, int]] = {}  # of this round
-        self.feeds = Feeds(stream, self.wake_soon)
+        self._retry = math.inf  # seconds until a reader may take more by its speed limit
+        self.feeds = Feeds(stream, self._made_soon)
         self._unsubscribe = stream.subscribe(self.wake_soon)
 
     def wake(self) -> None:
@@ -119,6 +152,29 @@ class Pump:
         """Make `run` check all readers at once; can be called from any thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _made_soon(self) -> None:
+        """Have readers and ranges look for a part that was just made; called by the thread that made it."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_made)
+
+    def _on_made(self) -> None:
+        self._wake.set()
+        made, self._made = self._made, asyncio.Event()
+        made.set()
+
+    async def past(self, feed: Feed, start: int, stop: int) -> Part:
+        """Wait for events that have happened, within one part of the past."""
+        while (part := feed.past(start, stop)) is None:
+            await self._made.wait()
+        return part
+
+    async def allow(self, allowance: Allowance, events: int) -> None:
+        """Wait until a reader of a range may have so many events, by its own speed limit and that of all."""
+        while (wait := self._wait(allowance, asyncio.get_running_loop().time())) > 0:
+            await asyncio.sleep(wait)
+        allowance.use(events)
+        self._total.use(events)
 
     def add(self, cursor: Cursor) -> None:
         """Start to serve a reader."""
@@ -148,13 +204,15 @@ class Pump:
             began = loop.time()
             now = self._stream.next_number()
             self._writes.clear()
+            self._retry = math.inf
             behind = self._serve_all(now, began)
             self._measure(now, loop.time())
             if behind:
                 await asyncio.sleep(0)  # let other connections have their turn
                 continue
             spent = loop.time() - began
-            timer = loop.call_later(max(spent, self._pause(now)), self._wake.set)
+            pause = min(self._pause(now), self._retry)
+            timer = loop.call_later(max(spent, pause), self._wake.set)
             await self._wake.wait()
             timer.cancel()
 
@@ -171,11 +229,11 @@ class Pump:
         behind = False
         past: list[Cursor] = []
         for cursor in tuple(self.cursors):
-            if cursor.live:
+            if self._is_urgent(cursor, now):
                 behind |= self._serve(cursor, now, began)
             else:
                 past.append(cursor)
-        past.sort(key=lambda cursor: cursor.counted)
+        past.sort(key=lambda cursor: cursor.allowance.counted)
         for cursor in past:
             if asyncio.get_running_loop().time() > began + _TURN:
                 return True
@@ -192,7 +250,8 @@ class Pump:
         try:
             if cursor.lag == "skip" and cursor.live:
                 self._skip(cursor, now)
-            limit = self._allowed(cursor, now, time)
+            catches_up = self._catches_up(cursor, now)
+            limit = self._allowed(cursor, now, time) if catches_up else now
             key = (cursor.feed, cursor.number, limit)
             write = self._writes.get(key)  # most readers need what another one has just got
             if write is None:
@@ -209,7 +268,9 @@ class Pump:
             return False
         self._events += rows
         self._bytes += size
-        cursor.allowance = max(0.0, cursor.allowance - (stop - cursor.number))
+        if catches_up:
+            cursor.allowance.use(stop - cursor.number)
+            self._total.use(stop - cursor.number)
         if cursor.live:
             self._meter.hand(cursor.number, stop, time)
         cursor.number, cursor.missed = stop, None
@@ -220,7 +281,7 @@ class Pump:
         """Return what to write next: a part, the event before which to stop, and how many rows that are."""
         if limit <= cursor.number:
             return None
-        part = cursor.feed.part(cursor.number, now, live=cursor.live)
+        part = cursor.feed.part(cursor.number, now, live=self._is_urgent(cursor, now))
         if part is None:
             self._prefetch(cursor, cursor.number, now)
             return None
@@ -232,10 +293,11 @@ class Pump:
 
     def _prefetch(self, cursor: Cursor, number: int, now: int, *, edge: bool = True) -> None:
         """Request the parts that the reader needs next."""
+        urgent = self._is_urgent(cursor, now)
         for _ in range(_AHEAD):
             if number > now and not (edge and self._will_happen(number)):
                 return
-            cursor.feed.prefetch(number, now, live=cursor.live)
+            cursor.feed.prefetch(number, now, live=urgent)
             if number > now:
                 return
             number = cursor.feed.span(number, now)[1]
@@ -251,19 +313,36 @@ class Pump:
             cursor.missed = (cursor.missed or 0) + now - 1 - cursor.number
             cursor.number = now - 1
 
+    def _catches_up(self, cursor: Cursor, now: int) -> bool:
+        """Return whether the limits of speed apply to a reader."""
+        return not cursor.live or now - cursor.number > max(1.0, _ALLOWANCE * self._speed(self._catch_up))
+
+    def _is_urgent(self, cursor: Cursor, now: int) -> bool:
+        """Return whether a reader comes before those of the past: it is live and not long behind."""
+        return cursor.live and now - cursor.number <= max(1.0, _RECENT * self._stream.rate)
+
     def _allowed(self, cursor: Cursor, now: int, time: float) -> int:
-        """Return the event before which a reader must stop now, by its speed limit."""
-        # A reader that may catch up no faster than events happen would never do so.
-        speed = max(self._catch_up, 2 * self._stream.rate)
-        most = max(1.0, _ALLOWANCE * speed)
-        if now - cursor.number <= most and cursor.live:
-            return now
-        cursor.allowance = min(most, cursor.allowance + (time - cursor.counted) * speed)
-        cursor.counted = time
-        if cursor.allowance < 1:
-            wait = (1 - cursor.allowance) / speed
-            asyncio.get_running_loop().call_later(wait, self._wake.set)
-        return min(now, cursor.number + int(cursor.allowance))
+        """Return the event before which a reader must stop now, by its speed limit and that of all."""
+        wait = self._wait(cursor.allowance, time)
+        if wait > 0:
+            self._retry = min(self._retry, wait)
+            return cursor.number
+        return min(now, cursor.number + int(min(cursor.allowance.events, self._total.events)))
+
+    def _speed(self, limit: float) -> float:
+        """Return a limit in events per second: who catches up no faster than events happen never would."""
+        return max(limit, 2 * self._stream.rate)
+
+    def _wait(self, allowance: Allowance, time: float) -> float:
+        """Return the seconds until an event of the past may be taken."""
+        waits = (
+            (1 - each.at(time, speed)) / speed
+            for each, speed in (
+                (allowance, self._speed(self._catch_up)),
+                (self._total, self._speed(self._catch_up_total)),
+            )
+        )
+        return max(waits)
 
     def _measure(self, now: int, time: float) -> None:
         """Record what was sent, how far the slowest reader is behind, and the rate that readers get."""
