@@ -173,12 +173,26 @@ def _add_serve(commands: Commands) -> None:
         "--max-clients", type=_readers, default=1000, metavar="N", help="readers at a time (default: 1000)"
     )
     parser.add_argument(
+        "--max-connections",
+        type=_readers,
+        metavar="N",
+        help="connections at a time, readers and HTTP together (default: 1000 more than --max-clients)",
+    )
+    parser.add_argument(
         "--catch-up",
         type=_catch_up,
         default=2_000_000,
         metavar="RATE",
         help="events per second at most for a reader that catches up with the past, or twice the rate if "
         "that is more (default: 2,000,000)",
+    )
+    parser.add_argument(
+        "--catch-up-total",
+        type=_catch_up,
+        default=4_000_000,
+        metavar="RATE",
+        help="events per second at most for all such readers together, or twice the rate if that is more "
+        "(default: 4,000,000)",
     )
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: 1)"
@@ -228,7 +242,12 @@ def _serve(options: argparse.Namespace) -> int:
         "arrivals": options.arrivals,
         "allow_origins": options.allow_origin,
         "token": options.token,
-        "limits": limits_from(clients=options.max_clients, catch_up=options.catch_up),
+        "limits": limits_from(
+            clients=options.max_clients,
+            connections=options.max_connections,
+            catch_up=options.catch_up,
+            catch_up_total=options.catch_up_total,
+        ),
         "access_log": options.access_log,
     }
     terminated = threading.Event()

@@ -30,9 +30,12 @@ class ServerProcess:
         Of `logistream serve`, but not `--port`.
     port : int
         0 takes a free one, which is kept when it is started again.
+    files : int or None
+        How many files it may open, if not as many as this process.
     """
 
-    def __init__(self, *options: str, port: int = 0) -> None:
+    def __init__(self, *options: str, port: int = 0, files: int | None = None) -> None:
+        self._files = files
         self._options, self.port = options, port
         self._folder = tempfile.TemporaryDirectory(prefix="logistream-test-")
         self._errors = Path(self._folder.name) / "stderr"
@@ -78,6 +81,8 @@ class ServerProcess:
         """Start it and wait until it listens."""
         command = [*_PROGRAM, "serve", "--port", str(self.port), *self._options]
         with self._errors.open("a") as errors:
+            if self._files is not None:
+                command = ["sh", "-c", f'ulimit -n {self._files} && exec "$@"', "sh", *command]
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         found = None
         while found is None:

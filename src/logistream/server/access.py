@@ -8,6 +8,7 @@ another page: the origin of both is `null`) must be allowed by that name too.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = [
+    "BODY_WITHIN",
     "LONGEST_DETAIL",
     "AccessMiddleware",
     "AccessRules",
@@ -40,6 +42,9 @@ __all__ = [
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+BODY_WITHIN = 10.0
+"""Seconds that a request has to send its body."""
+
 LONGEST_DETAIL = 1000
 """Characters of the sentence that refuses an HTTP request; it may quote a long value of the caller."""
 
@@ -144,7 +149,7 @@ class AccessMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuse a body that is larger than `limit` bytes before it is read into memory."""
+    """Refuse a body that is larger than `limit` bytes, or takes longer than `BODY_WITHIN` seconds to come."""
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self.app = app
@@ -152,11 +157,18 @@ class BodyLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and count the bytes of its body."""
-        size = 0
+        size, complete = 0, False
+        deadline = asyncio.get_running_loop().time() + BODY_WITHIN
 
         async def counted() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, complete
+            try:
+                async with asyncio.timeout_at(None if complete else deadline):
+                    message = await receive()
+            except TimeoutError:
+                sentence = f"the body of the request did not come within {BODY_WITHIN:g} s"
+                raise HTTPException(408, sentence, {"Connection": "close"}) from None
+            complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > self.limit:
                 raise HTTPException(413, f"the body of a request may have {self.limit:,} bytes at most")

@@ -191,13 +191,17 @@ class Feed:
             return Part(low, high, len(entries), numbers, ends, data, data.nbytes)
         return Part(low, high, len(entries), numbers, strings.ends, strings.data.data, strings.data.nbytes)
 
-    def cut(self, part: Part, start: int, stop: int) -> int:
-        """Return where to end a write that begins with event `start`, so that it is not too long."""
+    def cut(self, part: Part, start: int, stop: int, most: int = WRITE_BYTES) -> int:
+        """Return where to end a write that begins with event `start`: it has `most` bytes, or one event.
+
+        An Arrow message is cut only for a reader that is not fast, because each holds the strings it needs.
+        """
         stop = min(stop, part.stop)
-        if part.ends is None:
-            return stop
         row, last = part.row(start), part.row(stop)
-        fitting = int(np.searchsorted(part.ends, part.ends[row] + WRITE_BYTES, "right")) - 1
+        if part.ends is None:
+            fitting = row + most // self._row_bytes if most < WRITE_BYTES else last
+        else:
+            fitting = int(np.searchsorted(part.ends, part.ends[row] + most, "right")) - 1
         return stop if fitting >= last else part.number(max(fitting, row + 1))
 
     def wire(self, part: Part, start: int, stop: int, missed: int | None = None) -> bytes | memoryview:

@@ -16,6 +16,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
+from logistream.server.connections import pending_bytes, set_unsent_limit
+from logistream.server.feed import WRITE_BYTES
+
 if TYPE_CHECKING:
     from asyncio import BaseTransport
     from collections.abc import Callable
@@ -25,11 +28,13 @@ if TYPE_CHECKING:
     from websockets.frames import Frame
     from websockets.http11 import Request
 
+    from logistream.server.connections import ConnectionLimit
     from logistream.server.feed import Feed, Part
 
 __all__ = [
     "LINGER",
     "REQUEST_WITHIN",
+    "TAKE_WITHIN",
     "FrameProtocol",
     "FrameSink",
     "MessageSink",
@@ -50,19 +55,92 @@ _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
     b'Content-Length: %d\r\n\r\n{"detail":"%s"}' % (len(_NO_HANDSHAKE) + 13, _NO_HANDSHAKE)
 )
-_HIGH_WATER, _LOW_WATER = 1 << 18, 1 << 17  # bytes that wait in this process for a slow reader
+
+TAKE_WITHIN = 30.0
+"""Seconds within which the peer of a request must take something of what waits for it."""
+
+_LITTLE = 1 << 14
+"""Bytes that are written at once, and that the system holds unsent, for a reader that is not fast. What is on
+its way to a slow reader delays the answers to its pings, and it would give up."""
+
+_SPAN = 1 << 20  # bytes over which the speed of a reader is measured
+_FAST = 1.0  # seconds in which a fast reader takes them
+_SLOW = 0.5  # seconds; who lets a write wait for longer is not fast any more
+_UNLIMITED = 0x7FFFFFFF
 
 
 class RequestProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, with a time limit for the first request or handshake."""
+    """uvicorn's HTTP protocol, with a limit on connections, and time limits.
+
+    The first request must come within `REQUEST_WITHIN` seconds, and what waits for the peer must become less
+    every `TAKE_WITHIN` seconds.
+    """
+
+    def __init__(self, *args: Any, limit: ConnectionLimit, **kwargs: Any) -> None:  # noqa: ANN401 - as uvicorn's
+        super().__init__(*args, **kwargs)
+        self._limit = limit
+        self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """Start the time limit for the first request."""
+        """Start the time limit for the first request, or refuse the connection."""
         super().connection_made(transport)
+        if len(self.connections) > self._limit.most:
+            self._limit.refuse(transport)
+            self._watch_peer()
+            return
         self.loop.call_later(REQUEST_WITHIN, self._abort_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the time limits."""
+        super().connection_lost(exc)
+        self._unwatch_peer()
+
+    def data_received(self, data: bytes) -> None:
+        """Receive bytes, and ignore those of a connection that was refused."""
+        if not self.transport.is_closing():
+            super().data_received(data)
+
+    def pause_writing(self) -> None:
+        """Start the time limit for the peer."""
+        super().pause_writing()
+        self._watch_peer()
+
+    def resume_writing(self) -> None:
+        """End the time limit for the peer."""
+        super().resume_writing()
+        self._unwatch_peer()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, even if its peer has not taken the last answer."""
+        super().timeout_keep_alive_handler()
+        self._watch_peer()
+
+    def on_response_complete(self) -> None:
+        """Have the last answer of a connection taken in time."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_peer()
 
     def _abort_if_idle(self) -> None:
         if getattr(self, "scope", None) is None:  # no request has come yet
+            self.transport.abort()
+
+    def _watch_peer(self) -> None:
+        if self._watch is None:
+            self._watch = self.loop.call_later(
+                TAKE_WITHIN, self._abort_if_stalled, pending_bytes(self.transport)
+            )
+
+    def _unwatch_peer(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _abort_if_stalled(self, before: int) -> None:
+        self._watch = None
+        if pending_bytes(self.transport) < before:
+            self._watch_peer()
+        else:
             self.transport.abort()
 
 
@@ -70,12 +148,27 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol; an application can also write whole frames to it."""
 
     on_ready: Callable[[], None] | None = None
+    room = _LITTLE
+    """Bytes that may be written at once, roughly."""
+
     _lingering: asyncio.TimerHandle | None = None
+    _began = _paused = 0.0  # when the span of `_written` began, and when a write had to wait
+    _written = 0  # bytes in this span
+    _total = 0  # bytes of all frames
+    _before = 0  # of which the peer had taken so many when it was looked at last
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Set when `resume_writing` is called: while there is still something to send."""
+        """Begin as for a reader that is not fast."""
         super().connection_made(transport)
-        self.transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+        self._began = self.loop.time()
+        self._set_room(_LITTLE)
+
+    def _set_room(self, room: int) -> None:
+        """Set how much is on its way to the reader at a time."""
+        self.room = room
+        # `resume_writing` is called while there is still something to send.
+        self.transport.set_write_buffer_limits(high=room, low=room // 2)
+        set_unsent_limit(self.transport, room if room == _LITTLE else _UNLIMITED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the time limit for the peer."""
@@ -106,8 +199,21 @@ class FrameProtocol(WebSocketsSansIOProtocol):
                 self.conn.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
                 self.handle_parser_exception()
 
+    def send_keepalive_ping(self) -> None:
+        """Send a ping, and note what it queues behind."""
+        super().send_keepalive_ping()
+        self._before = self._total - pending_bytes(self.transport)
+
     def keepalive_timeout(self) -> None:
-        """Disconnect a peer that answers no pings; a close frame would queue behind unread data."""
+        """Disconnect a peer that neither answers pings nor takes what waits for it.
+
+        It is not sent a close frame, which would queue behind unread data.
+        """
+        taken = self._total - pending_bytes(self.transport)
+        if taken > self._before and self.ping_timeout is not None:
+            self._before = taken
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
         super().keepalive_timeout()
         self.transport.abort()
 
@@ -126,6 +232,8 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Call the application when the write buffer has room again."""
         super().resume_writing()
+        if self.room != _LITTLE and self.loop.time() - self._paused > _SLOW:
+            self._set_room(_LITTLE)
         if self.on_ready is not None:
             self.on_ready()
 
@@ -144,6 +252,16 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def write_frames(self, frames: bytes | memoryview) -> None:
         """Write whole frames; only while `takes_frames`."""
         self.transport.write(frames)
+        if not self.writable.is_set():
+            self._paused = self.loop.time()
+        self._total += len(frames)
+        self._written += len(frames)
+        if self._written >= _SPAN:
+            now = self.loop.time()
+            room = WRITE_BYTES if now - self._began < _FAST else _LITTLE
+            if room != self.room:
+                self._set_room(room)
+            self._began, self._written = now, 0
 
     def fail(self, code: int) -> None:
         """Close the connection from this side, with a code."""
@@ -186,6 +304,11 @@ class FrameSink:
         """Whether more can be written now."""
         return self._protocol.takes_frames
 
+    @property
+    def room(self) -> int:
+        """Bytes that may be written at once, roughly."""
+        return self._protocol.room
+
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
         """Write the frames of events `start` to `stop`; return the number of bytes."""
         frames = feed.wire(part, start, stop, missed)
@@ -214,6 +337,11 @@ class MessageSink:
     def ready(self) -> bool:
         """Whether everything that was put has been sent."""
         return not self._waiting and not self._failed
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be put at once, roughly."""
+        return _LITTLE
 
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
         """Queue the messages of events `start` to `stop`; return the number of characters or bytes."""

@@ -49,6 +49,10 @@ class Sink(Protocol):
     def ready(self) -> bool:
         """Whether it can take more now."""
 
+    @property
+    def room(self) -> int:
+        """How many bytes it may be given at once, roughly."""
+
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
         """Send events `start` to `stop` of a part; return the number of bytes."""
 
@@ -139,7 +143,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._meter, self._entry = RateMeter(), stream.timeline.last
         self._events = self._bytes = 0  # sent in this round
-        self._writes: dict[tuple[Feed, int, int], tuple[Part, int, int]] = {}  # of this round
+        self._writes: dict[tuple[Feed, int, int, int], tuple[Part, int, int]] = {}  # of this round
         self._retry = math.inf  # seconds until a reader may take more by its speed limit
         self.feeds = Feeds(stream, self._made_soon)
         self._unsubscribe = stream.subscribe(self.wake_soon)
@@ -252,7 +256,7 @@ class Pump:
                 self._skip(cursor, now)
             catches_up = self._catches_up(cursor, now)
             limit = self._allowed(cursor, now, time) if catches_up else now
-            key = (cursor.feed, cursor.number, limit)
+            key = (cursor.feed, cursor.number, limit, cursor.sink.room)
             write = self._writes.get(key)  # most readers need what another one has just got
             if write is None:
                 write = self._next_write(cursor, now, limit)
@@ -285,7 +289,8 @@ class Pump:
         if part is None:
             self._prefetch(cursor, cursor.number, now)
             return None
-        stop = cursor.feed.cut(part, cursor.number, min(limit, cursor.feed.settled(part)))
+        stop = min(limit, cursor.feed.settled(part))
+        stop = cursor.feed.cut(part, cursor.number, stop, cursor.sink.room)
         if stop <= cursor.number:
             return None
         self._prefetch(cursor, part.stop, now, edge=2 * stop > part.first + part.stop)
