@@ -326,3 +326,62 @@ def test_an_application_that_has_ended_says_so(model: Model) -> None:
     asyncio.run(live())
     with pytest.raises(StreamError, match=r"^this application has ended: make another one with create_app$"):
         asyncio.run(live())
+
+
+def test_a_finished_range_can_be_kept_for_ever(model: Model, tmp_path: Path) -> None:
+    """It has a tag, by which it need not be sent again; with a timeline file no one need even ask."""
+    path = "/events?start=10&stop=30&numbered=true"
+    with StreamServer(model, rate=200, port=0, history="30s", timeline=tmp_path / "timeline") as server:
+        answer = get(server, path)
+        assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert get(server, "/events?start=10").headers["cache-control"] == "private, no-cache"
+        again = httpx2.get(server.url + path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        other = get(server, "/events?start=10&stop=31&numbered=true")
+        lines = get(server, f"{path}&format=ndjson")
+        assert len({one.headers["etag"] for one in (answer, other, lines)}) == 3
+        with StreamServer(model, rate=1, port=0, timeline=tmp_path / "timeline") as replica:
+            assert get(replica, path).headers["etag"] == answer.headers["etag"]
+            assert get(replica, path).content == answer.content
+    with StreamServer(model, rate=200, port=0, history="30s") as server:
+        assert get(server, path).headers["etag"] != answer.headers["etag"]
+        assert get(server, path).headers["cache-control"] == "private, no-cache"
+
+
+def test_the_next_range_is_linked(server: StreamServer) -> None:
+    """As long as this one, with the same columns and without the token; no event is repeated or left out."""
+    url, numbers = f"{server.url}/events?start=0&stop=700&where=Market:Europe&numbered=true&token=x", []
+    for _ in range(4):
+        answer = httpx2.get(url)
+        numbers += [event["event_number"] for event in answer.json()]
+        assert answer.links["next"]["url"].startswith("?")
+        url = str(httpx2.URL(url).join(answer.links["next"]["url"]))
+        assert "token" not in url
+    assert numbers == [
+        event["event_number"]
+        for event in get(server, "/events?start=0&stop=2800&where=Market:Europe&numbered=true").json()
+    ]
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "arrow", "csv"])
+def test_a_range_is_compressed_for_who_takes_it(server: StreamServer, form: str) -> None:
+    """The same bytes behind it; whoever does not ask for gzip gets none."""
+    url = f"{server.url}/events?start=0&stop=3000&format={form}"
+    plain = httpx2.get(url, headers={"Accept-Encoding": "identity"})
+    packed = httpx2.get(url, headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    assert "content-encoding" not in plain.headers
+    assert "content-encoding" not in httpx2.get(url, headers={"Accept-Encoding": "gzip;q=0"}).headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "Accept-Encoding" in packed.headers["vary"]
+    assert packed.content == plain.content
+    with httpx2.stream("GET", url, headers={"Accept-Encoding": "gzip"}) as answer:
+        assert sum(map(len, answer.iter_raw())) < len(plain.content) / 2
+
+
+@pytest.mark.parametrize("path", ["/", "/events?start=0&stop=2000", "/schema", "/metrics", "/docs"])
+def test_head_is_answered_like_get_without_a_body(server: StreamServer, path: str) -> None:
+    """With its headers; and no browser guesses another content type."""
+    full, head = get(server, path), httpx2.head(server.url + path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == full.headers["content-type"]
+    assert head.headers["x-content-type-options"] == full.headers["x-content-type-options"] == "nosniff"

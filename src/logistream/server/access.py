@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
@@ -36,7 +37,9 @@ __all__ = [
     "AccessMiddleware",
     "AccessRules",
     "AllowedPagesMiddleware",
+    "AnswerMiddleware",
     "BodyLimitMiddleware",
+    "is_head",
     "refuse",
 ]
 
@@ -48,6 +51,7 @@ BODY_WITHIN = 10.0
 LONGEST_DETAIL = 1000
 """Characters of the sentence that refuses an HTTP request; it may quote a long value of the caller."""
 
+_HEAD = "logistream.head"
 _REASON_BYTES = 123  # what a WebSocket close frame has room for
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
@@ -175,6 +179,34 @@ class BodyLimitMiddleware:
             return message
 
         await self.app(scope, counted if scope["type"] == "http" else receive, send)
+
+
+class AnswerMiddleware:
+    """Answer HEAD as GET without the body, and have browsers believe the content type of every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        head = scope["method"] == "HEAD"
+
+        async def send_it(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
+            elif head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app({**scope, "method": "GET", _HEAD: True} if head else scope, receive, send_it)
+
+
+def is_head(scope: Scope) -> bool:
+    """Return whether the body of an answer will not be sent."""
+    return _HEAD in scope
 
 
 class AllowedPagesMiddleware(CORSMiddleware):

@@ -21,6 +21,7 @@ from logistream.server.access import (
     AccessMiddleware,
     AccessRules,
     AllowedPagesMiddleware,
+    AnswerMiddleware,
     BodyLimitMiddleware,
     refuse,
 )
@@ -119,6 +120,7 @@ def create_app(
     app.add_middleware(BodyLimitMiddleware, limit=limits.message)
     app.add_middleware(AccessMiddleware, rules=rules, on_refusal=lambda: gauges.add("refused"))
     app.add_middleware(AllowedPagesMiddleware, rules=rules)
+    app.add_middleware(AnswerMiddleware)
     app.add_middleware(with_access_log)  # the last is the outermost: it sees what the others refuse
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(NotYetError, not_yet)

@@ -104,7 +104,7 @@ def pending_bytes(transport: BaseTransport) -> int:
 
         queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
         return size + int(struct.unpack("i", queued)[0])
-    except (ImportError, OSError, AttributeError):
+    except (ImportError, OSError, ValueError, AttributeError):  # ValueError: it is closed
         return size
 
 

@@ -284,7 +284,9 @@ class Feeds:
     def __init__(self, stream: Stream, on_made: Callable[[], object]) -> None:
         self._stream, self._on_made = stream, on_made
         self._feeds: dict[Selection, tuple[Feed, int]] = {}
-        self._lock = threading.Condition()  # notified when the maker may have something to do
+        # Notified when the maker may have something to do. All waiters are, though there is one: an exception
+        # from a signal amid a notification leaves an old waiter in the list.
+        self._lock = threading.Condition()
         self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
         self._bytes = 0
         self._jobs: dict[_Key, _Job] = {}  # what is to be made
@@ -298,7 +300,7 @@ class Feeds:
         """End the thread."""
         with self._lock:
             maker, self._maker, self._closed = self._maker, None, True
-            self._lock.notify()
+            self._lock.notify_all()
         if maker is not None:
             maker.join()
 
@@ -341,7 +343,7 @@ class Feeds:
         with self._lock:
             if urgency != _LATER and key in self._unfetched:
                 self._unfetched.discard(key)
-                self._lock.notify()
+                self._lock.notify_all()
             part = self._kept.get(key)
             if isinstance(part, Exception):
                 self._forget(key)  # the next request makes it again
@@ -372,7 +374,7 @@ class Feeds:
             job.urgency = urgency
         else:
             return
-        self._lock.notify()
+        self._lock.notify_all()
 
     def _next_job(self) -> tuple[_Key, _Job] | None:
         """Wait for something to make; None if this is closed."""

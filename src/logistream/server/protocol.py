@@ -113,12 +113,13 @@ class RequestProtocol(H11Protocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection, even if its peer has not taken the last answer."""
         super().timeout_keep_alive_handler()
-        self._watch_peer()
+        if self in self.connections:
+            self._watch_peer()
 
     def on_response_complete(self) -> None:
         """Have the last answer of a connection taken in time."""
         super().on_response_complete()
-        if self.transport.is_closing():
+        if self.transport.is_closing() and self in self.connections:
             self._watch_peer()
 
     def _abort_if_idle(self) -> None:

@@ -7,24 +7,30 @@ A piece is made when the one before it has been sent, so that a caller who does 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import math
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pyarrow as pa
 from fastapi.responses import StreamingResponse
 
+import logistream
 from logistream.errors import NotYetError, RequestError, StreamError
 from logistream.model.sampling import BLOCK
+from logistream.server.access import is_head
 from logistream.server.feed import WRITE_BYTES
 from logistream.server.pump import Allowance
-from logistream.stream.query import Selection
+from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Selection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from fastapi import Request
     from starlette.types import Receive, Scope, Send
 
     from logistream.server.feed import Feed, Part
@@ -32,7 +38,16 @@ if TYPE_CHECKING:
     from logistream.server.schemas import RangeQuery
     from logistream.stream.stream import Stream
 
-__all__ = ["MEDIA_TYPES", "RangeResponse", "Ranges", "finished_range", "pieces", "selection_for"]
+__all__ = [
+    "MEDIA_TYPES",
+    "RangeResponse",
+    "Ranges",
+    "finished_range",
+    "is_known",
+    "pieces",
+    "range_headers",
+    "selection_for",
+]
 
 
 MEDIA_TYPES = {
@@ -45,6 +60,9 @@ MEDIA_TYPES = {
 
 _HELD = 1.0
 """Seconds for which a part is held while a caller takes a piece of it; then the rest is made again."""
+
+_LEVEL = 5
+"""Of compression: 12.4 MB of JSON become 1.4 MB in 0.1 s; the next level takes half as long again."""
 
 _SLOW = 1024
 """Events that are made at once for a caller who takes longer than that; also the most in an Arrow batch."""
@@ -217,6 +235,61 @@ class Ranges:
             self._sent -= 1
 
 
+def range_headers(
+    request: Request, query: RangeQuery, stream: Stream, selection: Selection, start: int, stop: int
+) -> dict[str, str]:
+    """Return what an answer says of a finished range, which is the same bytes for ever."""
+    packed = _accepts_gzip(request)
+    described = repr((selection, logistream.__version__)).encode()
+    tag = f"{stream.id}-{start}-{stop}-{hashlib.sha256(described).hexdigest()[:16]}"
+    headers = {
+        STREAM_HEADER: stream.id,
+        EVENT_NUMBER_HEADER: str(start),
+        "ETag": f'"{tag}-gzip"' if packed else f'"{tag}"',
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept-Encoding, Authorization",
+    }
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    named = query.stop not in (None, "latest")
+    if named and query.start != "latest" and stream.timeline.shared:
+        # Without a file, the next server on this address has another stream, and other events.
+        headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    if stop > start:
+        others = [
+            (name, value)
+            for name, value in request.query_params.multi_items()
+            if name not in ("start", "stop", "token")
+        ]
+        place = {"start": stop, "stop": 2 * stop - start} if named else {"start": stop}
+        headers["Link"] = f'<?{urlencode([*place.items(), *others])}>; rel="next"'
+    return headers
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Return whether a caller has a body already, by the `If-None-Match` of its request."""
+    tags = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in tags or "*" in tags
+
+
+def _accepts_gzip(request: Request) -> bool:
+    """Return whether a caller takes a body that is compressed with gzip."""
+    for part in request.headers.get("accept-encoding", "").lower().split(","):
+        name, _, options = part.partition(";")
+        if name.strip() in ("gzip", "*"):
+            return options.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+async def _packed(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Compress a body with gzip, on another thread, since it takes longer than to send it."""
+    packer = zlib.compressobj(_LEVEL, wbits=31)
+    async for piece in pieces:
+        if done := await asyncio.to_thread(packer.compress, piece):
+            yield done
+    yield packer.flush()
+
+
 class RangeResponse(StreamingResponse):
     """A body that holds its feed for as long as it is sent, however that ends.
 
@@ -228,9 +301,12 @@ class RangeResponse(StreamingResponse):
     ) -> None:
         super().__init__((), media_type=MEDIA_TYPES[selection.format], headers=headers)
         self._ranges, self._selection, self._range = ranges, selection, (start, stop)
+        self._packed = headers.get("Content-Encoding") == "gzip"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; `StreamError` if too many are sent already."""
         with self._ranges.sending(self._selection) as feed:
-            self.body_iterator = pieces(self._ranges.pump, feed, self._selection.format, *self._range)
+            if not is_head(scope):
+                body = pieces(self._ranges.pump, feed, self._selection.format, *self._range)
+                self.body_iterator = _packed(body) if self._packed else body
             await super().__call__(scope, receive, send)

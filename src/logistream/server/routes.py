@@ -10,7 +10,14 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from logistream.errors import NotYetError, shorten
 from logistream.server.access import LONGEST_DETAIL
 from logistream.server.metrics import metrics_text
-from logistream.server.ranges import MEDIA_TYPES, RangeResponse, Ranges, finished_range
+from logistream.server.ranges import (
+    MEDIA_TYPES,
+    RangeResponse,
+    Ranges,
+    finished_range,
+    is_known,
+    range_headers,
+)
 from logistream.server.schemas import (
     ChangedState,
     ColumnsQuery,
@@ -24,7 +31,6 @@ from logistream.server.schemas import (
     TimelineState,
     explain,
 )
-from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 
 if TYPE_CHECKING:
     from logistream.server.limits import Limits
@@ -40,6 +46,7 @@ _BODIES: dict[int | str, dict[str, Any]] = {
         "description": "the events: a JSON array, lines of JSON, an Arrow IPC stream, or CSV with a header",
         "content": {media.partition(";")[0]: {} for media in MEDIA_TYPES.values()},
     },
+    304: {"description": "the caller has these bytes: `If-None-Match` names their `ETag`"},
     416: {"model": Refusal, "description": "events that have not happened yet"},
     503: {"model": Refusal, "description": "too many ranges are being sent: try again after `Retry-After`"},
 }
@@ -115,11 +122,17 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits) -> A
         responses=_BODIES,
         openapi_extra=RangeQuery.openapi(),
     )
-    def events(query: Annotated[RangeQuery, Depends(RangeQuery.of)]) -> StreamingResponse:
-        """Return a finished range of events, `stop` excluded; the same bytes whenever it is requested."""
+    def events(request: Request, query: Annotated[RangeQuery, Depends(RangeQuery.of)]) -> Response:
+        """Return a finished range of events, `stop` excluded; the same bytes whenever it is requested.
+
+        `ETag` names them, `Link` the range that follows. The bytes may be kept for ever if the server has a
+        timeline file and the request names both ends.
+        """
         selection = query.selection(model)
         first, last = finished_range(stream, query, limits.range)
-        headers = {STREAM_HEADER: stream.id, EVENT_NUMBER_HEADER: str(first)}
+        headers = range_headers(request, query, stream, selection, first, last)
+        if is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
         return RangeResponse(ranges, selection, first, last, headers=headers)
 
     router.include_router(plain)
