@@ -218,7 +218,8 @@ def test_each_documented_parameter_is_taken(odd: Model) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("stop", "5"),
+        ("stop", "latest"),
+        ("speed", "0"),
         ("rate", "5"),
         ("format", "xml"),
         ("lag", "drop"),

@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import struct
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -385,3 +386,48 @@ def test_head_is_answered_like_get_without_a_body(server: StreamServer, path: st
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == full.headers["content-type"]
     assert head.headers["x-content-type-options"] == full.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
+def test_a_reading_ends_where_it_should(server: StreamServer, form: str) -> None:
+    """Before a number or after a time, of the past or still to come: then the server closes with 1000."""
+    newest = server.state["next_event_number"]
+    times = get(server, "/events?start=0&stop=100&columns=event_time").json()
+    soon = parse_rfc3339(get(server, "/events?columns=event_time").json()[-1]["event_time"]) + 500_000
+    for query, first, last in (
+        ("start=5&stop=2000", 5, 1999),
+        (f"start={times[9]['event_time']}&stop={times[59]['event_time']}", 10, 59),
+        (f"start={newest}&stop={newest + 50}", newest, newest + 49),
+        (f"start={newest}&stop={rfc3339(soon)}", newest, None),
+        ("start=7&stop=7", 7, 6),
+    ):
+        numbers: list[int] = []
+        with connect(f"{server.websocket_url}?{query}&numbered=true&format={form}", max_size=None) as reader:
+            for message in reader:  # ends with 1000, else it raises
+                if isinstance(message, bytes):
+                    events = pa.ipc.open_stream(message).read_all().to_pylist()
+                else:
+                    events = [json.loads(line) for line in message.splitlines()]
+                numbers += [event["event_number"] for event in events]
+            assert reader.close_code == 1000
+        if last is None:
+            last = len(get(server, f"/events?stop={rfc3339(soon)}&columns=Market").json()) - 1
+        assert numbers == list(range(first, last + 1))
+    until(lambda: server.connected_clients == 0)
+    with pytest.raises(InvalidStatus) as caught, connect(f"{server.websocket_url}?start=9&stop=8"):
+        pass
+    assert b"start must not be after stop: 9 is after 8" in caught.value.response.body
+
+
+def test_the_past_at_a_multiple_of_its_tempo(server: StreamServer) -> None:
+    """With speed=10, events that took 10 s come in one, each at its time and none before."""
+    with connect(f"{server.websocket_url}?start=0&stop=2001&speed=10&columns=event_time") as reader:
+        began, arrived, happened = None, [], []
+        for message in reader:
+            began = began or time.monotonic()
+            arrived.append(time.monotonic() - began)
+            happened.append(parse_rfc3339(json.loads(message)["event_time"]) / 1e6)
+    assert len(arrived) == 2001
+    early = max((when - happened[0]) / 10 - came for when, came in zip(happened, arrived, strict=True))
+    assert early < 0.5  # the first one may have come late
+    assert 0.5 < arrived[-1] < 30

@@ -38,7 +38,7 @@ from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from logistream.stream.query import Lag, Selection
+    from logistream.stream.query import Selection
     from logistream.stream.stream import Stream
 
 __all__ = ["create_app"]
@@ -150,7 +150,7 @@ def create_app(
         try:
             query = await LiveQuery.of(websocket)
             selection = query.selection(stream.model)
-            number = stream.resolve(query.start)
+            number = _first_number(stream, query)
         except RequestError as error:
             gauges.add("refused")
             status = 416 if isinstance(error, NotYetError) else 422
@@ -164,16 +164,26 @@ def create_app(
         headers[EVENT_NUMBER_HEADER] = str(number)
         await websocket.accept(headers=[(name.encode(), value.encode()) for name, value in headers.items()])
         gauges.add("connected")
-        await _serve(websocket, pump, selection, number, query.lag)
+        await _serve(websocket, pump, selection, number, query)
 
     return app
 
 
-async def _serve(websocket: WebSocket, pump: Pump, selection: Selection, number: int, lag: Lag) -> None:
-    """Serve a reader until it leaves."""
+def _first_number(stream: Stream, query: LiveQuery) -> int:
+    """Return the event number at which a reader begins; `RequestError` if it may not."""
+    number = stream.resolve(query.start)
+    if isinstance(query.stop, int) and query.stop < number:
+        raise RequestError(f"start must not be after stop: {number} is after {query.stop}")
+    return number
+
+
+async def _serve(
+    websocket: WebSocket, pump: Pump, selection: Selection, number: int, query: LiveQuery
+) -> None:
+    """Serve a reader until it leaves, or until the end that it requested."""
     sink = sink_for(websocket, pump.wake)
-    cursor = Cursor(pump.feeds.open(selection), sink, number, lag)
-    pump.add(cursor)
+    cursor = Cursor(pump.feeds.open(selection), sink, number, query.lag, stop=query.stop)
+    pump.add(cursor, query.speed)
     try:
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(sink.run())

@@ -264,7 +264,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
                 self._set_room(room)
             self._began, self._written = now, 0
 
-    def fail(self, code: int) -> None:
+    def end(self, code: int) -> None:
         """Close the connection from this side, with a code."""
         if not self.close_sent and self.conn.state is State.OPEN:
             self.conn.send_close(code)
@@ -317,9 +317,13 @@ class FrameSink:
             self._protocol.write_frames(frames)
         return len(frames)
 
+    def end(self) -> None:
+        """Close the connection, since everything that was requested has been sent."""
+        self._protocol.end(CloseCode.NORMAL_CLOSURE)
+
     def fail(self) -> None:
         """Close the connection because of an internal error."""
-        self._protocol.fail(CloseCode.INTERNAL_ERROR)
+        self._protocol.end(CloseCode.INTERNAL_ERROR)
 
     async def run(self) -> None:
         """Do nothing: `put` writes at once."""
@@ -332,12 +336,12 @@ class MessageSink:
         self._websocket, self._on_ready = websocket, on_ready
         self._waiting: list[str | bytes] = []
         self._some = asyncio.Event()
-        self._failed = False
+        self._code: CloseCode | None = None  # with which to close when everything has been sent
 
     @property
     def ready(self) -> bool:
         """Whether everything that was put has been sent."""
-        return not self._waiting and not self._failed
+        return not self._waiting and self._code is None
 
     @property
     def room(self) -> int:
@@ -350,9 +354,14 @@ class MessageSink:
         self._some.set()
         return sum(map(len, self._waiting))
 
+    def end(self) -> None:
+        """Close the connection, since everything that was requested has been put."""
+        self._code = CloseCode.NORMAL_CLOSURE
+        self._some.set()
+
     def fail(self) -> None:
         """Close the connection because of an internal error."""
-        self._failed = True
+        self._code = CloseCode.INTERNAL_ERROR
         self._some.set()
 
     async def run(self) -> None:
@@ -367,8 +376,8 @@ class MessageSink:
                     else:
                         await self._websocket.send_bytes(message)
                 self._waiting = []
-                if self._failed:
-                    await self._websocket.close(CloseCode.INTERNAL_ERROR)
+                if self._code is not None:
+                    await self._websocket.close(self._code)
                     return
                 self._on_ready()
 

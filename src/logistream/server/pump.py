@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from logistream.server.feed import Feeds
 from logistream.server.rate_meter import RateMeter
+from logistream.stream.query import Timestamp
 
 if TYPE_CHECKING:
     from logistream.server.feed import Feed, Part
@@ -56,6 +57,9 @@ class Sink(Protocol):
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
         """Send events `start` to `stop` of a part; return the number of bytes."""
 
+    def end(self) -> None:
+        """Close the connection, since everything that was requested has been sent."""
+
     def fail(self) -> None:
         """Close the connection because of an internal error."""
 
@@ -87,6 +91,33 @@ class Allowance:
         self.events -= events
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The past at a multiple of its tempo.
+
+    Attributes
+    ----------
+    speed : float
+        How many times as fast as they happened events are sent.
+    begin : int
+        When the first of them happened, in microseconds since the Unix epoch.
+    began : float
+        When it is sent, on the loop's clock.
+    """
+
+    speed: float
+    begin: int
+    began: float
+
+    def reached(self, time: float) -> int:
+        """Return the time in the stream, in microseconds, that is reached at a time of the loop's clock."""
+        return self.begin + int((time - self.began) * self.speed * 1e6)
+
+    def wait(self, micros: int, time: float) -> float:
+        """Return the seconds until a time in the stream is reached."""
+        return max(0.0, (micros - self.reached(time)) / self.speed / 1e6)
+
+
 @dataclass(eq=False, slots=True)
 class Cursor:
     """One reader of the WebSocket and how far it has come.
@@ -107,6 +138,10 @@ class Cursor:
         How many events it has skipped that no message to it has reported yet.
     allowance : Allowance
         Of its own, while it catches up.
+    stop : int, Timestamp or None
+        Before which event, or after which time, it ends.
+    replay : Replay or None
+        How the past is sent at a tempo.
     """
 
     feed: Feed
@@ -116,6 +151,8 @@ class Cursor:
     live: bool = False
     missed: int | None = None
     allowance: Allowance = field(default_factory=Allowance)
+    stop: int | Timestamp | None = None
+    replay: Replay | None = None
 
 
 class Pump:
@@ -180,9 +217,13 @@ class Pump:
         allowance.use(events)
         self._total.use(events)
 
-    def add(self, cursor: Cursor) -> None:
-        """Start to serve a reader."""
-        cursor.live = self._stream.age(cursor.number) < _LAG
+    def add(self, cursor: Cursor, speed: float | None = None) -> None:
+        """Start to serve a reader; `speed` is how many times as fast as they happened it gets past events."""
+        age = self._stream.age(cursor.number)
+        cursor.live = age < _LAG
+        if speed is not None and age:
+            begin, time = self._stream.timeline.time(cursor.number), asyncio.get_running_loop().time()
+            cursor.replay, cursor.live = Replay(speed, begin, time), False
         self.cursors.add(cursor)
         self._gauges.set("clients", len(self.cursors))
         self._wake.set()
@@ -246,8 +287,12 @@ class Pump:
 
     def _serve(self, cursor: Cursor, now: int, time: float) -> bool:
         """Send a reader a piece of what is due; return whether there is more that it can take at once."""
+        if cursor.stop is not None and self._is_over(cursor):
+            cursor.sink.end()
+            self.remove(cursor)
+            return False
         if cursor.number >= now:
-            cursor.live = True
+            cursor.live, cursor.replay = True, None
             return False
         if not cursor.sink.ready:
             return False
@@ -256,6 +301,8 @@ class Pump:
                 self._skip(cursor, now)
             catches_up = self._catches_up(cursor, now)
             limit = self._allowed(cursor, now, time) if catches_up else now
+            if cursor.stop is not None or cursor.replay is not None:
+                limit = self._bounded(cursor, limit, time)
             key = (cursor.feed, cursor.number, limit, cursor.sink.room)
             write = self._writes.get(key)  # most readers need what another one has just got
             if write is None:
@@ -279,6 +326,8 @@ class Pump:
             self._meter.hand(cursor.number, stop, time)
         cursor.number, cursor.missed = stop, None
         cursor.live = cursor.live or stop == now
+        if cursor.stop is not None:
+            self._wake.set()  # it may be over
         return stop < now and cursor.sink.ready
 
     def _next_write(self, cursor: Cursor, now: int, limit: int) -> tuple[Part, int, int] | None:
@@ -318,8 +367,32 @@ class Pump:
             cursor.missed = (cursor.missed or 0) + now - 1 - cursor.number
             cursor.number = now - 1
 
+    def _is_over(self, cursor: Cursor) -> bool:
+        """Return whether a reader has got everything up to the end that it requested."""
+        stop, timeline = cursor.stop, self._stream.timeline
+        if isinstance(stop, Timestamp):
+            known = timeline.known_until(self._stream.now())
+            return known >= stop.micros and cursor.number >= timeline.count(stop.micros)
+        return stop is not None and cursor.number >= stop
+
+    def _bounded(self, cursor: Cursor, limit: int, time: float) -> int:
+        """Return the event before which a reader must stop now, by its own end and tempo."""
+        timeline = self._stream.timeline
+        if isinstance(cursor.stop, Timestamp):
+            limit = min(limit, timeline.count(cursor.stop.micros))
+        elif cursor.stop is not None:
+            limit = min(limit, cursor.stop)
+        if cursor.replay is not None and limit > cursor.number:
+            limit = min(limit, timeline.count(cursor.replay.reached(time)))
+            if limit <= cursor.number:
+                wait = cursor.replay.wait(timeline.time(cursor.number), time)
+                self._retry = min(self._retry, max(wait, _BEAT))
+        return limit
+
     def _catches_up(self, cursor: Cursor, now: int) -> bool:
         """Return whether the limits of speed apply to a reader."""
+        if cursor.replay is not None:
+            return True
         return not cursor.live or now - cursor.number > max(1.0, _ALLOWANCE * self._speed(self._catch_up))
 
     def _is_urgent(self, cursor: Cursor, now: int) -> bool:

@@ -18,6 +18,7 @@ from logistream.stream.query import (
     Timestamp,
     parse_conditions,
     parse_start,
+    parse_stop,
     selected_columns,
 )
 from logistream.stream.timeline import MAX_RATE, MIN_RATE
@@ -197,8 +198,26 @@ class RangeQuery(EventsQuery):
 
 
 class LiveQuery(EventsQuery):
-    """Events from some place on, without end."""
+    """Events from some place on, without end or until a place that may be still to come."""
 
+    stop: Annotated[
+        int | Timestamp | None,
+        PlainValidator(lambda value: parse_stop(value)),
+        WithJsonSchema({"anyOf": [_PLACE["anyOf"][0], _PLACE["anyOf"][2]]}),
+    ] = Field(
+        None,
+        description="the event number before which to end, or a time (RFC 3339): with the events that happen "
+        "at that very time; both may be still to come. Without it there is no end",
+    )
+    speed: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="how many times as fast as they happened events of the past are sent, until the present "
+        "is reached; without it, as fast as the reader takes them",
+        json_schema_extra={"examples": [1, 10]},
+    )
     lag: Lag = Field(
         "wait",
         description="what a reader gets that has fallen more than a second behind: all that it has missed "
