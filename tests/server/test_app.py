@@ -309,6 +309,7 @@ def test_openapi_describes_every_call(server: StreamServer) -> None:
         "/timeline": {"get"},
         "/metrics": {"get"},
         "/asyncapi.json": {"get"},
+        "/sse": {"get"},
     }
     refusal = described["paths"]["/stream"]["patch"]["responses"]["422"]
     assert refusal["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refusal"}

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse  # noqa: TC002 - FastAPI reads the annotation
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
@@ -27,12 +27,13 @@ from logistream.server.access import (
 )
 from logistream.server.access_log import with_access_log
 from logistream.server.asyncapi import asyncapi_document
+from logistream.server.event_stream import EventStreamResponse, last_event_id
 from logistream.server.limits import Limits
 from logistream.server.metrics import Gauges
 from logistream.server.protocol import sink_for
 from logistream.server.pump import Cursor, Pump
 from logistream.server.routes import failed, http_routes, invalid, not_yet, refused
-from logistream.server.schemas import LiveQuery, NoQuery, Refusal
+from logistream.server.schemas import EventStreamQuery, LiveQuery, NoQuery, Refusal
 from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 
 if TYPE_CHECKING:
@@ -49,10 +50,17 @@ logger = logging.getLogger(__name__)
 REFRESH = 0.02
 """Seconds between two reads of a timeline that other processes may change."""
 
+_EVENT_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "events without end, or until `stop`", "content": {"text/event-stream": {}}},
+    204: {"description": "all events before `stop` have been sent"},
+    416: {"model": Refusal, "description": "events that have not happened yet"},
+    503: {"model": Refusal, "description": "too many readers: try again after `Retry-After`"},
+}
+
 _DESCRIPTION = """
 Events come over the WebSocket `/ws`, from the next one on, at the rate in force: one JSON message per event.
 `start`, `format`, `numbered`, `columns`, `where` and `lag` change what is sent, see `/asyncapi.json`.
-`GET /schema` describes an event, `GET /events` returns events of the past.
+`GET /schema` describes an event, `GET /events` returns events of the past, `GET /sse` is for browsers.
 """
 
 
@@ -144,6 +152,35 @@ def create_app(
         url, version = str(request.base_url), logistream.__version__
         return asyncapi_document(stream.model, url=url, version=version, token=token is not None)
 
+    @app.get(
+        "/sse",
+        summary="Events as they happen",
+        response_class=StreamingResponse,
+        responses=_EVENT_STREAM,
+        openapi_extra=EventStreamQuery.openapi(),
+        dependencies=secured,
+    )
+    async def event_stream(
+        request: Request, query: Annotated[EventStreamQuery, Depends(EventStreamQuery.of)]
+    ) -> Response:
+        """Return events as server-sent events, for `EventSource` in a browser, which resumes by itself.
+
+        They are those of the WebSocket, with the number of each as its `id`. An answer that has come to its
+        `stop` is followed by 204, so that the browser does not ask again.
+        """
+        selection = query.selection(stream.model)
+        seen = last_event_id(request)
+        number = _first_number(
+            stream, query if seen is None else query.model_copy(update={"start": seen + 1})
+        )
+        if seen is not None and number == query.stop:
+            return Response(status_code=204)
+        if gauges.total("clients") >= limits.clients:
+            gauges.add("refused")
+            raise StreamError(_full(limits))
+        gauges.add("connected")
+        return EventStreamResponse(pump, selection, number, query)
+
     @app.websocket("/ws")
     async def events(websocket: WebSocket) -> None:
         headers = {STREAM_HEADER: stream.id}
@@ -158,8 +195,7 @@ def create_app(
             return
         if gauges.total("clients") >= limits.clients:
             gauges.add("refused")
-            sentence = f"the server is full: it has {limits.clients} readers, try again later"
-            await refuse(websocket, 503, sentence, headers)
+            await refuse(websocket, 503, _full(limits), headers)
             return
         headers[EVENT_NUMBER_HEADER] = str(number)
         await websocket.accept(headers=[(name.encode(), value.encode()) for name, value in headers.items()])
@@ -167,6 +203,11 @@ def create_app(
         await _serve(websocket, pump, selection, number, query)
 
     return app
+
+
+def _full(limits: Limits) -> str:
+    """Return the sentence for a reader that is one too many."""
+    return f"the server is full: it has {limits.clients} readers, try again later"
 
 
 def _first_number(stream: Stream, query: LiveQuery) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncio import BaseTransport, Transport
 
-__all__ = ["ConnectionLimit", "pending_bytes", "set_unsent_limit"]
+__all__ = ["ConnectionLimit", "drop", "pending_bytes", "set_unsent_limit"]
 
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,15 @@ def pending_bytes(transport: BaseTransport) -> int:
         return size + int(struct.unpack("i", queued)[0])
     except (ImportError, OSError, ValueError, AttributeError):  # ValueError: it is closed
         return size
+
+
+def drop(transport: Transport) -> None:
+    """Break a connection, so that the system too forgets what it holds for the peer."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def set_unsent_limit(transport: BaseTransport, size: int) -> None:

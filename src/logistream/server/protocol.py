@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
-from logistream.server.connections import pending_bytes, set_unsent_limit
+from logistream.server.connections import drop, pending_bytes, set_unsent_limit
 from logistream.server.feed import WRITE_BYTES
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class RequestProtocol(H11Protocol):
         if pending_bytes(self.transport) < before:
             self._watch_peer()
         else:
-            self.transport.abort()
+            drop(self.transport)
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):

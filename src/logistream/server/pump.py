@@ -171,7 +171,7 @@ class Pump:
 
     def __init__(self, stream: Stream, gauges: Gauges, *, catch_up: float, catch_up_total: float) -> None:
         self.cursors: set[Cursor] = set()
-        self._stream, self._gauges = stream, gauges
+        self.stream, self._gauges = stream, gauges
         self._catch_up, self._catch_up_total = catch_up, catch_up_total
         self._total = Allowance()
         self._made = asyncio.Event()  # set, and replaced, whenever a part has become available
@@ -219,10 +219,10 @@ class Pump:
 
     def add(self, cursor: Cursor, speed: float | None = None) -> None:
         """Start to serve a reader; `speed` is how many times as fast as they happened it gets past events."""
-        age = self._stream.age(cursor.number)
+        age = self.stream.age(cursor.number)
         cursor.live = age < _LAG
         if speed is not None and age:
-            begin, time = self._stream.timeline.time(cursor.number), asyncio.get_running_loop().time()
+            begin, time = self.stream.timeline.time(cursor.number), asyncio.get_running_loop().time()
             cursor.replay, cursor.live = Replay(speed, begin, time), False
         self.cursors.add(cursor)
         self._gauges.set("clients", len(self.cursors))
@@ -247,7 +247,7 @@ class Pump:
         while True:
             self._wake.clear()  # before the readers are checked, so that no later change is missed
             began = loop.time()
-            now = self._stream.next_number()
+            now = self.stream.next_number()
             self._writes.clear()
             self._retry = math.inf
             behind = self._serve_all(now, began)
@@ -263,11 +263,11 @@ class Pump:
 
     def _pause(self, now: int) -> float:
         """Return the seconds until the next event, or until there is a beat's worth of them."""
-        wait = self._stream.wait(now)
+        wait = self.stream.wait(now)
         if wait is None:
             return _LONGEST_WAIT
         # Not zero even if the event is due: a shared timeline may not be certain of it yet.
-        return min(max(wait, _BEAT if self._stream.rate * _BEAT > 1 else 0.0005), _LONGEST_WAIT)
+        return min(max(wait, _BEAT if self.stream.rate * _BEAT > 1 else 0.0005), _LONGEST_WAIT)
 
     def _serve_all(self, now: int, began: float) -> bool:
         """Serve live readers, then those of the past in turns; return whether any can take more at once."""
@@ -358,26 +358,26 @@ class Pump:
 
     def _will_happen(self, number: int) -> bool:
         """Return whether no pause holds an event back."""
-        last = self._stream.timeline.last
+        last = self.stream.timeline.last
         return not last.paused or number < last.first
 
     def _skip(self, cursor: Cursor, now: int) -> None:
         """Move a reader to the newest event if it is too far behind."""
-        if cursor.number < now - 1 and self._stream.age(cursor.number) > _LAG:
+        if cursor.number < now - 1 and self.stream.age(cursor.number) > _LAG:
             cursor.missed = (cursor.missed or 0) + now - 1 - cursor.number
             cursor.number = now - 1
 
     def _is_over(self, cursor: Cursor) -> bool:
         """Return whether a reader has got everything up to the end that it requested."""
-        stop, timeline = cursor.stop, self._stream.timeline
+        stop, timeline = cursor.stop, self.stream.timeline
         if isinstance(stop, Timestamp):
-            known = timeline.known_until(self._stream.now())
+            known = timeline.known_until(self.stream.now())
             return known >= stop.micros and cursor.number >= timeline.count(stop.micros)
         return stop is not None and cursor.number >= stop
 
     def _bounded(self, cursor: Cursor, limit: int, time: float) -> int:
         """Return the event before which a reader must stop now, by its own end and tempo."""
-        timeline = self._stream.timeline
+        timeline = self.stream.timeline
         if isinstance(cursor.stop, Timestamp):
             limit = min(limit, timeline.count(cursor.stop.micros))
         elif cursor.stop is not None:
@@ -397,7 +397,7 @@ class Pump:
 
     def _is_urgent(self, cursor: Cursor, now: int) -> bool:
         """Return whether a reader comes before those of the past: it is live and not long behind."""
-        return cursor.live and now - cursor.number <= max(1.0, _RECENT * self._stream.rate)
+        return cursor.live and now - cursor.number <= max(1.0, _RECENT * self.stream.rate)
 
     def _allowed(self, cursor: Cursor, now: int, time: float) -> int:
         """Return the event before which a reader must stop now, by its speed limit and that of all."""
@@ -409,7 +409,7 @@ class Pump:
 
     def _speed(self, limit: float) -> float:
         """Return a limit in events per second: who catches up no faster than events happen never would."""
-        return max(limit, 2 * self._stream.rate)
+        return max(limit, 2 * self.stream.rate)
 
     def _wait(self, allowance: Allowance, time: float) -> float:
         """Return the seconds until an event of the past may be taken."""
@@ -429,7 +429,7 @@ class Pump:
         self._events = self._bytes = 0
         lag = max((now - cursor.number for cursor in self.cursors), default=0)
         self._gauges.set("lag_events", max(0, lag))
-        entry = self._stream.timeline.last
+        entry = self.stream.timeline.last
         if entry is not self._entry or not any(cursor.live for cursor in self.cursors):
             self._entry = entry
             self._meter.restart(now)

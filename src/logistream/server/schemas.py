@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChangedState",
     "ColumnsQuery",
+    "EventStreamQuery",
     "EventsQuery",
     "LiveQuery",
     "NoQuery",
@@ -223,6 +224,12 @@ class LiveQuery(EventsQuery):
         description="what a reader gets that has fallen more than a second behind: all that it has missed "
         "(wait), or a message with the number of events that it has missed, and the newest (skip)",
     )
+
+
+class EventStreamQuery(LiveQuery):
+    """Events from some place on, as server-sent events."""
+
+    format: Literal["json"] = Field("json", description="json: one object an event")
 
 
 class Refusal(BaseModel):
