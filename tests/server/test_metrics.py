@@ -75,6 +75,7 @@ def test_names_types_and_units(model: Model) -> None:
     assert {name: family.unit for name, family in families.items() if family.unit} == {
         "logistream_sent_bytes": "bytes",
         "logistream_lag_seconds": "seconds",
+        "logistream_newest_event_age_seconds": "seconds",
     }
     assert {name for name, family in families.items() if family.type == "counter"} == {
         f"logistream_{counted}"

@@ -56,8 +56,9 @@ _REASON_BYTES = 123  # what a WebSocket close frame has room for
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
-_NO_SECRETS = ("/docs", "/openapi.json")
-"""The description of the interface is open, so that Swagger UI can be loaded and then given the token."""
+_NO_SECRETS = ("/docs", "/openapi.json", "/health")
+"""The description of the interface is open, so that Swagger UI can be loaded and then given the token. What
+probes ask is open too."""
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,18 @@ class BodyLimitMiddleware:
 
 
 class AnswerMiddleware:
-    """Answer HEAD as GET without the body, and have browsers believe the content type of every answer."""
+    """Answer HEAD as GET without the body, and have browsers believe the content type of every answer.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    `root_path` is the path under which a proxy shows the application; addresses in answers begin with it.
+    """
+
+    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+        self.app, self.root_path = app, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
+        if self.root_path:
+            scope = {**scope, "root_path": self.root_path}
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -28,12 +28,13 @@ from logistream.server.access import (
 from logistream.server.access_log import with_access_log
 from logistream.server.asyncapi import asyncapi_document
 from logistream.server.event_stream import EventStreamResponse, last_event_id
+from logistream.server.health import Health
 from logistream.server.limits import Limits
 from logistream.server.metrics import Gauges
 from logistream.server.protocol import sink_for
 from logistream.server.pump import Cursor, Pump
 from logistream.server.routes import failed, http_routes, invalid, not_yet, refused
-from logistream.server.schemas import EventStreamQuery, LiveQuery, NoQuery, Refusal
+from logistream.server.schemas import EventStreamQuery, HealthState, LiveQuery, NoQuery, Refusal
 from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def create_app(
     token: str | None = None,
     limits: Limits | None = None,
     gauges: Gauges | None = None,
+    read_only: bool = False,
+    root_path: str = "",
 ) -> FastAPI:
     """Return the application that serves a stream.
 
@@ -86,6 +89,10 @@ def create_app(
         How much callers may request; None for the default limits.
     gauges : Gauges or None
         Where it counts, if processes count together.
+    read_only : bool
+        Whether to refuse changes of the stream.
+    root_path : str
+        Path under which a proxy shows the application, such as `/orders`, and which it takes away.
 
     Returns
     -------
@@ -101,6 +108,7 @@ def create_app(
     limits = limits or Limits()
     gauges = gauges or Gauges()
     pump = Pump(stream, gauges, catch_up=limits.catch_up, catch_up_total=limits.catch_up_total)
+    health = Health(stream, pump)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -108,7 +116,7 @@ def create_app(
             raise StreamError("this application has ended: make another one with create_app")
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(pump.run()), group.create_task(_refresh(stream))]
+                tasks = [group.create_task(pump.run()), group.create_task(_refresh(stream, health))]
                 yield
                 for task in tasks:
                     task.cancel()
@@ -128,7 +136,7 @@ def create_app(
     app.add_middleware(BodyLimitMiddleware, limit=limits.message)
     app.add_middleware(AccessMiddleware, rules=rules, on_refusal=lambda: gauges.add("refused"))
     app.add_middleware(AllowedPagesMiddleware, rules=rules)
-    app.add_middleware(AnswerMiddleware)
+    app.add_middleware(AnswerMiddleware, root_path=root_path)
     app.add_middleware(with_access_log)  # the last is the outermost: it sees what the others refuse
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(NotYetError, not_yet)
@@ -137,7 +145,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, invalid)
     secured = [Depends(HTTPBearer(auto_error=False))] * (token is not None)  # a lock in Swagger UI
     app.include_router(
-        http_routes(stream, gauges, pump, limits),
+        http_routes(stream, gauges, pump, limits, read_only=read_only),
         dependencies=secured,
     )
     _add_docs(app)
@@ -151,6 +159,18 @@ def create_app(
         """Describe `/ws`: its parameters, what it sends, and how it ends."""
         url, version = str(request.base_url), logistream.__version__
         return asyncapi_document(stream.model, url=url, version=version, token=token is not None)
+
+    @app.get(
+        "/health",
+        summary="Can events happen?",
+        responses={503: {"model": HealthState, "description": "no event can happen"}},
+        dependencies=[Depends(NoQuery.of)],
+    )
+    def health_state(response: Response) -> HealthState:
+        """Return whether events can happen, and if not, why; for probes, which need no token."""
+        reason = health.reason()
+        response.status_code = 200 if reason is None else 503
+        return HealthState(healthy=reason is None, reason=reason)
 
     @app.get(
         "/sse",
@@ -236,18 +256,17 @@ async def _serve(
         pump.remove(cursor)
 
 
-async def _refresh(stream: Stream) -> None:
+async def _refresh(stream: Stream, health: Health) -> None:
     """Read the timeline every 20 ms, if other processes can change it."""
-    trouble = ""
     while stream.timeline.shared:
         await asyncio.sleep(REFRESH)
         try:
             stream.refresh()
-            trouble = ""
+            health.trouble = ""
         except LogistreamError as error:  # no event happens until it can be read again
-            if str(error) != trouble:
-                trouble = str(error)
-                logger.warning("no more events for now: %s", trouble)
+            if str(error) != health.trouble:
+                health.trouble = str(error)
+                logger.warning("no more events for now: %s", health.trouble)
 
 
 def _add_docs(app: FastAPI) -> None:

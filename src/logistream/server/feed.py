@@ -304,6 +304,12 @@ class Feeds:
         if maker is not None:
             maker.join()
 
+    @property
+    def working(self) -> bool:
+        """Whether the thread runs, or has not been needed yet."""
+        maker = self._maker
+        return not self._closed and (maker is None or maker.is_alive())
+
     def open(self, selection: Selection) -> Feed:
         """Return the feed of a selection, the same for all who use it; each must `release` it."""
         with self._lock:

@@ -181,6 +181,7 @@ class Pump:
         self._meter, self._entry = RateMeter(), stream.timeline.last
         self._events = self._bytes = 0  # sent in this round
         self._writes: dict[tuple[Feed, int, int, int], tuple[Part, int, int]] = {}  # of this round
+        self._round: float | None = None  # when readers were served last, on the loop's clock
         self._retry = math.inf  # seconds until a reader may take more by its speed limit
         self.feeds = Feeds(stream, self._made_soon)
         self._unsubscribe = stream.subscribe(self.wake_soon)
@@ -235,6 +236,13 @@ class Pump:
             self._gauges.set("clients", len(self.cursors))
             self.feeds.release(cursor.feed)
 
+    @property
+    def silent(self) -> float:
+        """Seconds since readers were served last; infinite if they never were."""
+        if self._loop is None or self._round is None:
+            return math.inf
+        return self._loop.time() - self._round
+
     def close(self) -> None:
         """Stop the thread that makes events; this pump cannot run again."""
         self.closed = True
@@ -246,7 +254,7 @@ class Pump:
         loop = self._loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()  # before the readers are checked, so that no later change is missed
-            began = loop.time()
+            began = self._round = loop.time()
             now = self.stream.next_number()
             self._writes.clear()
             self._retry = math.inf

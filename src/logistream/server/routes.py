@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from logistream.errors import NotYetError, shorten
@@ -57,12 +57,14 @@ _METRICS: dict[int | str, dict[str, Any]] = {
 
 _CHANGES: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "a body that cannot be read"},
+    403: {"model": Refusal, "description": "a server that is read-only"},
+    408: {"model": Refusal, "description": "a body that does not come in time"},
     413: {"model": Refusal, "description": "a body that is too large"},
     503: {"model": Refusal, "description": "a timeline that cannot be written"},
 }
 
 
-def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits) -> APIRouter:
+def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, read_only: bool) -> APIRouter:
     """Return the calls that need what others need too: the stream, its counts and its pump."""
     ranges = Ranges(pump, limits.ranges)
     router = APIRouter()
@@ -76,7 +78,7 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits) -> A
         return Status(
             status="paused" if stream.paused else "running",
             connected_clients=gauges.total("clients"),
-            websocket_url=f"{scheme}://{request.url.netloc}/ws",
+            websocket_url=f"{scheme}://{request.url.netloc}{request.scope.get('root_path', '')}/ws",
         )
 
     @plain.get("/stream", summary="What is in force")
@@ -87,6 +89,8 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits) -> A
     @plain.patch("/stream", summary="Set rate or pause", responses=_CHANGES)
     def change(wanted: Annotated[StreamChange, Body()]) -> ChangedState:
         """Set what is given for all readers: now, or 50 ms later if other servers may share the timeline."""
+        if read_only:
+            raise HTTPException(403, "this server is read-only: change the stream at another one")
         # Why 50 ms: see the top of `logistream.stream.timeline_file`.
         entry = stream.change(**wanted.model_dump())
         return ChangedState(**stream.state, from_event_number=entry.first)

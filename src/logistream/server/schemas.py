@@ -33,6 +33,7 @@ __all__ = [
     "ColumnsQuery",
     "EventStreamQuery",
     "EventsQuery",
+    "HealthState",
     "LiveQuery",
     "NoQuery",
     "RangeQuery",
@@ -236,6 +237,13 @@ class Refusal(BaseModel):
     """Why a request was refused."""
 
     detail: str = Field(description="one sentence: what came, and what is allowed")
+
+
+class HealthState(BaseModel):
+    """Whether events can happen."""
+
+    healthy: bool
+    reason: str | None = Field(description="why no event can happen, in a sentence")
 
 
 class Status(BaseModel):

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import html
 import os
+import re
 import secrets
 import socket
 import sys
@@ -174,6 +175,10 @@ class StreamServer:
         How much callers may request; None for the default limits.
     access_log : bool
         Whether every request is written to stderr, one JSON object a line.
+    read_only : bool
+        Whether `PATCH /stream` is refused.
+    root_path : str
+        Path under which a proxy shows the server, such as `/orders`; it takes the path away from requests.
 
     Raises
     ------
@@ -200,7 +205,9 @@ class StreamServer:
         "_limits",
         "_lock",
         "_port",
+        "_read_only",
         "_requested_port",
+        "_root_path",
         "_server",
         "_shared",
         "_stream",
@@ -225,6 +232,8 @@ class StreamServer:
         token: str | None = None,
         limits: Limits | None = None,
         access_log: bool = False,
+        read_only: bool = False,
+        root_path: str = "",
     ) -> None:
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
             raise RequestError(f"port must be a whole number from 0 to 65535, not {port!r}")
@@ -239,6 +248,10 @@ class StreamServer:
         self._arrivals = Arrivals(arrivals, seed)  # type: ignore[arg-type] # checks it
         self._allow_origins = tuple(allow_origins)
         self._limits = limits or Limits()
+        self._read_only = read_only
+        if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
+            raise RequestError(f"root_path must be a path such as /orders, not {root_path!r}")
+        self._root_path = root_path
         self._shared: Gauges | None = None  # of processes that serve on one port
         if access_log:
             log_to_stderr()
@@ -313,6 +326,8 @@ class StreamServer:
             token=self.token,
             limits=self._limits,
             gauges=self._gauges,
+            read_only=self._read_only,
+            root_path=self._root_path,
         )
 
     def _new_stream(self) -> Stream:
