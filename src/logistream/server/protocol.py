@@ -63,8 +63,8 @@ _LITTLE = 1 << 14
 """Bytes that are written at once, and that the system holds unsent, for a reader that is not fast. What is on
 its way to a slow reader delays the answers to its pings, and it would give up."""
 
-_SPAN = 1 << 20  # bytes over which the speed of a reader is measured
-_FAST = 1.0  # seconds in which a fast reader takes them
+_SPAN = 1 << 20  # bytes over which it is measured how long a reader lets writes wait
+_FAST = 2.0  # seconds for which those of a fast reader wait together
 _SLOW = 0.5  # seconds; who lets a write wait for longer is not fast any more
 _UNLIMITED = 0x7FFFFFFF
 
@@ -153,15 +153,14 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     """Bytes that may be written at once, roughly."""
 
     _lingering: asyncio.TimerHandle | None = None
-    _began = _paused = 0.0  # when the span of `_written` began, and when a write had to wait
-    _written = 0  # bytes in this span
+    _paused = 0.0  # when a write had to wait
+    _waited, _written = 0.0, 0  # seconds for which writes waited in this span, and bytes
     _total = 0  # bytes of all frames
     _before = 0  # of which the peer had taken so many when it was looked at last
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin as for a reader that is not fast."""
         super().connection_made(transport)
-        self._began = self.loop.time()
         self._set_room(_LITTLE)
 
     def _set_room(self, room: int) -> None:
@@ -233,7 +232,9 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Call the application when the write buffer has room again."""
         super().resume_writing()
-        if self.room != _LITTLE and self.loop.time() - self._paused > _SLOW:
+        waited = self.loop.time() - self._paused
+        self._waited += waited
+        if self.room != _LITTLE and waited > _SLOW:
             self._set_room(_LITTLE)
         if self.on_ready is not None:
             self.on_ready()
@@ -258,11 +259,10 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self._total += len(frames)
         self._written += len(frames)
         if self._written >= _SPAN:
-            now = self.loop.time()
-            room = WRITE_BYTES if now - self._began < _FAST else _LITTLE
+            room = WRITE_BYTES if self._waited < _FAST else _LITTLE
             if room != self.room:
                 self._set_room(room)
-            self._began, self._written = now, 0
+            self._waited, self._written = 0.0, 0
 
     def end(self, code: int) -> None:
         """Close the connection from this side, with a code."""
