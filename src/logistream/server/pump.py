@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from logistream.server.feed import Feeds
+from logistream.server.feed import WRITE_BYTES, Feeds
 from logistream.server.rate_meter import RateMeter
 from logistream.stream.query import Timestamp
 
@@ -290,7 +290,12 @@ class Pump:
         for cursor in past:
             if asyncio.get_running_loop().time() > began + _TURN:
                 return True
-            behind |= self._serve(cursor, now, began)
+            more = True
+            for _ in range(WRITE_BYTES // cursor.sink.room):  # while its part is there
+                more = self._serve(cursor, now, began)
+                if not more:
+                    break
+            behind |= more
         return behind
 
     def _serve(self, cursor: Cursor, now: int, time: float) -> bool:
