@@ -110,7 +110,16 @@ def _warnings_as_notes() -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
+    """A parser whose errors are one sentence, and that may take options from the environment."""
+
+    reads_environment = False
+
+    def parse_known_args(  # type: ignore[override] # argparse has overloads for one implementation
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        if self.reads_environment:
+            _take_environment(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(_BAD_USAGE, f"logistream: {message}; see {self.prog} --help\n")
@@ -133,7 +142,8 @@ def _add_serve(commands: Commands) -> None:
     parser = commands.add_parser(
         "serve",
         help="stream events over a WebSocket",
-        description="Stream events over a WebSocket until interrupted.",
+        description="Stream events over a WebSocket until interrupted. An option that is not given is taken "
+        "from the environment, as in LOGISTREAM_RATE=50.",
         epilog="example: logistream serve --rate 50 --port 9000",
     )
     parser.add_argument(
@@ -174,10 +184,30 @@ def _add_serve(commands: Commands) -> None:
         "null for pages opened from a file; repeatable",
     )
     parser.add_argument(
-        "--token", help="require this token (default: one is made if --host is not this machine)"
+        "--token",
+        help="require this token (default: one is made if --host is not this machine); other users of this "
+        "machine can see it, unlike the one of --token-file",
+    )
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="require the token in the first line of this file"
+    )
+    parser.add_argument(
+        "--read-only", action="store_true", help="refuse to change rate, pause and scenario over HTTP"
+    )
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="under which a proxy shows the server, as in /orders, and which it takes away from requests",
     )
     parser.add_argument(
         "--max-clients", type=_readers, default=1000, metavar="N", help="readers at a time (default: 1000)"
+    )
+    parser.add_argument(
+        "--max-connections",
+        type=_readers,
+        metavar="N",
+        help="connections at a time, readers and HTTP together (default: 1000 more than --max-clients)",
     )
     parser.add_argument(
         "--catch-up",
@@ -188,12 +218,57 @@ def _add_serve(commands: Commands) -> None:
         "that is more (default: 2,000,000)",
     )
     parser.add_argument(
+        "--catch-up-total",
+        type=_catch_up,
+        default=4_000_000,
+        metavar="RATE",
+        help="events per second at most for all such readers together, or twice the rate if that is more "
+        "(default: 4,000,000)",
+    )
+    parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: 1)"
     )
     parser.add_argument(
         "--access-log", action="store_true", help="write each request to stderr, one JSON object a line"
     )
+    parser.reads_environment = True
     parser.set_defaults(run=_serve)
+
+
+def _take_environment(parser: argparse.ArgumentParser) -> None:
+    """Take the options that are not given from variables such as LOGISTREAM_RATE for --rate."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public name for it
+        name = f"LOGISTREAM_{action.dest.upper()}"
+        value = os.environ.get(name)
+        if not value or not action.option_strings or action.dest == "help":
+            continue
+        if action.nargs == 0:
+            if value not in ("0", "1"):
+                parser.error(f"{name} must be 0 or 1, not {value!r}")
+            action.default = value == "1"
+        elif isinstance(action.default, list):
+            action.default = value.split()
+        else:
+            try:
+                action.default = value if action.type is None else action.type(value)  # type: ignore[operator]
+            except (ValueError, argparse.ArgumentTypeError) as error:
+                parser.error(f"{name}: {error}")
+            if action.choices is not None and value not in action.choices:
+                parser.error(f"{name} must be {', '.join(action.choices)}, not {value!r}")
+
+
+def _token(options: argparse.Namespace) -> str | None:
+    """Return the token, from a file if one is named."""
+    if options.token is not None and options.token_file is not None:
+        raise RequestError("the token is given twice: leave out --token or --token-file")
+    if options.token_file is None:
+        return options.token  # type: ignore[no-any-return] # argparse has no types
+    try:
+        with open(options.token_file, encoding="utf-8") as file:  # noqa: PTH123 - as given
+            return file.readline().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is not text"
+        raise RequestError(f"cannot read the token from {options.token_file}: {reason}") from error
 
 
 def _readers(given: str) -> int:
@@ -234,8 +309,15 @@ def _serve(options: argparse.Namespace) -> int:
         "start": options.start,
         "arrivals": options.arrivals,
         "allow_origins": options.allow_origin,
-        "token": options.token,
-        "limits": limits_from(clients=options.max_clients, catch_up=options.catch_up),
+        "token": _token(options),
+        "read_only": options.read_only,
+        "root_path": options.root_path,
+        "limits": limits_from(
+            clients=options.max_clients,
+            connections=options.max_connections,
+            catch_up=options.catch_up,
+            catch_up_total=options.catch_up_total,
+        ),
         "access_log": options.access_log,
     }
     terminated = threading.Event()

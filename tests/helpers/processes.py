@@ -36,9 +36,18 @@ class ServerProcess:
         0 takes a free one, which is kept when it is started again.
     environment : mapping of str to str
         Variables in addition to those of this process.
+    files : int or None
+        How many files it may open, if not as many as this process.
     """
 
-    def __init__(self, *options: str, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *options: str,
+        port: int = 0,
+        environment: Mapping[str, str] | None = None,
+        files: int | None = None,
+    ) -> None:
+        self._files = files
         self._options, self.port = options, port
         self._environment = {**os.environ, **(environment or {})}
         self._folder = tempfile.TemporaryDirectory(prefix="logistream-test-")
@@ -85,6 +94,8 @@ class ServerProcess:
         """Start it and wait until it listens."""
         command = [*_PROGRAM, "serve", "--port", str(self.port), *self._options]
         with self._errors.open("a") as errors:
+            if self._files is not None:
+                command = ["sh", "-c", f'ulimit -n {self._files} && exec "$@"', "sh", *command]
             self._process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=errors, text=True, env=self._environment
             )

@@ -309,6 +309,8 @@ def test_openapi_describes_every_call(server: StreamServer) -> None:
         "/timeline": {"get"},
         "/metrics": {"get"},
         "/asyncapi.json": {"get"},
+        "/sse": {"get"},
+        "/health": {"get"},
     }
     refusal = described["paths"]["/stream"]["patch"]["responses"]["422"]
     assert refusal["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refusal"}
@@ -378,9 +380,9 @@ def test_a_name_that_was_made_to_point_here_is_refused(server: StreamServer) -> 
 
 def test_an_unknown_parameter_ends_the_handshake(server: StreamServer) -> None:
     """A reader that requests something unknown is refused before it is connected."""
-    known = "columns, numbered, start, format, where, lag"
-    sentence = f"unknown query parameter 'speed': there are {known}"
-    assert refused(f"{server.websocket_url}?speed=5") == (422, sentence)
+    known = "columns, numbered, start, format, where, stop, speed, lag"
+    sentence = f"unknown query parameter 'tempo': there are {known}"
+    assert refused(f"{server.websocket_url}?tempo=5") == (422, sentence)
 
 
 @pytest.fixture
@@ -425,7 +427,7 @@ def test_nothing_is_logged_when_nothing_is_wrong(
     """Readers that come, go and are refused leave no line in the notebook."""
     read(server, 3)
     refused(server.websocket_url, origin="https://example.org")
-    refused(f"{server.websocket_url}?speed=5")
+    refused(f"{server.websocket_url}?tempo=5")
     raw = socket.create_connection(("127.0.0.1", server.port))
     raw.sendall(b"nonsense\r\n\r\n")
     raw.close()

@@ -29,7 +29,7 @@ from logistream.errors import RequestError
 from logistream.fitting.fit import fit
 from logistream.model.model import Model, load_model
 from logistream.server.asyncapi import asyncapi_document
-from logistream.server.routes import MEDIA_TYPES
+from logistream.server.ranges import MEDIA_TYPES
 from logistream.server.schemas import LiveQuery
 from logistream.server.server import StreamServer
 from logistream.stream.query import PARAMETERS, Format, Lag
@@ -218,7 +218,8 @@ def test_each_documented_parameter_is_taken(odd: Model) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("stop", "5"),
+        ("stop", "latest"),
+        ("speed", "0"),
         ("rate", "5"),
         ("format", "xml"),
         ("lag", "drop"),

@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import struct
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -326,3 +327,107 @@ def test_an_application_that_has_ended_says_so(model: Model) -> None:
     asyncio.run(live())
     with pytest.raises(StreamError, match=r"^this application has ended: make another one with create_app$"):
         asyncio.run(live())
+
+
+def test_a_finished_range_can_be_kept_for_ever(model: Model, tmp_path: Path) -> None:
+    """It has a tag, by which it need not be sent again; with a timeline file no one need even ask."""
+    path = "/events?start=10&stop=30&numbered=true"
+    with StreamServer(model, rate=200, port=0, history="30s", timeline=tmp_path / "timeline") as server:
+        answer = get(server, path)
+        assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert get(server, "/events?start=10").headers["cache-control"] == "private, no-cache"
+        again = httpx2.get(server.url + path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        other = get(server, "/events?start=10&stop=31&numbered=true")
+        lines = get(server, f"{path}&format=ndjson")
+        assert len({one.headers["etag"] for one in (answer, other, lines)}) == 3
+        with StreamServer(model, rate=1, port=0, timeline=tmp_path / "timeline") as replica:
+            assert get(replica, path).headers["etag"] == answer.headers["etag"]
+            assert get(replica, path).content == answer.content
+    with StreamServer(model, rate=200, port=0, history="30s") as server:
+        assert get(server, path).headers["etag"] != answer.headers["etag"]
+        assert get(server, path).headers["cache-control"] == "private, no-cache"
+
+
+def test_the_next_range_is_linked(server: StreamServer) -> None:
+    """As long as this one, with the same columns and without the token; no event is repeated or left out."""
+    url, numbers = f"{server.url}/events?start=0&stop=700&where=Market:Europe&numbered=true&token=x", []
+    for _ in range(4):
+        answer = httpx2.get(url)
+        numbers += [event["event_number"] for event in answer.json()]
+        assert answer.links["next"]["url"].startswith("?")
+        url = str(httpx2.URL(url).join(answer.links["next"]["url"]))
+        assert "token" not in url
+    assert numbers == [
+        event["event_number"]
+        for event in get(server, "/events?start=0&stop=2800&where=Market:Europe&numbered=true").json()
+    ]
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "arrow", "csv"])
+def test_a_range_is_compressed_for_who_takes_it(server: StreamServer, form: str) -> None:
+    """The same bytes behind it; whoever does not ask for gzip gets none."""
+    url = f"{server.url}/events?start=0&stop=3000&format={form}"
+    plain = httpx2.get(url, headers={"Accept-Encoding": "identity"})
+    packed = httpx2.get(url, headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    assert "content-encoding" not in plain.headers
+    assert "content-encoding" not in httpx2.get(url, headers={"Accept-Encoding": "gzip;q=0"}).headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "Accept-Encoding" in packed.headers["vary"]
+    assert packed.content == plain.content
+    with httpx2.stream("GET", url, headers={"Accept-Encoding": "gzip"}) as answer:
+        assert sum(map(len, answer.iter_raw())) < len(plain.content) / 2
+
+
+@pytest.mark.parametrize("path", ["/", "/events?start=0&stop=2000", "/schema", "/metrics", "/docs"])
+def test_head_is_answered_like_get_without_a_body(server: StreamServer, path: str) -> None:
+    """With its headers; and no browser guesses another content type."""
+    full, head = get(server, path), httpx2.head(server.url + path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == full.headers["content-type"]
+    assert head.headers["x-content-type-options"] == full.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
+def test_a_reading_ends_where_it_should(server: StreamServer, form: str) -> None:
+    """Before a number or after a time, of the past or still to come: then the server closes with 1000."""
+    newest = server.state["next_event_number"]
+    times = get(server, "/events?start=0&stop=100&columns=event_time").json()
+    soon = parse_rfc3339(get(server, "/events?columns=event_time").json()[-1]["event_time"]) + 500_000
+    for query, first, last in (
+        ("start=5&stop=2000", 5, 1999),
+        (f"start={times[9]['event_time']}&stop={times[59]['event_time']}", 10, 59),
+        (f"start={newest}&stop={newest + 50}", newest, newest + 49),
+        (f"start={newest}&stop={rfc3339(soon)}", newest, None),
+        ("start=7&stop=7", 7, 6),
+    ):
+        numbers: list[int] = []
+        with connect(f"{server.websocket_url}?{query}&numbered=true&format={form}", max_size=None) as reader:
+            for message in reader:  # ends with 1000, else it raises
+                if isinstance(message, bytes):
+                    events = pa.ipc.open_stream(message).read_all().to_pylist()
+                else:
+                    events = [json.loads(line) for line in message.splitlines()]
+                numbers += [event["event_number"] for event in events]
+            assert reader.close_code == 1000
+        if last is None:
+            last = len(get(server, f"/events?stop={rfc3339(soon)}&columns=Market").json()) - 1
+        assert numbers == list(range(first, last + 1))
+    until(lambda: server.connected_clients == 0)
+    with pytest.raises(InvalidStatus) as caught, connect(f"{server.websocket_url}?start=9&stop=8"):
+        pass
+    assert b"start must not be after stop: 9 is after 8" in caught.value.response.body
+
+
+def test_the_past_at_a_multiple_of_its_tempo(server: StreamServer) -> None:
+    """With speed=10, events that took 10 s come in one, each at its time and none before."""
+    with connect(f"{server.websocket_url}?start=0&stop=2001&speed=10&columns=event_time") as reader:
+        began, arrived, happened = None, [], []
+        for message in reader:
+            began = began or time.monotonic()
+            arrived.append(time.monotonic() - began)
+            happened.append(parse_rfc3339(json.loads(message)["event_time"]) / 1e6)
+    assert len(arrived) == 2001
+    early = max((when - happened[0]) / 10 - came for when, came in zip(happened, arrived, strict=True))
+    assert early < 0.5  # the first one may have come late
+    assert 0.5 < arrived[-1] < 30

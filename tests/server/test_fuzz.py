@@ -99,6 +99,8 @@ def test_every_call_by_its_description(server: ServerProcess, mode: GenerationMo
     ]
     with requests.Session() as session:
         for operation in sorted(operations, key=lambda operation: operation.method == "patch"):
+            if operation.path == "/sse":
+                continue  # its answers do not end
             if mode is GenerationMode.NEGATIVE and not [*operation.iter_parameters(), *operation.body]:
                 continue  # nothing is described that could be broken
 

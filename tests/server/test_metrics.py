@@ -76,6 +76,7 @@ def test_names_types_and_units(model: Model) -> None:
         "logistream_sent_bytes": "bytes",
         "logistream_lag_seconds": "seconds",
         "logistream_clock_behind_seconds": "seconds",
+        "logistream_newest_event_age_seconds": "seconds",
     }
     assert {name for name, family in families.items() if family.type == "counter"} == {
         f"logistream_{counted}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MODEL = load_model()
 
 
-class AnyQuery(RangeQuery, LiveQuery):
+class AnyQuery(RangeQuery, LiveQuery):  # type: ignore[misc] # `stop` is that of a range
     """All parameters that any call takes."""
 
 

@@ -198,7 +198,7 @@ def test_the_limit_never_holds_back_the_stream_itself(model: Model) -> None:
             assert time.monotonic() - began < 5, "it falls further behind"
 
 
-@pytest.mark.parametrize("name", ["clients", "range", "catch_up", "message"])
+@pytest.mark.parametrize("name", ["clients", "range", "ranges", "catch_up", "catch_up_total", "message"])
 @pytest.mark.parametrize("value", [0, -1, "many", None])
 def test_a_limit_must_be_one(name: str, value: object) -> None:
     """A limit that lets no reader in is refused by name."""

@@ -304,7 +304,9 @@ class Sampler:
         with self._lock:
             self._blocks[number] = made
             while len(self._blocks) > _CACHED_BLOCKS:
-                self._blocks.popitem(last=False)
+                # The newest block is that of live readers, who need it in pieces while others read the past.
+                oldest, other, *_ = self._blocks
+                del self._blocks[other if oldest == max(self._blocks) else oldest]
         return made
 
     def make(

@@ -8,12 +8,14 @@ another page: the origin of both is `null`) must be allowed by that name too.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
@@ -30,25 +32,33 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = [
+    "BODY_WITHIN",
     "LONGEST_DETAIL",
     "AccessMiddleware",
     "AccessRules",
     "AllowedPagesMiddleware",
+    "AnswerMiddleware",
     "BodyLimitMiddleware",
+    "is_head",
     "refuse",
 ]
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+BODY_WITHIN = 10.0
+"""Seconds that a request has to send its body."""
+
 LONGEST_DETAIL = 1000
 """Characters of the sentence that refuses an HTTP request; it may quote a long value of the caller."""
 
+_HEAD = "logistream.head"
 _REASON_BYTES = 123  # what a WebSocket close frame has room for
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
-_NO_SECRETS = ("/docs", "/openapi.json")
-"""The description of the interface is open, so that Swagger UI can be loaded and then given the token."""
+_NO_SECRETS = ("/docs", "/openapi.json", "/health")
+"""The description of the interface is open, so that Swagger UI can be loaded and then given the token. What
+probes ask is open too."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,7 @@ class AccessMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuse a body that is larger than `limit` bytes before it is read into memory."""
+    """Refuse a body that is larger than `limit` bytes, or takes longer than `BODY_WITHIN` seconds to come."""
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self.app = app
@@ -152,17 +162,57 @@ class BodyLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and count the bytes of its body."""
-        size = 0
+        size, complete = 0, False
+        deadline = asyncio.get_running_loop().time() + BODY_WITHIN
 
         async def counted() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, complete
+            try:
+                async with asyncio.timeout_at(None if complete else deadline):
+                    message = await receive()
+            except TimeoutError:
+                sentence = f"the body of the request did not come within {BODY_WITHIN:g} s"
+                raise HTTPException(408, sentence, {"Connection": "close"}) from None
+            complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > self.limit:
                 raise HTTPException(413, f"the body of a request may have {self.limit:,} bytes at most")
             return message
 
         await self.app(scope, counted if scope["type"] == "http" else receive, send)
+
+
+class AnswerMiddleware:
+    """Answer HEAD as GET without the body, and have browsers believe the content type of every answer.
+
+    `root_path` is the path under which a proxy shows the application; addresses in answers begin with it.
+    """
+
+    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+        self.app, self.root_path = app, root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if self.root_path:
+            scope = {**scope, "root_path": self.root_path}
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        head = scope["method"] == "HEAD"
+
+        async def send_it(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
+            elif head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app({**scope, "method": "GET", _HEAD: True} if head else scope, receive, send_it)
+
+
+def is_head(scope: Scope) -> bool:
+    """Return whether the body of an answer will not be sent."""
+    return _HEAD in scope
 
 
 class AllowedPagesMiddleware(CORSMiddleware):

@@ -8,7 +8,6 @@ What is kept is bounded by its size in memory, for all selections together.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import threading
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
     _Key: TypeAlias = "tuple[Selection, int, int]"
 
-__all__ = ["Feed", "Feeds", "Part"]
+__all__ = ["WRITE_BYTES", "Feed", "Feeds", "Part"]
 
 
 logger = logging.getLogger(__name__)
@@ -50,9 +49,14 @@ _UNFETCHED = 2  # parts of the past that readers wait for, made and not fetched 
 _FETCHED_WITHIN = 0.1  # seconds; after that, the reader of a part is taken to have left
 _KEPT_MESSAGES = 4  # of each feed, for readers that are at the same place
 _LARGEST_KEPT = 1 << 16
-_WRITE_BYTES = 1 << 18  # handed to a connection at once, roughly
+WRITE_BYTES = 1 << 18
+"""Handed to a connection at once, roughly."""
+
 _LIVE, _PAST, _LATER = range(3)
 """What is made first: what is live, then what readers of the past wait for, then what they need later."""
+
+_NEAR = 16 * _LONG  # events; a reader of the past that is no further ahead of another one waits for it
+_MOST_WAITS = 32  # parts that are made first for readers behind one
 
 _FULL_DICTIONARIES = 1024  # rows from which a batch is sent with all strings that the model knows
 
@@ -143,6 +147,16 @@ class Feed:
         first, stop = self.span(number, now)
         return self._feeds.get(self, first, stop, number, _LIVE if live else _PAST)
 
+    def past(self, start: int, stop: int) -> Part | None:
+        """Return events that have happened, None if they are still being made; then `on_made` is called.
+
+        Parameters
+        ----------
+        start, stop : int
+            Event numbers, `stop` excluded, of which `start` is less; both within one part of the past.
+        """
+        return self._feeds.get(self, start, stop, stop - 1, _PAST)
+
     def prefetch(self, number: int, now: int, *, live: bool) -> None:
         """Request the part that holds an event ahead of its use; arguments as for `part`."""
         first, stop = self.span(number, now)
@@ -177,13 +191,17 @@ class Feed:
             return Part(low, high, len(entries), numbers, ends, data, data.nbytes)
         return Part(low, high, len(entries), numbers, strings.ends, strings.data.data, strings.data.nbytes)
 
-    def cut(self, part: Part, start: int, stop: int) -> int:
-        """Return where to end a write that begins with event `start`, so that it is not too long."""
+    def cut(self, part: Part, start: int, stop: int, most: int = WRITE_BYTES) -> int:
+        """Return where to end a write that begins with event `start`: it has `most` bytes, or one event.
+
+        An Arrow message is cut only for a reader that is not fast, because each holds the strings it needs.
+        """
         stop = min(stop, part.stop)
-        if part.ends is None:
-            return stop
         row, last = part.row(start), part.row(stop)
-        fitting = int(np.searchsorted(part.ends, part.ends[row] + _WRITE_BYTES, "right")) - 1
+        if part.ends is None:
+            fitting = row + most // self._row_bytes if most < WRITE_BYTES else last
+        else:
+            fitting = int(np.searchsorted(part.ends, part.ends[row] + most, "right")) - 1
         return stop if fitting >= last else part.number(max(fitting, row + 1))
 
     def wire(self, part: Part, start: int, stop: int, missed: int | None = None) -> bytes | memoryview:
@@ -232,6 +250,26 @@ class Feed:
         return [bytes(_lines(part, first, last, missed)).decode()]
 
 
+@dataclass(slots=True)
+class _Job:
+    """A part that is to be made.
+
+    Attributes
+    ----------
+    feed : Feed
+        Whose part it is.
+    urgency, order : int
+        How urgent it is, and when it was requested among those as urgent.
+    waits : int
+        How many parts have been made before it for readers that are behind.
+    """
+
+    feed: Feed
+    urgency: int
+    order: int
+    waits: int = 0
+
+
 class Feeds:
     """All feeds of a stream, the parts that are kept, and the thread that makes them.
 
@@ -246,11 +284,13 @@ class Feeds:
     def __init__(self, stream: Stream, on_made: Callable[[], object]) -> None:
         self._stream, self._on_made = stream, on_made
         self._feeds: dict[Selection, tuple[Feed, int]] = {}
-        self._lock = threading.Condition()  # notified when the maker may have something to do
+        # Notified when the maker may have something to do. All waiters are, though there is one: an exception
+        # from a signal amid a notification leaves an old waiter in the list.
+        self._lock = threading.Condition()
         self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
         self._bytes = 0
-        self._making: dict[_Key, int] = {}  # what is to be made, and how urgent it is
-        self._jobs: list[tuple[int, int, Feed, _Key]] = []  # a heap: urgency, and the order of the requests
+        self._jobs: dict[_Key, _Job] = {}  # what is to be made
+        self._making: tuple[_Key, _Job] | None = None
         self._order = itertools.count()
         self._unfetched: set[_Key] = set()  # parts that their readers have not fetched yet
         self._maker: threading.Thread | None = None
@@ -260,9 +300,15 @@ class Feeds:
         """End the thread."""
         with self._lock:
             maker, self._maker, self._closed = self._maker, None, True
-            self._lock.notify()
+            self._lock.notify_all()
         if maker is not None:
             maker.join()
+
+    @property
+    def working(self) -> bool:
+        """Whether the thread runs, or has not been needed yet."""
+        maker = self._maker
+        return not self._closed and (maker is None or maker.is_alive())
 
     def open(self, selection: Selection) -> Feed:
         """Return the feed of a selection, the same for all who use it; each must `release` it."""
@@ -281,6 +327,8 @@ class Feeds:
             del self._feeds[feed.selection]
             for key in [key for key in self._kept if key[0] == feed.selection]:
                 self._forget(key)
+            for key in [key for key in self._jobs if key[0] == feed.selection]:
+                del self._jobs[key]
 
     def get(self, feed: Feed, first: int, stop: int, number: int, urgency: int) -> Part | None:
         """Return a part if it is there; else request it, unless it is requested already.
@@ -301,7 +349,7 @@ class Feeds:
         with self._lock:
             if urgency != _LATER and key in self._unfetched:
                 self._unfetched.discard(key)
-                self._lock.notify()
+                self._lock.notify_all()
             part = self._kept.get(key)
             if isinstance(part, Exception):
                 self._forget(key)  # the next request makes it again
@@ -311,10 +359,7 @@ class Feeds:
                 return part
             if part is not None:
                 self._forget(key)
-            if urgency < self._making.get(key, _LATER + 1):
-                self._making[key] = urgency
-                heapq.heappush(self._jobs, (urgency, next(self._order), feed, key))
-                self._lock.notify()
+            self._request(feed, key, urgency)
             if self._maker is None and not self._closed:
                 # Not a pool: Python ends those before a program has closed its connections.
                 self._maker = threading.Thread(target=self._run, name="logistream-maker", daemon=True)
@@ -326,18 +371,52 @@ class Feeds:
         while (job := self._next_job()) is not None:
             self._make(*job)
 
-    def _next_job(self) -> tuple[Feed, _Key] | None:
+    def _request(self, feed: Feed, key: _Key, urgency: int) -> None:
+        """Have a part made, unless it is requested already and at least as urgently."""
+        job = self._making[1] if self._making is not None and self._making[0] == key else self._jobs.get(key)
+        if job is None:
+            self._jobs[key] = _Job(feed, urgency, next(self._order))
+        elif urgency < job.urgency:
+            job.urgency = urgency
+        else:
+            return
+        self._lock.notify_all()
+
+    def _next_job(self) -> tuple[_Key, _Job] | None:
         """Wait for something to make; None if this is closed."""
         with self._lock:
             while not self._closed:
-                if self._jobs and (self._jobs[0][0] == _LIVE or len(self._unfetched) < _UNFETCHED):
-                    *_, feed, key = heapq.heappop(self._jobs)
-                    if key[0] in self._feeds and key in self._making:
-                        return feed, key
-                    self._making.pop(key, None)  # already made, or not wanted any more
-                elif not self._lock.wait(_FETCHED_WITHIN if self._jobs else None):
+                key = self._most_urgent()
+                if key is not None:
+                    self._making = key, self._jobs.pop(key)
+                    return self._making
+                if not self._lock.wait(_FETCHED_WITHIN if self._jobs else None):
                     self._unfetched.clear()
             return None
+
+    def _most_urgent(self) -> _Key | None:
+        """Return what to make next; None if nothing is requested, or enough is made that nobody has fetched.
+
+        Of readers of the past that are near each other, those behind come first. So they meet, and from then
+        on each part is made once for all of them.
+        """
+        if not self._jobs:
+            return None
+        first, job = min(self._jobs.items(), key=lambda item: (item[1].urgency, item[1].order))
+        if job.urgency == _LIVE:
+            return first
+        if len(self._unfetched) >= _UNFETCHED:
+            return None
+        if job.urgency == _LATER or job.waits >= _MOST_WAITS:
+            return first
+        near = (
+            key
+            for key, other in self._jobs.items()
+            if other.urgency == _PAST and other.feed is job.feed and first[1] - _NEAR <= key[1] <= first[1]
+        )
+        behind = min(near, key=lambda key: key[1:])
+        job.waits += behind != first
+        return behind
 
     def _is_valid(self, part: Part, stop: int, number: int) -> bool:
         """Return whether a part still holds what it should, in spite of entries since."""
@@ -347,24 +426,24 @@ class Feeds:
         changed = entries[part.entries].first
         return changed >= stop or number < min(changed, part.stop)
 
-    def _make(self, feed: Feed, key: _Key) -> None:
+    def _make(self, key: _Key, job: _Job) -> None:
         made: Part | Exception | None
         try:
-            made = feed.make(key[1], key[2])
+            made = job.feed.make(key[1], key[2])
         except StreamError:  # a pause began meanwhile: the next request is for a shorter part
             made = None
         except Exception as error:
             logger.exception("events %d to %d cannot be encoded", key[1], key[2])
             made = error
         with self._lock:
-            urgency = self._making.pop(key)
+            self._making = None
             if made is not None and key[0] in self._feeds:
-                if urgency == _PAST:
+                if job.urgency == _PAST:
                     self._unfetched.add(key)
                 self._kept[key] = made
                 self._bytes += made.size if isinstance(made, Part) else 0
                 self._make_room()
-        if urgency != _LATER:
+        if job.urgency != _LATER:
             self._on_made()
 
     def _make_room(self) -> None:

@@ -19,11 +19,19 @@ class Limits(BaseModel):
     ----------
     clients : int
         Readers of the WebSocket at a time.
+    connections : int or None
+        Connections at a time, of the WebSocket and of HTTP together; None for 1,000 more than `clients`. No
+        more than the system allows the process to have.
     range : int
         Events in one answer to `GET /events`.
+    ranges : int
+        Answers to `GET /events` at a time.
     catch_up : float
         Events per second that a reader gets while it catches up with the past; never less than twice the
         rate in force, or it would not.
+    catch_up_total : float
+        Events per second that all readers of the past get together, those of `GET /events` among them; never
+        less than twice the rate in force.
     message : int
         Bytes of a message that a reader sends.
     """
@@ -31,9 +39,17 @@ class Limits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     clients: Annotated[int, Field(ge=1)] = 1000
+    connections: Annotated[int, Field(ge=1)] | None = None
     range: Annotated[int, Field(ge=1)] = 1_000_000
+    ranges: Annotated[int, Field(ge=1)] = 32
     catch_up: Annotated[float, Field(ge=1)] = 2_000_000
+    catch_up_total: Annotated[float, Field(ge=1)] = 4_000_000
     message: Annotated[int, Field(ge=1)] = 65_536
+
+    @property
+    def all_connections(self) -> int:
+        """Connections of the WebSocket and of HTTP together."""
+        return self.clients + 1000 if self.connections is None else self.connections
 
 
 def limits_from(**given: object) -> Limits:

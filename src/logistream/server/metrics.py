@@ -5,6 +5,7 @@ Names follow https://prometheus.io/docs/practices/naming: the unit is the suffix
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -127,6 +128,13 @@ class _StreamCollector(Collector):
         )
         yield CounterMetricFamily(
             "logistream_events", "Events that have happened in the stream since its event 0.", happened
+        )
+        newest = happened - 1
+        yield GaugeMetricFamily(
+            "logistream_newest_event_age_seconds",
+            "How long ago the newest event happened. NaN before the first.",
+            stream.age(newest) / 1e6 if newest >= stream.timeline.entries[0].first else math.nan,
+            unit="seconds",
         )
         yield CounterMetricFamily(
             "logistream_sent_events",

@@ -16,6 +16,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
+from logistream.server.connections import drop, pending_bytes, set_unsent_limit
+from logistream.server.feed import WRITE_BYTES
+
 if TYPE_CHECKING:
     from asyncio import BaseTransport
     from collections.abc import Callable
@@ -25,11 +28,13 @@ if TYPE_CHECKING:
     from websockets.frames import Frame
     from websockets.http11 import Request
 
+    from logistream.server.connections import ConnectionLimit
     from logistream.server.feed import Feed, Part
 
 __all__ = [
     "LINGER",
     "REQUEST_WITHIN",
+    "TAKE_WITHIN",
     "FrameProtocol",
     "FrameSink",
     "MessageSink",
@@ -50,32 +55,120 @@ _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
     b'Content-Length: %d\r\n\r\n{"detail":"%s"}' % (len(_NO_HANDSHAKE) + 13, _NO_HANDSHAKE)
 )
-_HIGH_WATER, _LOW_WATER = 1 << 18, 1 << 17  # bytes that wait in this process for a slow reader
+
+TAKE_WITHIN = 30.0
+"""Seconds within which the peer of a request must take something of what waits for it."""
+
+_LITTLE = 1 << 14
+"""Bytes that are written at once, and that the system holds unsent, for a reader that is not fast. What is on
+its way to a slow reader delays the answers to its pings, and it would give up."""
+
+_SPAN = 1 << 20  # bytes over which it is measured how long a reader lets writes wait
+_FAST = 2.0  # seconds for which those of a fast reader wait together
+_SLOW = 0.5  # seconds; who lets a write wait for longer is not fast any more
+_UNLIMITED = 0x7FFFFFFF
 
 
 class RequestProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, with a time limit for the first request or handshake."""
+    """uvicorn's HTTP protocol, with a limit on connections, and time limits.
+
+    The first request must come within `REQUEST_WITHIN` seconds, and what waits for the peer must become less
+    every `TAKE_WITHIN` seconds.
+    """
+
+    def __init__(self, *args: Any, limit: ConnectionLimit, **kwargs: Any) -> None:  # noqa: ANN401 - as uvicorn's
+        super().__init__(*args, **kwargs)
+        self._limit = limit
+        self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """Start the time limit for the first request."""
+        """Start the time limit for the first request, or refuse the connection."""
         super().connection_made(transport)
+        if len(self.connections) > self._limit.most:
+            self._limit.refuse(transport)
+            self._watch_peer()
+            return
         self.loop.call_later(REQUEST_WITHIN, self._abort_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the time limits."""
+        super().connection_lost(exc)
+        self._unwatch_peer()
+
+    def data_received(self, data: bytes) -> None:
+        """Receive bytes, and ignore those of a connection that was refused."""
+        if not self.transport.is_closing():
+            super().data_received(data)
+
+    def pause_writing(self) -> None:
+        """Start the time limit for the peer."""
+        super().pause_writing()
+        self._watch_peer()
+
+    def resume_writing(self) -> None:
+        """End the time limit for the peer."""
+        super().resume_writing()
+        self._unwatch_peer()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, even if its peer has not taken the last answer."""
+        super().timeout_keep_alive_handler()
+        if self in self.connections:
+            self._watch_peer()
+
+    def on_response_complete(self) -> None:
+        """Have the last answer of a connection taken in time."""
+        super().on_response_complete()
+        if self.transport.is_closing() and self in self.connections:
+            self._watch_peer()
 
     def _abort_if_idle(self) -> None:
         if getattr(self, "scope", None) is None:  # no request has come yet
             self.transport.abort()
+
+    def _watch_peer(self) -> None:
+        if self._watch is None:
+            self._watch = self.loop.call_later(
+                TAKE_WITHIN, self._abort_if_stalled, pending_bytes(self.transport)
+            )
+
+    def _unwatch_peer(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _abort_if_stalled(self, before: int) -> None:
+        self._watch = None
+        if pending_bytes(self.transport) < before:
+            self._watch_peer()
+        else:
+            drop(self.transport)
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol; an application can also write whole frames to it."""
 
     on_ready: Callable[[], None] | None = None
+    room = _LITTLE
+    """Bytes that may be written at once, roughly."""
+
     _lingering: asyncio.TimerHandle | None = None
+    _paused = 0.0  # when a write had to wait
+    _waited, _written = 0.0, 0  # seconds for which writes waited in this span, and bytes
+    _total = 0  # bytes of all frames
+    _before = 0  # of which the peer had taken so many when it was looked at last
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Set when `resume_writing` is called: while there is still something to send."""
+        """Begin as for a reader that is not fast."""
         super().connection_made(transport)
-        self.transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+        self._set_room(_LITTLE)
+
+    def _set_room(self, room: int) -> None:
+        """Set how much is on its way to the reader at a time."""
+        self.room = room
+        # `resume_writing` is called while there is still something to send.
+        self.transport.set_write_buffer_limits(high=room, low=room // 2)
+        set_unsent_limit(self.transport, room if room == _LITTLE else _UNLIMITED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the time limit for the peer."""
@@ -106,8 +199,21 @@ class FrameProtocol(WebSocketsSansIOProtocol):
                 self.conn.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
                 self.handle_parser_exception()
 
+    def send_keepalive_ping(self) -> None:
+        """Send a ping, and note what it queues behind."""
+        super().send_keepalive_ping()
+        self._before = self._total - pending_bytes(self.transport)
+
     def keepalive_timeout(self) -> None:
-        """Disconnect a peer that answers no pings; a close frame would queue behind unread data."""
+        """Disconnect a peer that neither answers pings nor takes what waits for it.
+
+        It is not sent a close frame, which would queue behind unread data.
+        """
+        taken = self._total - pending_bytes(self.transport)
+        if taken > self._before and self.ping_timeout is not None:
+            self._before = taken
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
         super().keepalive_timeout()
         self.transport.abort()
 
@@ -126,6 +232,10 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Call the application when the write buffer has room again."""
         super().resume_writing()
+        waited = self.loop.time() - self._paused
+        self._waited += waited
+        if self.room != _LITTLE and waited > _SLOW:
+            self._set_room(_LITTLE)
         if self.on_ready is not None:
             self.on_ready()
 
@@ -144,8 +254,17 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def write_frames(self, frames: bytes | memoryview) -> None:
         """Write whole frames; only while `takes_frames`."""
         self.transport.write(frames)
+        if not self.writable.is_set():
+            self._paused = self.loop.time()
+        self._total += len(frames)
+        self._written += len(frames)
+        if self._written >= _SPAN:
+            room = WRITE_BYTES if self._waited < _FAST else _LITTLE
+            if room != self.room:
+                self._set_room(room)
+            self._waited, self._written = 0.0, 0
 
-    def fail(self, code: int) -> None:
+    def end(self, code: int) -> None:
         """Close the connection from this side, with a code."""
         if not self.close_sent and self.conn.state is State.OPEN:
             self.conn.send_close(code)
@@ -186,6 +305,11 @@ class FrameSink:
         """Whether more can be written now."""
         return self._protocol.takes_frames
 
+    @property
+    def room(self) -> int:
+        """Bytes that may be written at once, roughly."""
+        return self._protocol.room
+
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
         """Write the frames of events `start` to `stop`; return the number of bytes."""
         frames = feed.wire(part, start, stop, missed)
@@ -193,9 +317,13 @@ class FrameSink:
             self._protocol.write_frames(frames)
         return len(frames)
 
+    def end(self) -> None:
+        """Close the connection, since everything that was requested has been sent."""
+        self._protocol.end(CloseCode.NORMAL_CLOSURE)
+
     def fail(self) -> None:
         """Close the connection because of an internal error."""
-        self._protocol.fail(CloseCode.INTERNAL_ERROR)
+        self._protocol.end(CloseCode.INTERNAL_ERROR)
 
     async def run(self) -> None:
         """Do nothing: `put` writes at once."""
@@ -208,12 +336,17 @@ class MessageSink:
         self._websocket, self._on_ready = websocket, on_ready
         self._waiting: list[str | bytes] = []
         self._some = asyncio.Event()
-        self._failed = False
+        self._code: CloseCode | None = None  # with which to close when everything has been sent
 
     @property
     def ready(self) -> bool:
         """Whether everything that was put has been sent."""
-        return not self._waiting and not self._failed
+        return not self._waiting and self._code is None
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be put at once, roughly."""
+        return _LITTLE
 
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
         """Queue the messages of events `start` to `stop`; return the number of characters or bytes."""
@@ -221,9 +354,14 @@ class MessageSink:
         self._some.set()
         return sum(map(len, self._waiting))
 
+    def end(self) -> None:
+        """Close the connection, since everything that was requested has been put."""
+        self._code = CloseCode.NORMAL_CLOSURE
+        self._some.set()
+
     def fail(self) -> None:
         """Close the connection because of an internal error."""
-        self._failed = True
+        self._code = CloseCode.INTERNAL_ERROR
         self._some.set()
 
     async def run(self) -> None:
@@ -238,8 +376,8 @@ class MessageSink:
                     else:
                         await self._websocket.send_bytes(message)
                 self._waiting = []
-                if self._failed:
-                    await self._websocket.close(CloseCode.INTERNAL_ERROR)
+                if self._code is not None:
+                    await self._websocket.close(self._code)
                     return
                 self._on_ready()
 

@@ -1,18 +1,23 @@
-"""The HTTP calls of a stream; a finished range of events is made piece by piece while it is sent."""
+"""The HTTP calls of a stream."""
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pyarrow as pa
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.concurrency import iterate_in_threadpool
 
-from logistream.errors import NotYetError, RequestError, shorten
+from logistream.errors import NotYetError, shorten
 from logistream.server.access import LONGEST_DETAIL
 from logistream.server.metrics import metrics_text
+from logistream.server.ranges import (
+    MEDIA_TYPES,
+    RangeResponse,
+    Ranges,
+    finished_range,
+    is_known,
+    range_headers,
+)
 from logistream.server.schemas import (
     ChangedState,
     ColumnsQuery,
@@ -26,141 +31,14 @@ from logistream.server.schemas import (
     TimelineState,
     explain,
 )
-from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from starlette.types import Receive, Scope, Send
-
-    from logistream.server.feed import Feed, Feeds, Part
     from logistream.server.limits import Limits
     from logistream.server.metrics import Gauges
+    from logistream.server.pump import Pump
     from logistream.stream.stream import Stream
 
-__all__ = [
-    "MEDIA_TYPES",
-    "body",
-    "failed",
-    "finished_range",
-    "http_routes",
-    "invalid",
-    "not_yet",
-    "refused",
-    "selection_for",
-]
-
-
-MEDIA_TYPES = {
-    "json": "application/json",
-    "ndjson": "application/x-ndjson",
-    "arrow": "application/vnd.apache.arrow.stream",
-    "csv": "text/csv; charset=utf-8; header=present",
-}
-"""Content type of each format."""
-
-_STEP = 4096  # events made at once
-
-
-def finished_range(stream: Stream, query: RangeQuery, most: int) -> tuple[int, int]:
-    """Return first event number and stop of the requested range.
-
-    Raises
-    ------
-    RequestError
-        The range runs backwards, is before the stream, or longer than `most`.
-    NotYetError
-        It has not happened yet.
-    """
-    start, stop = stream.resolve(query.start), stream.resolve_stop(query.stop)
-    if start > stop:
-        if query.stop in (None, "latest"):
-            raise NotYetError(f"event {start}", stop - 1)
-        raise RequestError(f"start must not be after stop: {start} is after {stop}")
-    if stop - start > most:
-        raise RequestError(
-            f"a range holds at most {most:,} events, not {stop - start:,}: ask for it in parts"
-        )
-    return start, stop
-
-
-def selection_for(selection: Selection) -> Selection:
-    """Return what has to be encoded for a body: a JSON array is made of lines."""
-    form = "ndjson" if selection.format == "json" else selection.format
-    return Selection(form, selection.columns, selection.where)
-
-
-def body(feed: Feed, form: str, start: int, stop: int) -> Iterator[bytes]:
-    """Give the pieces of a body.
-
-    Parameters
-    ----------
-    feed : Feed
-        Of the selection that `selection_for` returned.
-    form : str
-        The requested format: json, ndjson, arrow or csv.
-    start, stop : int
-        Event numbers, all of which have happened.
-    """
-    parts = (feed.make(low, min(stop, low + _STEP)) for low in range(start, stop, _STEP))
-    if form == "arrow":
-        yield from _arrow(feed, parts)
-    elif form in ("ndjson", "csv"):
-        yield feed.header
-        for part in parts:
-            yield bytes(part.data)
-    else:
-        yield from _array(parts)
-
-
-class _RangeResponse(StreamingResponse):
-    """A body that holds its feed for as long as it is sent, however that ends.
-
-    A generator that is not read to its end is closed when it is collected: too late to release the feed.
-    """
-
-    def __init__(
-        self,
-        feeds: Feeds,
-        selection: Selection,
-        start: int,
-        stop: int,
-        *,
-        media_type: str,
-        headers: dict[str, str],
-    ) -> None:
-        super().__init__((), media_type=media_type, headers=headers)
-        self._feeds, self._selection, self._range = feeds, selection, (start, stop)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        feed = self._feeds.open(selection_for(self._selection))
-        self.body_iterator = iterate_in_threadpool(body(feed, self._selection.format, *self._range))
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._feeds.release(feed)
-
-
-def _array(parts: Iterator[Part]) -> Iterator[bytes]:
-    yield b"["
-    before = b""
-    for part in parts:
-        if len(part.data):
-            # no JSON of ours has a line break in it
-            yield before + bytes(part.data[:-1]).replace(b"\n", b",\n")
-            before = b",\n"
-    yield b"]"
-
-
-def _arrow(feed: Feed, parts: Iterator[Part]) -> Iterator[bytes]:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, feed.schema.arrow) as writer:
-        for part in parts:
-            writer.write_batch(part.data)
-            yield sink.getvalue()
-            sink.seek(0)
-            sink.truncate()
-    yield sink.getvalue()
+__all__ = ["failed", "http_routes", "invalid", "not_yet", "refused"]
 
 
 _BODIES: dict[int | str, dict[str, Any]] = {
@@ -168,7 +46,9 @@ _BODIES: dict[int | str, dict[str, Any]] = {
         "description": "the events: a JSON array, lines of JSON, an Arrow IPC stream, or CSV with a header",
         "content": {media.partition(";")[0]: {} for media in MEDIA_TYPES.values()},
     },
+    304: {"description": "the caller has these bytes: `If-None-Match` names their `ETag`"},
     416: {"model": Refusal, "description": "events that have not happened yet"},
+    503: {"model": Refusal, "description": "too many ranges are being sent: try again after `Retry-After`"},
 }
 
 _METRICS: dict[int | str, dict[str, Any]] = {
@@ -177,13 +57,16 @@ _METRICS: dict[int | str, dict[str, Any]] = {
 
 _CHANGES: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "a body that cannot be read"},
+    403: {"model": Refusal, "description": "a server that is read-only"},
+    408: {"model": Refusal, "description": "a body that does not come in time"},
     413: {"model": Refusal, "description": "a body that is too large"},
     503: {"model": Refusal, "description": "a timeline that cannot be written"},
 }
 
 
-def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) -> APIRouter:
-    """Return the calls that need what others need too: the stream, its counts and its feeds."""
+def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, read_only: bool) -> APIRouter:
+    """Return the calls that need what others need too: the stream, its counts and its pump."""
+    ranges = Ranges(pump, limits.ranges)
     router = APIRouter()
     plain = APIRouter(dependencies=[Depends(NoQuery.of)])  # calls without parameters
     model = stream.model
@@ -195,7 +78,7 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
         return Status(
             status=stream.status,
             connected_clients=gauges.total("clients"),
-            websocket_url=f"{scheme}://{request.url.netloc}/ws",
+            websocket_url=f"{scheme}://{request.url.netloc}{request.scope.get('root_path', '')}/ws",
         )
 
     @plain.get("/stream", summary="What is in force")
@@ -206,6 +89,8 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
     @plain.patch("/stream", summary="Set rate or pause", responses=_CHANGES)
     def change(wanted: Annotated[StreamChange, Body()]) -> ChangedState:
         """Set what is given for all readers: now, or 50 ms later if other servers may share the timeline."""
+        if read_only:
+            raise HTTPException(403, "this server is read-only: change the stream at another one")
         # Why 50 ms: see the top of `logistream.stream.timeline_file`.
         entry = stream.change(**wanted.model_dump())
         return ChangedState(**stream.state, from_event_number=entry.first)
@@ -241,19 +126,18 @@ def http_routes(stream: Stream, gauges: Gauges, feeds: Feeds, limits: Limits) ->
         responses=_BODIES,
         openapi_extra=RangeQuery.openapi(),
     )
-    def events(query: Annotated[RangeQuery, Depends(RangeQuery.of)]) -> StreamingResponse:
-        """Return a finished range of events, `stop` excluded; the same bytes whenever it is requested."""
+    def events(request: Request, query: Annotated[RangeQuery, Depends(RangeQuery.of)]) -> Response:
+        """Return a finished range of events, `stop` excluded; the same bytes whenever it is requested.
+
+        `ETag` names them, `Link` the range that follows. The bytes may be kept for ever if the server has a
+        timeline file and the request names both ends.
+        """
         selection = query.selection(model)
         first, last = finished_range(stream, query, limits.range)
-
-        return _RangeResponse(
-            feeds,
-            selection,
-            first,
-            last,
-            media_type=MEDIA_TYPES[selection.format],
-            headers={STREAM_HEADER: stream.id, EVENT_NUMBER_HEADER: str(first)},
-        )
+        headers = range_headers(request, query, stream, selection, first, last)
+        if is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return RangeResponse(ranges, selection, first, last, headers=headers)
 
     router.include_router(plain)
     return router
@@ -265,8 +149,8 @@ async def refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def failed(_: Request, error: Exception) -> JSONResponse:
-    """Answer for a stream whose timeline cannot be written, or read."""
-    return JSONResponse({"detail": shorten(str(error), LONGEST_DETAIL)}, 503)
+    """Answer for what the stream cannot do now: its timeline cannot be written or read, or it is busy."""
+    return JSONResponse({"detail": shorten(str(error), LONGEST_DETAIL)}, 503, {"Retry-After": "1"})
 
 
 async def not_yet(_: Request, error: Exception) -> JSONResponse:

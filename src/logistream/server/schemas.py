@@ -18,6 +18,7 @@ from logistream.stream.query import (
     Timestamp,
     parse_conditions,
     parse_start,
+    parse_stop,
     selected_columns,
 )
 from logistream.stream.timeline import MAX_RATE, MIN_RATE
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ChangedState",
     "ColumnsQuery",
+    "EventStreamQuery",
     "EventsQuery",
+    "HealthState",
     "LiveQuery",
     "NoQuery",
     "RangeQuery",
@@ -197,8 +200,26 @@ class RangeQuery(EventsQuery):
 
 
 class LiveQuery(EventsQuery):
-    """Events from some place on, without end."""
+    """Events from some place on, without end or until a place that may be still to come."""
 
+    stop: Annotated[
+        int | Timestamp | None,
+        PlainValidator(lambda value: parse_stop(value)),
+        WithJsonSchema({"anyOf": [_PLACE["anyOf"][0], _PLACE["anyOf"][2]]}),
+    ] = Field(
+        None,
+        description="the event number before which to end, or a time (RFC 3339): with the events that happen "
+        "at that very time; both may be still to come. Without it there is no end",
+    )
+    speed: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="how many times as fast as they happened events of the past are sent, until the present "
+        "is reached; without it, as fast as the reader takes them",
+        json_schema_extra={"examples": [1, 10]},
+    )
     lag: Lag = Field(
         "wait",
         description="what a reader gets that has fallen more than a second behind: all that it has missed "
@@ -206,10 +227,23 @@ class LiveQuery(EventsQuery):
     )
 
 
+class EventStreamQuery(LiveQuery):
+    """Events from some place on, as server-sent events."""
+
+    format: Literal["json"] = Field("json", description="json: one object an event")
+
+
 class Refusal(BaseModel):
     """Why a request was refused."""
 
     detail: str = Field(description="one sentence: what came, and what is allowed")
+
+
+class HealthState(BaseModel):
+    """Whether events can happen."""
+
+    healthy: bool
+    reason: str | None = Field(description="why no event can happen, in a sentence")
 
 
 class Status(BaseModel):

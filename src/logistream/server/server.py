@@ -12,10 +12,12 @@ import contextlib
 import errno
 import html
 import os
+import re
 import secrets
 import socket
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -25,6 +27,7 @@ from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.model.model import load_model
 from logistream.server.access_log import log_to_stderr
 from logistream.server.app import create_app
+from logistream.server.connections import ConnectionLimit
 from logistream.server.limits import Limits
 from logistream.server.metrics import Gauges
 from logistream.server.protocol import FrameProtocol, RequestProtocol
@@ -49,6 +52,7 @@ __all__ = ["StreamServer", "listen"]
 
 
 _BACKLOG = 2048  # connections that wait to be accepted
+_ACCEPTED_AT_ONCE = 16  # so that those beyond the limit are refused before there are too many
 _SEND_BUFFER = 262_144  # bytes in the kernel for each reader; more would only add to its delay
 
 
@@ -119,6 +123,7 @@ def _bind(host: str, port: int, shared: bool, accept: bool) -> socket.socket:
     return listener
 
 
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 _PING_EVERY = 20  # seconds; the heartbeat of a connection on which nothing happens
 _PONG_WITHIN = 60  # seconds; a peer that vanished without closing is dropped after that
@@ -170,6 +175,10 @@ class StreamServer:
         How much callers may request; None for the default limits.
     access_log : bool
         Whether every request is written to stderr, one JSON object a line.
+    read_only : bool
+        Whether `PATCH /stream` is refused.
+    root_path : str
+        Path under which a proxy shows the server, such as `/orders`; it takes the path away from requests.
 
     Raises
     ------
@@ -196,7 +205,9 @@ class StreamServer:
         "_limits",
         "_lock",
         "_port",
+        "_read_only",
         "_requested_port",
+        "_root_path",
         "_server",
         "_shared",
         "_stream",
@@ -221,6 +232,8 @@ class StreamServer:
         token: str | None = None,
         limits: Limits | None = None,
         access_log: bool = False,
+        read_only: bool = False,
+        root_path: str = "",
     ) -> None:
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
             raise RequestError(f"port must be a whole number from 0 to 65535, not {port!r}")
@@ -235,6 +248,10 @@ class StreamServer:
         self._arrivals = Arrivals(arrivals, seed)  # type: ignore[arg-type] # checks it
         self._allow_origins = tuple(allow_origins)
         self._limits = limits or Limits()
+        self._read_only = read_only
+        if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
+            raise RequestError(f"root_path must be a path such as /orders, not {root_path!r}")
+        self._root_path = root_path
         self._shared: Gauges | None = None  # of processes that serve on one port
         if access_log:
             log_to_stderr()
@@ -275,7 +292,8 @@ class StreamServer:
             self._gauges = self._shared or Gauges()
             app = self._new_app()
             self._port = int(listener.getsockname()[1])
-            self._server = _Uvicorn(_config(app, self._limits))
+            limit = ConnectionLimit(self._limits.all_connections)
+            self._server = _Uvicorn(_config(app, self._limits, limit), limit)
             self._thread = threading.Thread(
                 target=self._server.run, args=([listener],), name=f"logistream-{self._port}", daemon=True
             )
@@ -308,6 +326,8 @@ class StreamServer:
             token=self.token,
             limits=self._limits,
             gauges=self._gauges,
+            read_only=self._read_only,
+            root_path=self._root_path,
         )
 
     def _new_stream(self) -> Stream:
@@ -451,8 +471,9 @@ class StreamServer:
 class _Uvicorn(uvicorn.Server):
     """A uvicorn server that sets `serving` when it serves, or when it never will."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, limit: ConnectionLimit) -> None:
         super().__init__(config)
+        self._limit = limit
         self.serving = threading.Event()
         self._exit_requested = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -474,7 +495,10 @@ class _Uvicorn(uvicorn.Server):
                     await self._exit_requested.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)  # asyncio takes one number for this and for what is accepted at once
         self.serving.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -482,6 +506,14 @@ class _Uvicorn(uvicorn.Server):
         timer = asyncio.get_running_loop().call_later(_CLOSE_WITHIN, self._drop_connections)
         await super().shutdown(sockets)
         timer.cancel()
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Report an error of the loop; asyncio would log thousands of lines where no file can be opened."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
+            self._limit.out_of_descriptors()
+        else:
+            loop.default_exception_handler(context)
 
     def _drop_connections(self) -> None:
         for connection in list(self.server_state.connections):
@@ -496,12 +528,13 @@ class _Uvicorn(uvicorn.Server):
             self.serving.set()
 
 
-def _config(app: Any, limits: Limits) -> uvicorn.Config:  # noqa: ANN401 - any ASGI application
+def _config(app: Any, limits: Limits, limit: ConnectionLimit) -> uvicorn.Config:  # noqa: ANN401 - any ASGI application
     return uvicorn.Config(
         app,
         loop="asyncio",  # uvloop was measured slower here: it holds every write back until its next round
         ws=FrameProtocol,
-        http=RequestProtocol,
+        http=partial(RequestProtocol, limit=limit),  # type: ignore[arg-type] # uvicorn only calls it
+        backlog=_ACCEPTED_AT_ONCE,
         ws_max_size=limits.message,
         ws_ping_interval=_PING_EVERY,
         ws_ping_timeout=_PONG_WITHIN,

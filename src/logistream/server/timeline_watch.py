@@ -14,6 +14,7 @@ from logistream.server.file_watch import FileWatch
 from logistream.stream.timeline_file import LEAD_MICROS, FileTimeline
 
 if TYPE_CHECKING:
+    from logistream.server.health import Health
     from logistream.stream.stream import Stream
 
 __all__ = ["watch_timeline"]
@@ -27,10 +28,10 @@ _TRY_AGAIN = 0.005  # seconds, while another process is writing
 _TRIES = 40
 
 
-async def watch_timeline(stream: Stream) -> None:
-    """Refresh a stream whenever its timeline file changes, until cancelled."""
+async def watch_timeline(stream: Stream, health: Health) -> None:
+    """Refresh a stream whenever its timeline file changes, until cancelled; `health` gets what goes wrong."""
     timeline = stream.timeline
-    trouble = clock_trouble = ""
+    clock_trouble = ""
     reported: dict[str, float] = {}  # when, for each kind of trouble with the clock
     with FileWatch(timeline.path) if isinstance(timeline, FileTimeline) else nullcontext() as watch:
         while True:
@@ -40,11 +41,11 @@ async def watch_timeline(stream: Stream) -> None:
                     if stream.refresh():
                         break
                     await asyncio.sleep(_TRY_AGAIN)
-                trouble = ""
+                health.trouble = ""
             except LogistreamError as error:  # no event happens until it can be read again
-                if str(error) != trouble:
-                    trouble = str(error)
-                    logger.warning("no more events for now: %s", trouble)
+                if str(error) != health.trouble:
+                    health.trouble = str(error)
+                    logger.warning("no more events for now: %s", health.trouble)
             kind, sentence = _clock_trouble(stream)
             now = time.monotonic()
             if kind != clock_trouble and sentence and now > reported.get(kind, -math.inf) + _REPORT_EVERY:

@@ -32,6 +32,7 @@ __all__ = [
     "parse_conditions",
     "parse_number",
     "parse_start",
+    "parse_stop",
     "selected_columns",
 ]
 
@@ -48,7 +49,7 @@ Lag = Literal["wait", "skip"]
 Start: TypeAlias = 'int | Literal["earliest", "latest"] | Timestamp'
 """Where to begin: event number, first or next event, or just after a time."""
 
-PARAMETERS = ("start", "format", "numbered", "columns", "where", "lag")
+PARAMETERS = ("start", "stop", "speed", "format", "numbered", "columns", "where", "lag")
 """What the query of the WebSocket may hold, besides the token."""
 
 STREAM_HEADER = "Logistream-Stream"
@@ -114,6 +115,15 @@ def parse_start(value: str, name: str = "start") -> Start:
             f"2026-11-24T06:23:00Z, not {shorten(value)!r}"
         ) from None
     return timestamp
+
+
+def parse_stop(value: str) -> int | Timestamp:
+    """Return where a reading of the live stream is to end; `RequestError` for anything else."""
+    if value in ("earliest", "latest"):
+        raise RequestError(
+            f"stop must be an event number, or a time such as 2026-11-24T06:23:00Z, not {value!r}"
+        )
+    return parse_start(value, "stop")  # type: ignore[return-value] # narrowed by the line above
 
 
 def selected_columns(value: str | None, numbered: bool, model: Model) -> tuple[str, ...]:

@@ -1,0 +1,248 @@
+"""Connections that cost something: too many of them, unfinished ones, and those whose peer does not read."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+
+import logistream.server.access as access_module
+import logistream.server.protocol as protocol_module
+from helpers.processes import ServerProcess, resident
+from helpers.recording import SMALL, Recorder, numbers_in
+from helpers.waiting import until
+from helpers.wire import CLOSE, PING, PONG, TEXT, Peer, frame
+from logistream.server.limits import Limits
+from logistream.server.server import StreamServer
+
+if TYPE_CHECKING:
+    from logistream.model.model import Model
+
+TINY = 4096
+"""Bytes of a receive buffer that make a server feel at once that a peer does not read."""
+
+WAIT = 30.0
+"""Seconds that a busy machine may take."""
+
+
+def ask(port: int, path: str, *, receive_buffer: int | None = None, method: str = "GET") -> socket.socket:
+    """Send a request and return the socket."""
+    raw = socket.socket()
+    raw.settimeout(WAIT)
+    if receive_buffer is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    raw.connect(("127.0.0.1", port))
+    raw.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return raw
+
+
+def read_all(raw: socket.socket) -> bytes:
+    """Return what comes until the server closes the connection."""
+    found = b""
+    try:
+        while piece := raw.recv(1 << 16):
+            found += piece
+    except ConnectionResetError:
+        pass
+    return found
+
+
+@pytest.mark.slow
+def test_ranges_that_are_not_read_are_few_and_end(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beyond the limit a range is refused with 503; who takes nothing is dropped for the next one."""
+    monkeypatch.setattr(protocol_module, "TAKE_WITHIN", 2.0)
+    with (
+        StreamServer(model, rate=5000, port=0, history="10s", limits=Limits(ranges=2)) as server,
+        ExitStack() as stack,
+    ):
+        unread = [
+            stack.enter_context(ask(server.port, "/events?start=0&stop=40000", receive_buffer=TINY))
+            for _ in range(2)
+        ]
+        for raw in unread:
+            assert raw.recv(12) == b"HTTP/1.1 200"
+        refused = httpx2.get(f"{server.url}/events?start=0&stop=2")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["detail"] == "the server is sending 2 ranges already, try again later"
+
+        def served() -> bool:
+            with ask(server.port, "/events?start=0&stop=2") as raw:
+                return raw.recv(12) == b"HTTP/1.1 200"
+
+        until(served, within=WAIT)
+        assert server._server is not None
+        connections = server._server.server_state.connections
+        until(lambda: not connections, within=WAIT)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_range_that_is_read_slowly_arrives(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress counts: a caller that takes longer than the deadline for all of it gets every event."""
+    monkeypatch.setattr(protocol_module, "TAKE_WITHIN", 0.5)
+    with (
+        StreamServer(model, rate=5000, port=0, history="10s") as server,
+        ask(server.port, "/events?start=0&stop=4000&format=ndjson&numbered=true", receive_buffer=TINY) as raw,
+    ):
+        began, found = time.monotonic(), b""
+        while not found.endswith(b"0\r\n\r\n"):
+            found += raw.recv(1 << 15)
+            due = began + len(found) / 2e6
+            until(lambda: time.monotonic() > due, within=WAIT)  # noqa: B023 - called at once
+        assert time.monotonic() - began > 1.0
+    lines = b"".join(found.partition(b"\r\n\r\n")[2].split(b"\r\n")[1::2])
+    assert numbers_in(lines) == list(range(4000))
+
+
+@pytest.mark.slow
+def test_memory_comes_back_from_ranges_that_are_not_read() -> None:
+    """Three hundred callers that do not read cost a few pieces, not their ranges; others are served."""
+    with ServerProcess("--rate", "5000", "--history", "30min") as server, ExitStack() as stack:
+        assert server.ask("GET", "/events?start=0&stop=20000")[0] == 200
+        before = resident(server.pid)
+        unread = [
+            stack.enter_context(
+                ask(server.port, f"/events?start={20_000 * place}&stop={20_000 * place + 500_000}")
+            )
+            for place in range(300)
+        ]
+        for raw in unread:
+            raw.recv(12)
+        grown = resident(server.pid) - before
+        assert grown < 150
+        with Peer(server.port, SMALL) as peer:
+            assert peer.until(TEXT).payload
+        stack.close()
+        until(lambda: server.ask("GET", "/events?start=0&stop=2")[0] == 200, within=WAIT)
+        assert server.news() == ""
+
+
+def test_a_body_that_does_not_come_is_given_up(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request without its body is answered 408, and its connection is closed."""
+    monkeypatch.setattr(access_module, "BODY_WITHIN", 0.3)
+    head = (
+        b"PATCH /stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 100\r\n\r\n{"rate"'
+    )
+    with (
+        StreamServer(model, port=0) as server,
+        socket.create_connection(("127.0.0.1", server.port), WAIT) as raw,
+    ):
+        raw.sendall(head)
+        answer = read_all(raw)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"the body of the request did not come within 0.3 s" in answer
+
+
+def test_connections_beyond_the_limit_are_refused(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """HTTP and WebSocket count together; who is in stays, and the log has one sentence."""
+    with StreamServer(model, rate=100, port=0, limits=Limits(connections=3)) as server, ExitStack() as stack:
+        reader = stack.enter_context(Peer(server.port, SMALL))
+        idle = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), WAIT)) for _ in range(2)
+        ]
+        assert server._server is not None
+        connections = server._server.server_state.connections
+        until(lambda: len(connections) == 3, within=WAIT)
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port), WAIT) as raw:
+                assert read_all(raw).startswith(b"HTTP/1.1 503")
+        reader.send(frame(PING, b"?"))
+        assert reader.until(PONG).payload == b"?"
+        idle[0].close()
+        until(lambda: len(connections) == 2, within=WAIT)
+        with ask(server.port, "/") as raw:
+            assert raw.recv(12) == b"HTTP/1.1 200"
+    assert [record.getMessage() for record in caplog.records] == [
+        "connections are refused (1 since the last report): the server has 3, which is its limit"
+    ]
+
+
+@pytest.mark.slow
+def test_few_descriptors() -> None:
+    """A server that may open few files says so, refuses who is too many, and its readers notice nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("needs 2,000 descriptors for itself")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    with ServerProcess("--rate", "100", files=256) as server, ExitStack() as stack:
+        most = _number(server.log)
+        assert server.news() == (
+            f"at most {most} connections can be served, not 2000, because the system allows this process few "
+            f"open files: raise that limit (ulimit -n)\n"
+        )
+        assert 50 < most < 256
+        recorder = stack.enter_context(Recorder([stack.enter_context(Peer(server.port, SMALL))]))
+        many = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(500)]
+        answers = []
+        for raw in many[most:]:
+            raw.settimeout(WAIT)
+            answers.append(read_all(raw)[:12])
+        assert set(answers) <= {b"HTTP/1.1 503", b""}  # a connection may be reset before that is read
+        assert answers.count(b"HTTP/1.1 503") > 100
+        for raw in many:
+            raw.close()
+        until(lambda: _status(server) == "running", within=WAIT)
+        log = server.news()
+        assert log.count("connections are refused") == log.count("\n") == 1
+        seen = recorder.seen()
+        assert seen.stop > seen.first
+
+
+def _number(log: str) -> int:
+    """Return the first number in a log."""
+    return int(next(word for word in log.split() if word.isdigit()))
+
+
+def _status(server: ServerProcess) -> str | None:
+    """Return what `GET /` answers, None if it is refused."""
+    try:
+        status, body = server.ask("GET", "/")
+    except OSError:
+        return None
+    return str(json.loads(body)["status"]) if status == 200 else None
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
+def test_little_is_on_its_way_to_a_slow_reader(model: Model, form: str) -> None:
+    """A reader of the past that reads little gets the answer to its ping within 96 KiB."""
+    with (
+        StreamServer(model, rate=5000, port=0, history="1min") as server,
+        Peer(server.port, f"?start=0&format={form}", receive_buffer=TINY) as peer,
+    ):
+        began = time.monotonic()
+        until(lambda: time.monotonic() - began > 0.5, within=WAIT)  # the buffers fill
+        peer.send(frame(PING, b"?"))
+        size = 0
+        while (made := peer.receive()) is not None and made.opcode != PONG:
+            size += len(made.payload)
+        assert size < 96 * 1024
+
+
+@pytest.mark.slow
+def test_a_slow_reader_lives_as_long_as_it_reads(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers no pings but takes what is sent is not dropped; who takes nothing is."""
+    import logistream.server.server as server_module
+
+    monkeypatch.setattr(server_module, "_PING_EVERY", 0.5)
+    monkeypatch.setattr(server_module, "_PONG_WITHIN", 3.0)
+    with (
+        StreamServer(model, rate=5000, port=0, history="5min") as server,
+        Peer(server.port, "?start=0", receive_buffer=TINY) as peer,
+    ):
+        began = time.monotonic()
+        while (now := time.monotonic()) < began + 6:
+            assert peer.receive() is not None
+            until(lambda: time.monotonic() > now + 0.005, within=WAIT)
+        assert server.connected_clients == 1
+        until(lambda: server.connected_clients == 0, within=WAIT)
+        while (made := peer.receive_or_break()) is not None:
+            assert made.opcode != CLOSE
