@@ -44,7 +44,8 @@ _EFFECTS_KEY = 0x4546464543545321  # "EFFECTS!": keeps these draws apart from al
 _CACHED_BLOCKS = 3
 _PRECISION = 10_000  # denominators of the frequencies of values that a column is set to
 _MOST_COUNTS = 2**20  # that a distribution of such values may take
-_ROUNDS = 1000  # of adapting shares to each other
+_ROUNDS = 10_000  # of adapting shares to each other
+_MOST_SHARES = 8
 _CLOSE = 1e-12  # a share that is reached so nearly holds
 _LARGEST_WHOLE = 2**53
 
@@ -574,35 +575,45 @@ def _weights(
             shares[len(found)] = effect
         found.append(WeightedTable(match, effect.amount if effect.kind == "weight" else 1.0, 1.0))
     _adapt(network, found, shares)
-    if found and eliminate(network, [item.table for item in found])[0] == 0:
-        raise RequestError("no event is left under these weights and shares: raise one that is 0")
     return tuple(found)
 
 
 def _adapt(network: Network, found: list[WeightedTable], shares: Mapping[int, Effect]) -> None:
     """Find weights with which all shares hold: iterative proportional fitting (Deming and Stephan 1940)."""
+    if not shares:
+        return
+    if len(shares) > _MOST_SHARES:
+        raise RequestError(f"at most {_MOST_SHARES} shares can hold together, not {len(shares)}")
+    # The probability of each combination of fulfilled conditions, one axis for each share.
+    tables = [item.table for place, item in enumerate(found) if place not in shares]
+    matches = [found[place].match for place in shares]
+    joint = np.zeros([2] * len(shares))
+    for case in np.ndindex(joint.shape):
+        ends = [m if on else Table(m.over, 1 - m.values) for m, on in zip(matches, case, strict=True)]
+        joint[case] = eliminate(network, [*tables, *ends])[0]
+    joint /= joint.sum() or 1.0
+    weights = np.ones((len(shares), 2))  # of each: for events that are not meant, and for those that are
     for _ in range(_ROUNDS):
         furthest = 0.0
-        for place, effect in shares.items():
-            item, wanted = found[place], effect.amount
-            tables = [other.table for other in found]
-            total = eliminate(network, tables)[0]
-            share = eliminate(network, [*tables, item.match])[0] / total if total else 0.0
-            if (share == 0 and wanted > 0) or (share >= 1 and wanted < 1):
-                kind = "no" if share == 0 else "every"
+        for axis, effect in enumerate(shares.values()):
+            now = np.moveaxis(joint, axis, 0).reshape(2, -1).sum(axis=1)
+            wanted = np.array([1 - effect.amount, effect.amount])
+            if ((now == 0) & (wanted > 0)).any():
+                kind = "no" if now[1] == 0 else "every"
                 raise RequestError(
                     f"the effect {effect.words} is not possible: {kind} event of this scenario fulfils that"
                 )
-            if abs(share - wanted) > _CLOSE:
-                on = item.on * (wanted / share if wanted else 0.0)
-                off = item.off * ((1 - wanted) / (1 - share) if wanted < 1 else 0.0)
-                top = max(on, off)
-                found[place] = WeightedTable(item.match, on / top, off / top)
-                furthest = max(furthest, abs(share - wanted))
+            factor = wanted / np.where(now == 0, 1.0, now)
+            joint *= factor.reshape([2 if other == axis else 1 for other in range(len(shares))])
+            weights[axis] = weights[axis] * factor / (weights[axis] * factor).max()
+            furthest = max(furthest, float(np.abs(now - wanted).max()))
         if furthest <= _CLOSE or len(shares) == 1:
-            return
-    asked = " and ".join(effect.words for effect in shares.values())
-    raise RequestError(f"these effects cannot hold together: {asked}")
+            break
+    else:
+        asked = " and ".join(effect.words for effect in shares.values())
+        raise RequestError(f"these effects cannot hold together: {asked}")
+    for place, (off, on) in zip(shares, weights.tolist(), strict=True):
+        found[place] = WeightedTable(found[place].match, on, off)
 
 
 def _replacements(
@@ -614,18 +625,20 @@ def _replacements(
     min(1, w / Z), where Z is the mean weight. What is missing then are events of the greater weight only.
     """
     before: list[Table] = []
+    total = 1.0  # mean of the product of the weights before
     for item in weights:
-        total = eliminate(network, before)[0]
-        share = eliminate(network, [*before, item.match])[0] / total
+        meant, weighted = eliminate(network, [*before, item.match])
+        share = meant / total
         mean = item.on * share + item.off * (1 - share)
+        if mean <= 0:
+            raise RequestError("no event is left under these weights and shares: raise one that is 0")
         if item.on != item.off and 0 < share < 1:
-            rare = item.match
             if item.off > item.on:
-                rare = Table(item.match.over, 1 - item.match.values)
-            weighted = eliminate(network, [*before, rare])[1]
+                weighted = eliminate(network, [*before, Table(item.match.over, 1 - item.match.values)])[1]
             yield _Replacement(
                 item.match,
                 (min(1.0, item.off / mean), min(1.0, item.on / mean)),
                 tuple(weighted.get(place, sampler) for place, sampler in enumerate(plain)),
             )
         before.append(item.table)
+        total *= mean
