@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,6 +154,7 @@ class EffectsSampler(Sampler):
     def __init__(self, baseline: BaselineSampler, effects: Sequence[Effect]) -> None:
         super().__init__(baseline.model, baseline.seed, live=baseline.live)
         self._baseline = baseline
+        self._effects = tuple(effects)
         model = self.network = baseline.model
         self._sets: list[_Set] = []
         for effect in effects:
@@ -168,6 +170,26 @@ class EffectsSampler(Sampler):
         except TooManyCellsError:
             raise _too_large(*(e for e in effects if e.kind in ("weight", "share"))) from None
         self._is_set = {item.factor for item in self._sets}
+
+    @property
+    def scaled_columns(self) -> frozenset[str]:
+        """The columns that are scaled, or computed from such."""
+        return _changed_columns(self.model, [scale.column for scale in self._scales], delayed=False)
+
+    @property
+    def has_set_within_ranges(self) -> bool:
+        """Whether a column is set to a value of which the model only knows the range."""
+        return any(item.values is not None for item in self._sets)
+
+    @property
+    def delays(self) -> tuple[tuple[Table, int], ...]:
+        """Which events are delayed, and by how many days."""
+        return tuple(self._delays)
+
+    @cached_property
+    def as_drawn(self) -> EffectsSampler:
+        """What makes the same events before numbers are scaled and deliveries delayed."""
+        return EffectsSampler(self._baseline, [e for e in self._effects if e.kind not in ("scale", "delay")])
 
     def make(
         self,

@@ -159,6 +159,52 @@ class Model(Network):
         make = mixture.batch_and_twins if twin else mixture.batch
         return make(start, stop, strengths(mixture.scenarios, start, stop))
 
+    def truth(
+        self,
+        start: int,
+        stop: int,
+        seed: int = 0,
+        *,
+        scenario: Scenarios | None = None,
+        target: str | None = None,
+    ) -> pd.DataFrame:
+        """Return what is true of events `start` to `stop` (exclusive): scenario, twin, probability.
+
+        Parameters
+        ----------
+        start, stop, seed, scenario
+            As in `events`.
+        target : str, optional
+            The column of yes and no whose probability is computed: by default Late_delivery_risk of orders,
+            and the only column of truth values of another table.
+
+        Returns
+        -------
+        DataFrame of shape (stop - start, 5), or (stop - start, 4) without a column of yes and no
+            - `event_number`, int64;
+            - `strength`, float64: the probability that the event is drawn from a scenario;
+            - `scenario`, str: the names of those that it was drawn from, missing if from none;
+            - `twin`, object: a dict of the values that the event has without the scenario, in the columns
+              that differ;
+            - `late_probability`, float64: the exact probability of a yes given what is known at booking:
+              `booked_columns` (other than the target, before `scale`) and the strength of the scenarios. No
+              prediction from these columns can have a greater expected AUC. All else is summed out.
+
+        Raises
+        ------
+        RequestError
+            If the range, the seed, the scenario or the target is not allowed, or if the probability cannot be
+            exact.
+        """
+        from logistream.model.mixture import mixture_of, strengths
+        from logistream.model.sampling import require_range
+        from logistream.model.scenario import read_scenarios
+        from logistream.model.truth import truth
+
+        require_range(start, stop)
+        mixture = mixture_of(self, read_scenarios(scenario), seed)
+        return truth(mixture, start, stop, strengths(mixture.scenarios, start, stop), target=target)
+
     def report(
         self,
         holdout: pd.DataFrame,
