@@ -476,7 +476,9 @@ def _numbers(array: pa.Array) -> np.ndarray:
     """Return a column as numbers; timestamps are microseconds since 1970 UTC."""
     if pa.types.is_timestamp(array.type):
         array = array.view(pa.int64())
-    return np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False)) * 1
+    elif pa.types.is_boolean(array.type):
+        array = array.cast(pa.int64())
+    return np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False))
 
 
 def _single(network: Network, emission: Emission, array: pa.Array) -> tuple[np.ndarray, np.ndarray] | None:

@@ -134,7 +134,8 @@ def probability(
     """Return the exact probability of a yes given what is known at booking, of shape (stop - start,).
 
     Known are the columns `known`, by default those of `Model.booked_columns` without the target, and how
-    strong each scenario is, but not whether the event was drawn from it. Numbers are known as they are before `scale`.
+    strong each scenario is, but not whether the event was drawn from it. Numbers are known as they are
+    before `scale`.
 
     Raises
     ------
