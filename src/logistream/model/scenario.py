@@ -22,7 +22,7 @@ from logistream.model.conditions import string_of, write_conditions
 if TYPE_CHECKING:
     from logistream.model.network import Network
 
-__all__ = ["Effect", "Profile", "Scenario", "Scenarios", "json_schema", "read_scenarios"]
+__all__ = ["MOST_SCENARIOS", "Effect", "Profile", "Scenario", "Scenarios", "json_schema", "read_scenarios"]
 
 Kind = Literal["weight", "share", "set", "scale", "delay", "rate"]
 
@@ -285,6 +285,11 @@ class Scenario:
             self, "name", name or shorten("; ".join(effect.words for effect in found), _MOST_LETTERS - 10)
         )
 
+        try:
+            json.dumps(self.to_json(), ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise RequestError("a scenario holds a string that is no valid Unicode") from None
+
     def __repr__(self) -> str:
         return f"<Scenario {self.name!r}, {self.profile.shape}>"
 
@@ -385,7 +390,7 @@ def _read_values(column: str, given: object) -> tuple[tuple[Any, float], ...]:
                 f"{column!r} is set to a value, or to values with relative frequencies as in "
                 f'{{"CASH": 1, "DEBIT": 2}}, not to {_shown(given)}'
             )
-        return ((given, 1.0),)
+        return ((_without_nan(given), 1.0),)
     if not 1 <= len(given) <= _MOST_VALUES:
         raise RequestError(f"{column!r} is set to from 1 to {_MOST_VALUES} values, not {len(given)}")
     for value, share in given.items():
@@ -394,10 +399,14 @@ def _read_values(column: str, given: object) -> tuple[tuple[Any, float], ...]:
                 f"the relative frequency of {value!r} in {column!r} must be a number from 0 to "
                 f"{_LARGEST_FACTOR:,.0f}, not {_shown(share)}"
             )
-    values = tuple((value, float(share)) for value, share in given.items() if share)
+    values = tuple((_without_nan(value), float(share)) for value, share in given.items() if share)
     if not values:
         raise RequestError(f"of the values of {column!r} at least one needs a frequency greater than 0")
     return values
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - as users write it
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _read_amount(kind: Kind, given: Any) -> float:  # noqa: ANN401 - as users write it
@@ -557,6 +566,6 @@ def _key(value: Any) -> str:  # noqa: ANN401 - as users write it
 def _shown(value: object) -> str:
     """Return a value for a message."""
     try:
-        return shorten(json.dumps(value, ensure_ascii=False, default=repr))
+        return shorten(json.dumps(value, default=repr))
     except (TypeError, ValueError):
         return shorten(repr(value))
