@@ -96,7 +96,9 @@ def random_effects(
     return effects, p
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize(
+    "seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 30))]
+)
 def test_random_effects_are_as_an_enumeration_says(seed: int) -> None:
     """Of any network and effects, each combination of values is as frequent as it should be."""
     model, given_shares = random_network(seed)
@@ -248,6 +250,7 @@ def test_orders_of_named_scenarios_are_possible_orders(model: Model, scenario: d
     assert differing(batch, twins).any(axis=1).mean() > 0.01
 
 
+@pytest.mark.slow
 @given(
     cuts=st.lists(st.integers(0, 2 * BLOCK), min_size=2, max_size=4).map(sorted), named=st.sampled_from(NAMED)
 )

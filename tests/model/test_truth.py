@@ -49,7 +49,7 @@ def of_row(joint: np.ndarray, row: dict[str, Any], target: int, known: list[int]
     return float(np.take(among, 1, axis=target).sum()), float(among.sum())
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(15))
 def test_a_probability_is_as_an_enumeration_says(seed: int) -> None:
     """Of any network, target and known columns."""
     model, joint, target, known = with_yes_and_no(seed)
@@ -59,7 +59,7 @@ def test_a_probability_is_as_an_enumeration_says(seed: int) -> None:
     np.testing.assert_allclose(np.stack([yes, total], axis=1), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(15))
 def test_a_probability_under_a_ramp_is_as_an_enumeration_says(seed: int) -> None:
     """A mixture of the model and of a scenario with a set and a weight, by its strength at each event."""
     model, joint, target, known = with_yes_and_no(seed)
@@ -119,6 +119,7 @@ def test_probabilities_are_calibrated_and_no_classifier_is_better(model: Model) 
     assert ceiling > reached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scenario",
     [
