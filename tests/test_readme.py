@@ -271,7 +271,7 @@ SAYS_WHAT_TO_DO = (
     "Use it to build",
     "Do not use it to learn",
     "It is not a message broker",
-    "What-if scenarios and Spark are not there yet",
+    "Spark is not there yet",
     "Stop it, or choose",
     "look at the status page",
     "Give it one",

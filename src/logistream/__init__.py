@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from logistream.frame.frame import RollingFrame as RollingFrame
     from logistream.model.model import Model as Model
     from logistream.model.model import load_model as load_model
+    from logistream.model.scenario import Scenario as Scenario
     from logistream.server.limits import Limits as Limits
     from logistream.server.server import StreamServer as StreamServer
     from logistream.widgets.controls import ControlPanel as ControlPanel
@@ -31,6 +32,7 @@ _HOME = {
     "Limits": "server.limits",
     "Model": "model.model",
     "RollingFrame": "frame.frame",
+    "Scenario": "model.scenario",
     "StreamServer": "server.server",
     "Workbench": "widgets.workbench",
     "connect": "client.client",

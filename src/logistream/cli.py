@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import math
 import os
 import re
@@ -16,7 +17,8 @@ import sys
 import threading
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import logistream
 from logistream.errors import DataWarning, LogistreamError, RequestError, RequestWarning, StreamError
@@ -24,6 +26,7 @@ from logistream.errors import DataWarning, LogistreamError, RequestError, Reques
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from logistream.model.scenario import Scenario
     from logistream.server.server import StreamServer
 
     Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no public name for it
@@ -176,6 +179,11 @@ def _add_serve(commands: Commands) -> None:
         help="how events are spread over time (default: even)",
     )
     parser.add_argument(
+        "--scenario",
+        metavar="FILE",
+        help="what if: a JSON file with a scenario, or a list of them, which takes effect at the start",
+    )
+    parser.add_argument(
         "--allow-origin",
         action="append",
         default=[],
@@ -320,6 +328,7 @@ def _serve(options: argparse.Namespace) -> int:
         ),
         "access_log": options.access_log,
     }
+    scenarios = None if options.scenario is None else _scenarios(options.scenario)
     terminated = threading.Event()
     ends = [signal.SIGTERM]
     # A terminal that is closed; nohup has it ignored.
@@ -329,6 +338,8 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         if options.workers == 1:
             with StreamServer(load_model(options.model), **settings) as server:
+                if scenarios is not None:
+                    server.scenario = scenarios
                 _announce(server, 1)
                 while not terminated.wait(0.5):  # short waits: on Windows Ctrl-C does not end a wait
                     if not server.running:
@@ -336,12 +347,46 @@ def _serve(options: argparse.Namespace) -> int:
         else:
             workers = Workers(options.workers, options.model, **settings)
             with workers as server:
+                if scenarios is not None:
+                    _change(server, {"scenario": [scenario.to_json() for scenario in scenarios]})
                 _announce(server, options.workers)
                 workers.watch(terminated)
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
     return 0
+
+
+def _scenarios(path: str) -> tuple[Scenario, ...]:
+    """Read scenarios from a file; `RequestError` if that is not possible."""
+    from logistream.model.scenario import read_scenarios
+
+    try:
+        return read_scenarios(json.loads(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RequestError(f"scenario {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        what = error if isinstance(error, RequestError) else f"it is not JSON: {error}"
+        raise RequestError(f"scenario {path} cannot be used: {what}") from None
+
+
+def _change(server: StreamServer, settings: dict[str, Any]) -> None:
+    """Change the settings of workers, which have no server in this process."""
+    import urllib.error
+    import urllib.request
+
+    url, mark, token = server.url.partition("?")
+    request = urllib.request.Request(  # noqa: S310 - our own address
+        f"{url.rstrip('/')}/stream{mark}{token}",
+        json.dumps(settings).encode(),
+        {"Content-Type": "application/json"},
+        method="PATCH",
+    )
+    try:
+        urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+    except urllib.error.HTTPError as error:
+        with error:
+            raise RequestError(json.load(error)["detail"]) from None
 
 
 def _announce(server: StreamServer, workers: int) -> None:

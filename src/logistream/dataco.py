@@ -17,6 +17,7 @@ from logistream.tables.kinds import choose_columns, find_kinds
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
 __all__ = [
     "DELIVERY_DATE",
@@ -33,8 +34,13 @@ __all__ = [
     "UNKNOWN_AT_BOOKING",
     "are_orders",
     "booked_columns",
+    "carrier_outage",
+    "fraud_wave",
     "known_rules",
     "load_orders",
+    "peak_season",
+    "port_strike",
+    "price_shock",
     "read_orders",
     "read_table",
 ]
@@ -394,3 +400,73 @@ def _combinations(frame: pd.DataFrame, columns: list[str]) -> Iterator[tuple[obj
         for name in columns
     ]
     return zip(*strings, strict=True)
+
+
+# Scenarios of the shipped model, in the form that `scenario=` and `logistream.Scenario.from_json` take
+
+
+def peak_season() -> dict[str, Any]:
+    """Return the weeks before a feast: three times the orders, larger baskets, slower standard shipping.
+
+    More is ordered and more of it at once, and carriers that work at their limit need a day longer for what
+    was not paid to be fast.
+    """
+    return {
+        "name": "peak season",
+        "effects": [
+            {"rate": 3},
+            {"weight": 1.5, "where": ["Order Item Quantity>=3"]},
+            {"delay": 1, "where": [f"{MODE}:Standard Class"]},
+        ],
+    }
+
+
+def port_strike(
+    region: str = "Western Europe", *, profile: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a strike in the ports of a region: deliveries there take five more days, orders fall by half.
+
+    Goods wait on board, so what was promised is not kept; and those who can wait order later.
+    """
+    there = [f"Order Region:{region}"]
+    return _scenario(
+        f"port strike, {region}", [{"weight": 0.5, "where": there}, {"delay": 5, "where": there}], profile
+    )
+
+
+def carrier_outage(
+    mode: str = "Standard Class", *, profile: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return an outage of the carrier of a shipping mode: three more days, and it is booked half as often.
+
+    What is with the carrier stands still, and who sees that at booking takes another mode.
+    """
+    booked = [f"{MODE}:{mode}"]
+    return _scenario(
+        f"carrier outage, {mode}", [{"weight": 0.5, "where": booked}, {"delay": 3, "where": booked}], profile
+    )
+
+
+def fraud_wave(*, profile: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a wave of fraud: eight times as many dear orders that are paid by transfer.
+
+    All orders of the data set that were marked as fraud were paid by transfer, and fraud goes for dear goods.
+    """
+    return _scenario("fraud wave", [{"weight": 8, "where": ["Type:TRANSFER", "Sales>=300"]}], profile)
+
+
+def price_shock(category: int = 17, *, profile: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a price shock in a product category: 40 % dearer, and ordered a third less often.
+
+    What is computed from the price follows: sales, what the customer pays, and the profit.
+    """
+    bought = [f"Product Category Id:{category}"]
+    return _scenario(
+        f"price shock, category {category}",
+        [{"weight": 0.67, "where": bought}, {"scale": {"Product Price": 1.4}, "where": bought}],
+        profile,
+    )
+
+
+def _scenario(name: str, effects: list[dict[str, Any]], profile: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"name": name, "effects": effects} | ({} if profile is None else {"profile": dict(profile)})

@@ -251,7 +251,10 @@ def test_a_pause_stops_the_events_and_resuming_goes_on(server: StreamServer) -> 
         ('{"rate": "5"}', 'rate must be a valid number, not "5"'),
         ('{"rate": true}', "rate must be a valid number, not true"),
         ('{"paused": 1}', "paused must be true or false, not 1"),
-        ('{"scenario": "strike"}', "no scenario 'strike': this model has none, leave it null"),
+        ('{"scenario": "strike"}', "a scenario must be an object with effects, such as "
+         '{"effects": [{"weight": 3, "where": ["Market:Europe"]}]}, not "strike"'),
+        ('{"scenario": {"effects": [{"set": {"Type": "CASCH"}}]}}', "'Type' is never 'CASCH': "
+         "it is 'CASH', 'DEBIT', 'PAYMENT', 'TRANSFER'"),
         ('{"speed": 5}', "unknown setting 'speed': there are rate, paused, scenario"),
         ("{", "the body is not JSON: Expecting property name enclosed in double quotes"),
         ("[1]", 'the body must be a JSON object such as {"rate": 10}, sent as application/json'),
@@ -307,6 +310,7 @@ def test_openapi_describes_every_call(server: StreamServer) -> None:
         "/schema": {"get"},
         "/events": {"get"},
         "/timeline": {"get"},
+        "/truth": {"get"},
         "/metrics": {"get"},
         "/asyncapi.json": {"get"},
         "/sse": {"get"},

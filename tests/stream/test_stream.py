@@ -152,6 +152,7 @@ def test_state_holds_what_is_in_force(stream: Stream, model: Model, clock: Clock
         "rate": 5.0,
         "paused": True,
         "scenario": None,
+        "scenarios": [],
         "seed": 0,
         "next_event_number": 3,
         "started": rfc3339(NOW),
@@ -170,7 +171,10 @@ def test_state_holds_what_is_in_force(stream: Stream, model: Model, clock: Clock
         ({"rate": "fast"}, "rate must be a number of events per second, not 'fast'"),
         ({"rate": True}, "rate must be a number of events per second, not True"),
         ({"paused": 1}, "paused must be true or false, not 1"),
-        ({"scenario": "strike"}, "no scenario 'strike': this model has none, leave it null"),
+        ({"scenarios": "strike"}, "a scenario must be an object with effects, such as "
+         '{"effects": [{"weight": 3, "where": ["Market:Europe"]}]}, not "strike"'),
+        ({"scenarios": {"effects": [{"weight": 2, "where": "Market:Erope"}]}}, "'Market' is never 'Erope': "
+         "it is 'Africa', 'Europe', 'LATAM', 'Pacific Asia', 'USCA'"),
     ],
 )  # fmt: skip
 def test_what_is_not_allowed_changes_nothing(

@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from logistream.errors import DataError, RequestError, StreamError
+from logistream.model.scenario import Scenario
 from logistream.stream.arrivals import EVEN, SECTION, STEPS, Arrivals
 from logistream.stream.timeline import MAX_RATE, MIN_RATE, Entry, Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
@@ -435,13 +436,14 @@ def test_entries_come_back_from_json(
 
 def test_the_json_form_of_an_entry() -> None:
     """The keys in their order, times as strings."""
-    assert list(Entry(3, NOW, NOW + 5, 2.5, True, "strike").to_json().items()) == [
+    strike = Scenario([{"delay": 4}], name="strike")
+    assert list(Entry(3, NOW, NOW + 5, 2.5, True, (strike,)).to_json().items()) == [
         ("first", 3),
         ("since", "2026-11-18T11:06:40.000000Z"),
         ("start", "2026-11-18T11:06:40.000005Z"),
         ("rate", 2.5),
         ("paused", True),
-        ("scenario", "strike"),
+        ("scenario", [strike.to_json()]),
     ]
     assert Entry.from_json({**Entry(3, NOW, NOW, 2.0).to_json(), "rate": 2}) == Entry(3, NOW, NOW, 2.0)
 
@@ -459,7 +461,9 @@ def test_the_json_form_of_an_entry() -> None:
         ({"start": None}, "start of a timeline entry must be an RFC 3339 time, not None"),
         ({"rate": "2"}, "rate of a timeline entry must be a number, not '2'"),
         ({"paused": 0}, "paused of a timeline entry must be true or false, not 0"),
-        ({"scenario": 0}, "scenario of a timeline entry must be a string or null, not 0"),
+        ({"scenario": 0}, "scenario of a timeline entry must be a list of scenarios or null, not 0"),
+        ({"scenario": [{"effects": []}]}, "a timeline entry has a value that is not allowed: "
+         "a scenario has from 1 to 16 effects, not 0"),
         ({"since": "today"}, "a timeline entry has a value that is not allowed: expected an RFC 3339 time "
          "such as 2026-11-24T06:23:00.5Z, not 'today'"),
         ({"rate": float("nan")}, "a timeline entry has a value that is not allowed: "

@@ -18,6 +18,7 @@ import pytest
 
 from helpers.clocks import NOW, SECOND, Clock
 from logistream.errors import DataError, RequestError, StreamError
+from logistream.model.scenario import Scenario
 from logistream.stream import timeline_file
 from logistream.stream.timeline import Entry, Timeline, first_entry
 from logistream.stream.timeline_file import LEAD_MICROS, FileTimeline, open_timeline_file, timeline_table
@@ -133,7 +134,7 @@ def test_a_file_keeps_what_a_timeline_in_memory_would_hold(path: Path) -> None:
         (SECOND, {"rate": 3.5}),
         (10, {"paused": True}),
         (0, {"rate": 70.0}),
-        (5 * SECOND, {"paused": False, "scenario": "strike"}),
+        (5 * SECOND, {"paused": False, "scenarios": (Scenario([{"delay": 2}, {"rate": 3}]),)}),
     ):
         clock.now += wait
         assert kept.change(clock.now, **change) == memory.change(clock.now + LEAD_MICROS, **change)

@@ -31,6 +31,7 @@ __all__ = [
     "Condition",
     "Value",
     "Where",
+    "operand",
     "read_conditions",
     "string_of",
     "write_conditions",
@@ -144,7 +145,7 @@ class Condition:
         -------
         tuple of two ndarrays of bool of that shape
         """
-        known = [_operand(value) for value in self.values if value is not None]
+        known = [operand(value) for value in self.values if value is not None]
         if self.operator in ("in", "not in"):
             can = np.zeros(low.shape, bool)
             for value in known:
@@ -344,7 +345,7 @@ def string_of(value: Value) -> str:
     return str(value)
 
 
-def _operand(value: Value) -> Any:  # noqa: ANN401 - what an array of values is compared with
+def operand(value: Value) -> Any:  # noqa: ANN401 - what an array of values is compared with
     """Return a value as arrays of the column hold it: timestamps are microseconds since 1970 UTC."""
     return (value - _EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
 

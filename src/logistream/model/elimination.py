@@ -1,6 +1,7 @@
 """Factors drawn under conditions, exactly: variable elimination (Dechter 1996; Koller and Friedman 2009).
 
-A condition is a table of zeros and ones over the codes of some factors. Backwards, each factor concerned is
+A condition is a table of zeros and ones over the codes of some factors; a table may hold other weights too.
+Backwards, each factor concerned is
 summed out: what is left is a *message*, the probability of the conditions behind it as a table over earlier
 factors. Forwards, each factor concerned is drawn with its counts times the messages that mention it. A
 message keeps codes apart only where its values differ, so tables stay small: the thousand places behind
@@ -42,6 +43,10 @@ class Table:
         """Return the values over the finer groups `fine`: an axis for each, of length 1 if not concerned."""
         return spread(self.values, self.over, fine)
 
+    def at(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the value of each row, shape (n_rows,); without factors a single one, shape ()."""
+        return np.asarray(self.values[tuple(groups[codes[name]] for name, groups in self.over.items())])
+
     def merged(self) -> Table:
         """Return the same with groups merged where no value differs, without factors that change nothing."""
         over: dict[str, np.ndarray] = {}
@@ -70,12 +75,14 @@ def eliminate(network: Network, tables: Sequence[Table]) -> tuple[float, dict[in
     network : Network
         The factors, in the order of drawing.
     tables : sequence of Table
-        Each 1 where a combination of codes is allowed and 0 elsewhere.
+        Each 1 where a combination of codes is allowed and 0 elsewhere; or how many times as likely it
+        becomes.
 
     Returns
     -------
     share : float
-        The probability that a row is allowed by all of them.
+        The probability that a row is allowed by all of them; or how many times as likely a row becomes on
+        average.
     samplers : dict of int to FactorSampler
         Samplers of the factors that are drawn otherwise than without the tables, by their place.
 
@@ -86,8 +93,9 @@ def eliminate(network: Network, tables: Sequence[Table]) -> tuple[float, dict[in
     """
     masks: dict[str, np.ndarray] = {}
     messages: list[Table] = []
+    allowing = all(np.isin(table.values, (0.0, 1.0)).all() for table in tables)
     for table in tables:
-        if len(table.over) == 1:
+        if len(table.over) == 1 and np.isin(table.values, (0.0, 1.0)).all():
             [(name, groups)] = table.over.items()
             masks[name] = masks.get(name, True) & (table.values[groups] > 0)
         else:
@@ -103,7 +111,7 @@ def eliminate(network: Network, tables: Sequence[Table]) -> tuple[float, dict[in
         message = sampler.message()
         messages.append(message)
         # A case of weight 0 never comes, and one of weight 1 is drawn right by the plain sampler.
-        if not np.isin(message.values, (0.0, 1.0)).all():
+        if not (allowing and np.isin(message.values, (0.0, 1.0)).all()):
             samplers[place] = sampler
     return math.prod(float(message.values) for message in messages), samplers
 

@@ -33,6 +33,7 @@ __all__ = [
     "Marginal",
     "Pairs",
     "find",
+    "find_associated",
 ]
 
 
@@ -319,6 +320,38 @@ def find(model: Network) -> Findings:
         if emission.column in names
     ]
     return Findings(tuple(groups.values()), tuple(dependences), tuple(marginals), names)
+
+
+def find_associated(model: Network, name: str) -> dict[str, Pairs]:
+    """Return the factors that one depends on and is associated with: only certain codes occur together.
+
+    Parameters
+    ----------
+    model : Network
+        The model.
+    name : str
+        Name of the factor.
+
+    Returns
+    -------
+    dict of str to Pairs
+        By the name of the other factor; which of its codes occur with which of this one.
+    """
+    names = _names(model)
+    giving = {f.name: f for f in model.factors if any(e.column in names for e in f.emissions)}
+    if not _takes_few_values(model, giving[name]):
+        return {}
+    pairs = FactorPairs(model.factors, giving)
+    return {
+        other: found
+        for other, found in pairs.pairs(name).items()
+        if _takes_few_values(model, giving[other])
+        and (
+            found.determines
+            or found.is_determined
+            or found.associated(pairs.codes[other], pairs.codes[name], model.rows)
+        )
+    }
 
 
 def _names(model: Network) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from logistream.dataco import booked_columns
 from logistream.errors import RequestError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from logistream.evaluation.report import Report
     from logistream.model.conditions import Where
     from logistream.model.description import Description
+    from logistream.model.scenario import Scenarios
 
 __all__ = ["Model", "load_model"]
 
@@ -30,7 +31,14 @@ class Model(Network):
     `logistream.fit` makes one, `load_model` reads one from a file. Its fields are those of `Network`.
     """
 
-    def sample(self, n: int, seed: int = 0, where: Where | None = None) -> pd.DataFrame:
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        where: Where | None = None,
+        *,
+        scenario: Scenarios | None = None,
+    ) -> pd.DataFrame:
         """Return rows 0 to `n` of the synthetic table with this seed.
 
         Parameters
@@ -46,6 +54,9 @@ class Model(Network):
             with one of `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, `between`, or `"Sales>=100"`.
             Where the model's structure allows it, such rows are drawn directly. Otherwise rows are drawn
             until enough fulfil the conditions; `frame.attrs["acceptance_rate"]` is the share that did.
+        scenario : Scenario, mapping, or iterable of these, optional
+            What if: rows as they are under a scenario, or under several at once; see `Scenario`. Not
+            together with `where`.
 
         Returns
         -------
@@ -56,7 +67,8 @@ class Model(Network):
         ------
         RequestError
             If `n` or `seed` is not in its range, or a condition cannot be read, names a column or value that
-            the model does not have, or is fulfilled by fewer than 1 in 100,000 of the rows drawn.
+            the model does not have, or is fulfilled by fewer than 1 in 100,000 of the rows drawn; or if a
+            scenario cannot be exact on this model.
 
         Warns
         -----
@@ -67,6 +79,10 @@ class Model(Network):
         from logistream.model.rejection import ConditionedSampler
         from logistream.model.sampling import Sampler
 
+        if scenario is not None:
+            if where:
+                raise RequestError("where and scenario cannot be given together: filter the rows instead")
+            return to_frame(self, self.events(0, n, seed, scenario=scenario))
         if not where:
             return to_frame(self, Sampler(self, seed).batch(0, n))
         sampler = ConditionedSampler(self, where, seed)
@@ -74,24 +90,121 @@ class Model(Network):
         frame.attrs["acceptance_rate"] = sampler.acceptance_rate
         return frame
 
-    def events(self, start: int, stop: int, seed: int = 0) -> pa.RecordBatch:
+    @overload
+    def events(
+        self,
+        start: int,
+        stop: int,
+        seed: int = 0,
+        *,
+        scenario: Scenarios | None = None,
+        twin: Literal[False] = False,
+    ) -> pa.RecordBatch: ...
+
+    @overload
+    def events(
+        self,
+        start: int,
+        stop: int,
+        seed: int = 0,
+        *,
+        scenario: Scenarios | None = None,
+        twin: Literal[True],
+    ) -> tuple[pa.RecordBatch, pa.RecordBatch]: ...
+
+    def events(
+        self,
+        start: int,
+        stop: int,
+        seed: int = 0,
+        *,
+        scenario: Scenarios | None = None,
+        twin: bool = False,
+    ) -> pa.RecordBatch | tuple[pa.RecordBatch, pa.RecordBatch]:
         """Return events `start` to `stop` (exclusive) of the stream with this seed, without their times.
 
         Dates are those of the fitted history. Any range has the same values however it is cut.
 
+        Parameters
+        ----------
+        start, stop : int
+            Event numbers, 0 <= start <= stop <= 2**53.
+        seed : int
+            Which stream; from 0 to 2**64 - 1.
+        scenario : Scenario, mapping, or iterable of these, optional
+            What if: events as they are under a scenario, or under several at once. It takes effect at
+            event 0, from which its profile counts.
+        twin : bool
+            Whether to return beside them the same events as they would be without the scenario. Where the
+            scenario changes nothing, an event and its twin are equal.
+
         Returns
         -------
-        pyarrow.RecordBatch
+        pyarrow.RecordBatch, or a tuple of two
             The columns of `schema`, strings dictionary-encoded.
 
         Raises
         ------
         RequestError
-            If the range or the seed is not allowed.
+            If the range or the seed is not allowed, or a scenario cannot be exact on this model.
         """
-        from logistream.model.sampling import Sampler
+        from logistream.model.mixture import mixture_of, strengths
+        from logistream.model.sampling import Sampler, require_range
+        from logistream.model.scenario import read_scenarios
 
-        return Sampler(self, seed).batch(start, stop)
+        if scenario is None:
+            batch = Sampler(self, seed).batch(start, stop)
+            return (batch, batch) if twin else batch
+        require_range(start, stop)
+        mixture = mixture_of(self, read_scenarios(scenario), seed)
+        make = mixture.batch_and_twins if twin else mixture.batch
+        return make(start, stop, strengths(mixture.scenarios, start, stop))
+
+    def truth(
+        self,
+        start: int,
+        stop: int,
+        seed: int = 0,
+        *,
+        scenario: Scenarios | None = None,
+        target: str | None = None,
+    ) -> pd.DataFrame:
+        """Return what is true of events `start` to `stop` (exclusive): scenario, twin, probability.
+
+        Parameters
+        ----------
+        start, stop, seed, scenario
+            As in `events`.
+        target : str, optional
+            The column of yes and no whose probability is computed: by default Late_delivery_risk of orders,
+            and the only column of truth values of another table.
+
+        Returns
+        -------
+        DataFrame of shape (stop - start, 5), or (stop - start, 4) without a column of yes and no
+            - `event_number`, int64;
+            - `strength`, float64: the probability that the event is drawn from a scenario;
+            - `scenario`, str: the names of those that it was drawn from, missing if from none;
+            - `twin`, object: a dict of the values that the event has without the scenario, in the columns
+              that differ;
+            - `late_probability`, float64: the exact probability of a yes given what is known at booking:
+              `booked_columns` (other than the target, before `scale`) and the strength of the scenarios. No
+              prediction from these columns can have a greater expected AUC. All else is summed out.
+
+        Raises
+        ------
+        RequestError
+            If the range, the seed, the scenario or the target is not allowed, or if the probability cannot be
+            exact.
+        """
+        from logistream.model.mixture import mixture_of, strengths
+        from logistream.model.sampling import require_range
+        from logistream.model.scenario import read_scenarios
+        from logistream.model.truth import truth
+
+        require_range(start, stop)
+        mixture = mixture_of(self, read_scenarios(scenario), seed)
+        return truth(mixture, start, stop, strengths(mixture.scenarios, start, stop), target=target)
 
     def report(
         self,

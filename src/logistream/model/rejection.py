@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from logistream.model.sampling import FactorSampler
     from logistream.schema import Column
 
-__all__ = ["ConditionedSampler"]
+__all__ = ["ConditionedSampler", "possible"]
 
 _KEPT_BLOCKS = 3
 _WARNED_FROM = 16  # attempts at a block, after which a low share is worth a warning while rows are drawn
@@ -82,16 +82,10 @@ class ConditionedSampler(Sampler):
         tables: list[Table] = []
         uncertain: list[Condition] = []
         for condition in self.conditions:
-            bounds = _bounds(model, condition)
-            if bounds is None:
+            table, decided = possible(model, condition)
+            if not decided:
                 uncertain.append(condition)
-                continue
-            can, must = condition.between(bounds.low, bounds.high, bounds.missing)
-            _check_occurs(model.schema[condition.column], condition, bounds, can)
-            if (can & ~must).any():
-                uncertain.append(condition)
-            table = Table(bounds.over, can.astype(np.float64)).merged()
-            if table.over:
+            if table is not None and table.over:
                 tables.append(table)
         share, weighted, dropped = _eliminated(model, tables)
         if share == 0:
@@ -181,6 +175,29 @@ class ConditionedSampler(Sampler):
 
     def _asked(self) -> str:
         return " and ".join(map(str, self._tests))
+
+
+def possible(model: Network, condition: Condition) -> tuple[Table | None, bool]:
+    """Return which codes of the factors can fulfil a condition.
+
+    Returns
+    -------
+    table : Table or None
+        1 where a row can fulfil it and 0 elsewhere; None if that is not known.
+    decided : bool
+        Whether every row that can fulfil it does.
+
+    Raises
+    ------
+    RequestError
+        If no row can, if a value that the condition names never occurs, or if the column names the rows.
+    """
+    bounds = _bounds(model, condition)
+    if bounds is None:
+        return None, False
+    can, must = condition.between(bounds.low, bounds.high, bounds.missing)
+    _check_occurs(model.schema[condition.column], condition, bounds, can)
+    return Table(bounds.over, can.astype(np.float64)).merged(), not (can & ~must).any()
 
 
 def _bounds(model: Network, condition: Condition) -> Bounds | None:

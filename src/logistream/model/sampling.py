@@ -26,18 +26,21 @@ from logistream.times import CALENDAR, DAY, ahead_of_utc, from_local
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from logistream.model.network import Emission, Factor, Formula, Network
+    from logistream.model.network import DaysAfterEvent, Emission, Factor, Formula, Network
 
 __all__ = [
     "BLOCK",
     "OPERATIONS",
     "CountSampler",
+    "Drawn",
     "FactorSampler",
     "Needed",
     "Sampler",
     "compute",
     "count_samplers",
+    "finish",
     "needed",
+    "require_range",
     "scaled",
 ]
 
@@ -105,20 +108,30 @@ class CountSampler:
 
     def draw(self, uniform: np.ndarray | None, codes: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the code of each event, int32; `uniform` may be None if the factor is deterministic."""
+        return self.draw_with(uniform, codes)[0]
+
+    def draw_with(
+        self, uniform: np.ndarray | None, codes: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the code of each event as `draw` does, and the uniforms that it follows from.
+
+        Those are the ones given, or lie in strata. Each alone is as likely to be anywhere in [0, 1) whatever
+        the codes before are, so another distribution can be drawn from with it.
+        """
         if len(self.start) == 1:
             if uniform is None:
-                return np.full(BLOCK, self.code[0])
+                return np.full(BLOCK, self.code[0]), None
             if self.stratified:
                 uniform = _stratified(uniform, None)
-            return self._found((uniform * self.total[0]).astype(np.int64) + self.start[0])
+            return self._found((uniform * self.total[0]).astype(np.int64) + self.start[0]), uniform
         combination = self.factor.combination(codes)
         if uniform is None:
-            return np.asarray(self.code.take(self.start.take(combination)))
+            return np.asarray(self.code.take(self.start.take(combination))), None
         if self.stratified:
             uniform = _stratified(uniform, combination)
         within = (uniform * self.total.take(combination)).astype(np.int64)
         within += self.start.take(combination)
-        return self._found(within)
+        return self._found(within), uniform
 
     def _found(self, places: np.ndarray) -> np.ndarray:
         """Return the codes at these places of all counts, laid out or not."""
@@ -190,6 +203,28 @@ def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarr
     return rank
 
 
+@dataclass(slots=True)
+class Drawn:
+    """What is drawn of the events of a block, before values are made of it.
+
+    Parameters
+    ----------
+    codes : dict of str to ndarray of shape (BLOCK,)
+        Of each factor.
+    within : dict of str to ndarray of shape (BLOCK,)
+        Of each column whose codes stand for ranges: how far a value lies within its range, from 0 to 1.
+    days : list of ndarray of shape (BLOCK,)
+        Of each delay: how far the days lie within those that are possible, from 0 to 1.
+    uniforms : dict of str to ndarray of shape (BLOCK,)
+        Of each factor: what its codes follow from; empty unless requested.
+    """
+
+    codes: dict[str, np.ndarray]
+    within: dict[str, np.ndarray]
+    days: list[np.ndarray]
+    uniforms: dict[str, np.ndarray]
+
+
 class Sampler:
     """The events of one model and seed, by number.
 
@@ -205,6 +240,11 @@ class Sampler:
         The only columns of the table to make; their values are the same as among all columns.
     samplers : sequence of FactorSampler, optional
         How each factor is drawn, in the order of the factors; by default as often as counted.
+
+    Attributes
+    ----------
+    model, seed, live
+        As given.
 
     Raises
     ------
@@ -225,6 +265,7 @@ class Sampler:
             raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
         self.model = model
         self.seed = int(seed)
+        self.live = live
         self._samplers = samplers or count_samplers(model.factors)
         self._dictionaries = {
             name: pa.array(strings, pa.string()) for name, strings in model.categories.items()
@@ -269,8 +310,7 @@ class Sampler:
         RequestError
             If the range is not allowed.
         """
-        if not 0 <= start <= stop <= 2**53:
-            raise RequestError(f"event numbers must satisfy 0 <= start <= stop <= 2**53, not {start}, {stop}")
+        require_range(start, stop)
         first, last = start // BLOCK, max(start, stop - 1) // BLOCK
         parts, delays = [], []
         for block in range(first, last + 1):
@@ -317,6 +357,10 @@ class Sampler:
         Each attempt at a block has bits of its own; `places`, of shape (BLOCK,), are where its rows will
         stand in the block, since values that name the rows follow from their numbers.
         """
+        return self.rows(self.draw(number, attempt), number * BLOCK + places)
+
+    def draw(self, number: int, attempt: int = 0, *, uniforms_too: bool = False) -> Drawn:
+        """Draw the codes of a block; `uniforms_too` also returns what they follow from."""
         bits = np.random.Philox(
             key=np.array([self.seed, _STREAM_KEY], np.uint64),
             counter=np.array([0, 0, attempt, number], np.uint64),
@@ -329,55 +373,102 @@ class Sampler:
         def skip(lanes: int) -> None:
             bits.advance(lanes * BLOCK // 4)  # a step of the counter gives four numbers
 
-        codes: dict[str, np.ndarray] = {}
-        columns: dict[str, pa.Array] = {}
-        numbers: dict[str, np.ndarray] = {}
-        gaps: dict[str, np.ndarray] = {}
+        drawn = Drawn({}, {}, [], {})
+        codes = drawn.codes
         for sampler in self._samplers:
             factor = sampler.factor
             if factor.name not in self._needed.factors:
                 skip(1 + sum(emission.high is not None for emission in factor.emissions))
                 continue
-            if sampler.deterministic:
-                skip(1)
-            code = codes[factor.name] = sampler.draw(None if sampler.deterministic else lane(), codes)
+            if uniforms_too and isinstance(sampler, CountSampler):
+                uniform = lane()
+                codes[factor.name], stratified = sampler.draw_with(
+                    None if sampler.deterministic else uniform, codes
+                )
+                drawn.uniforms[factor.name] = uniform if stratified is None else stratified
+            else:
+                if sampler.deterministic:
+                    skip(1)
+                codes[factor.name] = sampler.draw(None if sampler.deterministic else lane(), codes)
             for emission in factor.emissions:
-                if emission.column not in self._needed.columns:
-                    skip(int(emission.high is not None))
+                if emission.high is None:
                     continue
-                uniform = None if emission.high is None else lane()
-                if emission.missing is not None:
-                    gaps[emission.column] = emission.missing[code]
-                mask = gaps.get(emission.column)
-                if emission.column in self._identifiers:
-                    columns[emission.column] = self._invented(emission, code, number * BLOCK + places, mask)
+                if emission.column in self._needed.columns:
+                    drawn.within[emission.column] = lane()
                 else:
-                    self._emit(emission, code, uniform, mask, columns, numbers)
+                    skip(1)
+        drawn.days = [lane() for _ in self.model.days_after_event]
+        return drawn
+
+    def rows(self, drawn: Drawn, numbers: np.ndarray) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+        """Make values of codes: the columns, and the days of each delay.
+
+        Parameters
+        ----------
+        drawn : Drawn
+            What was drawn.
+        numbers : ndarray of int64 of shape (BLOCK,)
+            Of the events: values that name the rows follow from them.
+        """
+        columns: dict[str, pa.Array] = {}
+        values: dict[str, np.ndarray] = {}
+        gaps: dict[str, np.ndarray] = {}
+        for factor in self.model.factors:
+            if factor.name not in self._needed.factors:
+                continue
+            code = drawn.codes[factor.name]
+            for emission in factor.emissions:
+                name = emission.column
+                if name not in self._needed.columns:
+                    continue
+                if emission.missing is not None:
+                    gaps[name] = emission.missing[code]
+                mask = gaps.get(name)
+                if name in self._identifiers:
+                    columns[name] = self._invented(emission, code, numbers, mask)
+                else:
+                    self._emit(emission, code, drawn, mask, columns, values)
         for formula in self.model.formulas:
             if formula.column not in self._needed.columns:
                 continue
-            value = compute(formula, numbers)
+            value = compute(formula, values)
             missing = [gaps[name] for name in formula.inputs if name in gaps]
             if formula.keeps_order:
                 if formula.left in gaps:  # what is missing cannot be exceeded
-                    value = np.where(gaps[formula.left], numbers[formula.column], value)
+                    value = np.where(gaps[formula.left], values[formula.column], value)
             elif formula.operation == "blank":
-                gaps[formula.column] = np.logical_or.reduce([*missing, numbers[formula.left] == 1])
+                gaps[formula.column] = np.logical_or.reduce([*missing, values[formula.left] == 1])
             elif missing:
                 gaps[formula.column] = np.logical_or.reduce(missing)
-            numbers[formula.column] = value
+            value = values[formula.column] = self._effective(formula.column, value, drawn)
             if formula.column in self._fields:
                 mask = gaps.get(formula.column)
-                columns[formula.column] = _finish(value, self._fields[formula.column], mask)
+                columns[formula.column] = finish(value, self._fields[formula.column], mask)
         delays = []
-        for delay in self.model.days_after_event:
+        for delay, within in zip(self.model.days_after_event, drawn.days, strict=True):
             service = columns[delay.service].indices.to_numpy()
-            promised, late = numbers[delay.promised], numbers[delay.late] == 1
+            promised, late = values[delay.promised], values[delay.late] == 1
             low = np.where(late, np.maximum(delay.low[service], promised + 1), delay.low[service])
             high = np.where(late, delay.high[service], np.minimum(delay.high[service], promised))
-            delays.append(low + (lane() * (high - low + 1)).astype(np.int64))
+            days = low + (within * (high - low + 1)).astype(np.int64)
+            delays.append(self._effective_days(delay, days, drawn, columns, values))
         arrays = [columns[name] for name in self._fields]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema), delays
+
+    def _effective(self, column: str, values: np.ndarray, drawn: Drawn) -> np.ndarray:  # noqa: ARG002
+        """Return the numbers of a column as they shall be: a scenario may change them."""
+        return values
+
+    def _effective_days(
+        self,
+        delay: DaysAfterEvent,  # noqa: ARG002
+        days: np.ndarray,
+        drawn: Drawn,  # noqa: ARG002
+        columns: dict[str, pa.Array],  # noqa: ARG002
+        values: dict[str, np.ndarray],  # noqa: ARG002
+    ) -> np.ndarray:
+        """Return the days of a delay as they shall be: a scenario may change them, and what follows."""
+        return days
 
     def _invented(
         self, emission: Emission, code: np.ndarray, numbers: np.ndarray, mask: np.ndarray | None
@@ -392,13 +483,14 @@ class Sampler:
         self,
         emission: Emission,
         code: np.ndarray,
-        uniform: np.ndarray | None,
+        drawn: Drawn,
         mask: np.ndarray | None,
         columns: dict[str, pa.Array],
         numbers: dict[str, np.ndarray],
     ) -> None:
         """Add the values of one column for these codes."""
         name = emission.column
+        uniform = drawn.within.get(name)
         if name in self._dictionaries and uniform is None:
             indices = pa.array(self._indices[name].take(code), pa.int32(), mask=mask)
             columns[name] = pa.DictionaryArray.from_arrays(indices, self._dictionaries[name])
@@ -411,9 +503,15 @@ class Sampler:
             indices = pa.array(low.astype(np.int32), pa.int32(), mask=mask)
             columns[name] = pa.DictionaryArray.from_arrays(indices, self._dictionaries[name])
             return
-        value = numbers[name] = scaled(emission, low)
+        value = numbers[name] = self._effective(name, scaled(emission, low), drawn)
         if name in self._fields:
-            columns[name] = _finish(value, self._fields[name], mask)
+            columns[name] = finish(value, self._fields[name], mask)
+
+
+def require_range(start: int, stop: int) -> None:
+    """Raise `RequestError` unless events from `start` to `stop` can be made."""
+    if not 0 <= start <= stop <= 2**53:
+        raise RequestError(f"event numbers must satisfy 0 <= start <= stop <= 2**53, not {start}, {stop}")
 
 
 def _between(low: np.ndarray, high: np.ndarray, step: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
@@ -519,7 +617,7 @@ def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.asarray(np.round(value, formula.decimals) + 0.0)  # + 0.0: no negative zero
 
 
-def _finish(values: np.ndarray, field: pa.Field, mask: np.ndarray | None) -> pa.Array:
+def finish(values: np.ndarray, field: pa.Field, mask: np.ndarray | None) -> pa.Array:
     """Return values as an Arrow array of the column's type."""
     kind = field.type
     if kind == _INSTANT:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from logistream.server.feed import Feed, Part
     from logistream.server.pump import Pump
-    from logistream.server.schemas import RangeQuery
+    from logistream.server.schemas import RangeQuery, TruthQuery
     from logistream.stream.stream import Stream
 
 __all__ = [
@@ -68,7 +68,7 @@ _SLOW = 1024
 """Events that are made at once for a caller who takes longer than that; also the most in an Arrow batch."""
 
 
-def finished_range(stream: Stream, query: RangeQuery, most: int) -> tuple[int, int]:
+def finished_range(stream: Stream, query: RangeQuery | TruthQuery, most: int) -> tuple[int, int]:
     """Return first event number and stop of the requested range.
 
     Raises

@@ -29,8 +29,11 @@ from logistream.server.schemas import (
     StreamState,
     TimelineEntry,
     TimelineState,
+    TruthQuery,
     explain,
 )
+from logistream.server.truth import MOST_TRUTHS, truth_body
+from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 
 if TYPE_CHECKING:
     from logistream.server.limits import Limits
@@ -49,6 +52,16 @@ _BODIES: dict[int | str, dict[str, Any]] = {
     304: {"description": "the caller has these bytes: `If-None-Match` names their `ETag`"},
     416: {"model": Refusal, "description": "events that have not happened yet"},
     503: {"model": Refusal, "description": "too many ranges are being sent: try again after `Retry-After`"},
+}
+
+_TRUTHS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "for each event `event_number`, `strength` (how probable it is that it is drawn from "
+        "a scenario), `scenario` (from which it was drawn), `twin` (the values that it would have without "
+        "scenarios, where they differ) and `late_probability` (given what is known at booking)",
+        "content": {MEDIA_TYPES[form].partition(";")[0]: {} for form in ("json", "ndjson", "arrow")},
+    },
+    416: {"model": Refusal, "description": "events that have not happened yet"},
 }
 
 _METRICS: dict[int | str, dict[str, Any]] = {
@@ -86,13 +99,17 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, r
         """Return rate, pause, seed, model, and the number of the next event."""
         return StreamState(**stream.state)
 
-    @plain.patch("/stream", summary="Set rate or pause", responses=_CHANGES)
+    @plain.patch("/stream", summary="Set rate, pause or scenarios", responses=_CHANGES)
     def change(wanted: Annotated[StreamChange, Body()]) -> ChangedState:
         """Set what is given for all readers: now, or 50 ms later if other servers may share the timeline."""
         if read_only:
             raise HTTPException(403, "this server is read-only: change the stream at another one")
         # Why 50 ms: see the top of `logistream.stream.timeline_file`.
-        entry = stream.change(**wanted.model_dump())
+        settings = wanted.model_dump(exclude_unset=True)
+        if "scenario" in settings:
+            given = settings.pop("scenario")
+            settings["scenarios"] = () if given is None else given
+        entry = stream.change(**settings)
         return ChangedState(**stream.state, from_event_number=entry.first)
 
     @plain.get("/timeline", summary="When events happen")
@@ -138,6 +155,20 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, r
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         return RangeResponse(ranges, selection, first, last, headers=headers)
+
+    @router.get(
+        "/truth",
+        summary="What is true of events of the past",
+        response_class=Response,
+        responses=_TRUTHS,
+        openapi_extra=TruthQuery.openapi(),
+    )
+    def truth(query: Annotated[TruthQuery, Depends(TruthQuery.of)]) -> Response:
+        """Return of each event its scenarios, its twin without them, and how probable it was to be late."""
+        first, last = finished_range(stream, query, min(limits.range, MOST_TRUTHS))
+        content = truth_body(stream.truth(first, last), model.full_schema, query.format)
+        headers = {STREAM_HEADER: stream.id, EVENT_NUMBER_HEADER: str(first)}
+        return Response(content, media_type=MEDIA_TYPES[query.format], headers=headers)
 
     router.include_router(plain)
     return router

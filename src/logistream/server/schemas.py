@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from logistream.errors import RequestError, shorten
 from logistream.model.conditions import WRITTEN
+from logistream.model.scenario import MOST_SCENARIOS, json_schema
 from logistream.stream.query import (
     Format,
     Lag,
@@ -43,6 +44,7 @@ __all__ = [
     "StreamState",
     "TimelineEntry",
     "TimelineState",
+    "TruthQuery",
     "explain",
 ]
 
@@ -199,6 +201,18 @@ class RangeQuery(EventsQuery):
     )
 
 
+class TruthQuery(NoQuery):
+    """A finished range of events, of which the truth is returned."""
+
+    start: Start = "earliest"
+    stop: Stop = None
+    format: Format = Field(
+        "json",
+        description="json: an array of objects; ndjson: an object a line; arrow: an Arrow IPC stream, in "
+        "which a twin is a JSON object in a string",
+    )
+
+
 class LiveQuery(EventsQuery):
     """Events from some place on, without end or until a place that may be still to come."""
 
@@ -259,7 +273,8 @@ class StreamState(BaseModel):
 
     rate: float = Field(description="events per second")
     paused: bool
-    scenario: str | None = Field(description="what-if change in force")
+    scenario: str | None = Field(description="names of the what-if scenarios in force")
+    scenarios: list[dict[str, Any]] = Field(description="the scenarios themselves")
     seed: int
     next_event_number: int = Field(description="how many events have happened since event 0")
     started: str = Field(description="when event 0 happened, RFC 3339 in UTC")
@@ -275,6 +290,15 @@ class ChangedState(StreamState):
     )
 
 
+_SCENARIOS = {
+    "anyOf": [
+        json_schema(),
+        {"type": "array", "items": json_schema(), "maxItems": MOST_SCENARIOS},
+        {"type": "null"},
+    ]
+}
+
+
 class StreamChange(BaseModel):
     """What to set; what is left out stays as it is."""
 
@@ -282,7 +306,9 @@ class StreamChange(BaseModel):
 
     rate: float | None = Field(None, description=f"events per second, from {MIN_RATE} to {MAX_RATE:,}")
     paused: bool | None = None
-    scenario: str | None = Field(None, description="name of a what-if change")
+    scenario: Annotated[Any, WithJsonSchema(_SCENARIOS)] = Field(
+        None, description="what-if scenarios: one, a list of them, or null to end them"
+    )
 
 
 class TimelineEntry(BaseModel):
@@ -293,7 +319,7 @@ class TimelineEntry(BaseModel):
     start: str = Field(description="when its first event happens, RFC 3339 in UTC")
     rate: float = Field(description="events per second")
     paused: bool
-    scenario: str | None
+    scenario: list[dict[str, Any]] | None = Field(description="the what-if scenarios in force")
 
 
 class TimelineState(BaseModel):

@@ -43,9 +43,11 @@ if TYPE_CHECKING:
     from datetime import date, timedelta
     from types import TracebackType
 
+    import pandas as pd
     from fastapi import FastAPI
 
     from logistream.model.model import Model
+    from logistream.model.scenario import Scenario, Scenarios
     from logistream.stream.timeline import Entry
 
 __all__ = ["StreamServer", "listen"]
@@ -409,13 +411,28 @@ class StreamServer:
         self._stream.change(paused=paused)
 
     @property
-    def scenario(self) -> str | None:
-        """Name of the what-if change in force; None for none."""
-        return self._stream.scenario
+    def scenario(self) -> tuple[Scenario, ...]:
+        """The scenarios in force; set one, or a list of them, at any time, and None to end them.
+
+        A scenario begins with the next event, from which its profile counts.
+        """
+        return self._stream.scenarios
 
     @scenario.setter
-    def scenario(self, scenario: str | None) -> None:
-        self._stream.change(scenario=scenario)
+    def scenario(self, scenario: Scenarios | None) -> None:
+        self._stream.change(scenarios=() if scenario is None else scenario)
+
+    def truth(self, start: int, stop: int) -> pd.DataFrame:
+        """Return what is true of events `start` to `stop` (exclusive) of the past; see `Model.truth`.
+
+        Raises
+        ------
+        NotYetError
+            If the range has not happened yet.
+        RequestError
+            If it is before the stream, or the probability of a late delivery cannot be exact.
+        """
+        return self._stream.truth(self._stream.resolve(start), self._stream.resolve_stop(stop))
 
     @property
     def seed(self) -> int:

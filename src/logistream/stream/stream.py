@@ -11,8 +11,13 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import pyarrow as pa
+
 from logistream.errors import LogistreamError, NotYetError, RequestError
+from logistream.model.mixture import Mixture
 from logistream.model.sampling import Sampler
+from logistream.model.scenario import read_scenarios
 from logistream.stream.query import Timestamp
 from logistream.stream.timeline import Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
@@ -20,9 +25,10 @@ from logistream.times import rfc3339, wall_clock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pyarrow as pa
+    import pandas as pd
 
     from logistream.model.model import Model
+    from logistream.model.scenario import Scenario, Scenarios
     from logistream.stream.arrivals import Arrivals
     from logistream.stream.query import Start
     from logistream.stream.timeline import Entry
@@ -35,6 +41,8 @@ _AHEAD = 25_000
 
 _CLOCK_SLACK = 100_000
 """Microseconds by which the clock may be behind the stream's time before that is reported."""
+
+_KEPT_MIXTURES = 4
 
 _TOLERANCE = 5_000_000
 """Microseconds: an event that will happen within this time can be requested, and is waited for. Clocks and
@@ -74,6 +82,8 @@ class Stream:
         self._clock = clock
         self._latest = 0
         self._sampler = Sampler(model, seed, live=True)
+        self._mixtures: dict[tuple[Scenario, ...], Mixture] = {}
+        self._mixtures_lock = threading.Lock()
         self._clock_lock = threading.RLock()
         self._listeners_lock = threading.Lock()
         self._listeners: set[Callable[[], object]] = set()
@@ -97,8 +107,13 @@ class Stream:
 
     @property
     def scenario(self) -> str | None:
-        """Name of the what-if change in force."""
+        """The names of the scenarios in force; None for none."""
         return self.timeline.last.scenario
+
+    @property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """The scenarios in force."""
+        return self.timeline.last.scenarios
 
     def now(self) -> int:
         """Return the stream's time in microseconds since the Unix epoch; it never runs backwards."""
@@ -207,6 +222,7 @@ class Stream:
             "rate": last.rate,
             "paused": last.paused,
             "scenario": last.scenario,
+            "scenarios": [scenario.to_json() for scenario in last.scenarios],
             "seed": self.seed,
             "next_event_number": self.next_number(),
             "started": rfc3339(self.timeline.entries[0].since),
@@ -214,9 +230,22 @@ class Stream:
         }
 
     def change(
-        self, *, rate: float | None = None, paused: bool | None = None, scenario: str | None = None
+        self,
+        *,
+        rate: float | None = None,
+        paused: bool | None = None,
+        scenarios: Scenarios | None = None,
     ) -> Entry:
-        """Set rate, pause or scenario from now on and return the entry that is then in force.
+        """Set rate, pause or scenarios from now on and return the entry that is then in force.
+
+        Parameters
+        ----------
+        rate : float, optional
+            Events per second.
+        paused : bool, optional
+            Whether no events happen.
+        scenarios : Scenario, mapping, or iterable of these, optional
+            The scenarios that are in force; an empty list ends them.
 
         Returns
         -------
@@ -230,12 +259,13 @@ class Stream:
         StreamError
             If the timeline is kept in a file that cannot be written.
         """
-        if scenario is not None:
-            raise RequestError(f"no scenario {scenario!r}: this model has none, leave it null")
+        wanted = None if scenarios is None else read_scenarios(scenarios)
+        if wanted:
+            self._mixture(wanted)  # what cannot be exact is refused before anything is changed
         # No other thread may read the clock meanwhile: an event could be sent that the change then moves. A
         # shared timeline ensures that itself (`timeline_file` says how), and may have to wait for a lock.
         with contextlib.nullcontext() if self.timeline.shared else self._clock_lock:
-            entry = self.timeline.change(self.now(), rate=rate, paused=paused)
+            entry = self.timeline.change(self.now(), rate=rate, paused=paused, scenarios=wanted)
         self._notify()
         return entry
 
@@ -290,7 +320,64 @@ class Stream:
         StreamError
             If the range is before the stream or held back by a pause.
         """
-        return self._sampler.batch(start, stop, self.timeline.times(start, stop))
+        times = self.timeline.times(start, stop)
+        parts = []
+        for low, high, scenarios, begun in self.timeline.scenarios(start, stop):
+            here = times[low - start : high - start]
+            if not scenarios:
+                parts.append(self._sampler.batch(low, high, here))
+                continue
+            mixture = self._mixture(scenarios)
+            strengths = _strengths(scenarios, begun, low, here)
+            parts.append(mixture.batch(low, high, strengths, here))
+        if not parts:
+            return self._sampler.batch(start, stop, times)
+        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+    def truth(self, start: int, stop: int) -> pd.DataFrame:
+        """Return what is true of events `start` to `stop` (exclusive); see `Model.truth`.
+
+        Raises
+        ------
+        RequestError
+            If the probability of a late delivery cannot be exact.
+        StreamError
+            If the range is before the stream or held back by a pause.
+        """
+        import pandas as pd  # a server that only streams does not need it
+
+        from logistream.model.truth import truth
+
+        times = self.timeline.times(start, stop)
+        parts = []
+        stretches = self.timeline.scenarios(start, stop) if start < stop else [(start, stop, (), ())]
+        for low, high, scenarios, begun in stretches:
+            here = times[low - start : high - start]
+            strengths = _strengths(scenarios, begun, low, here)
+            parts.append(truth(self._mixture(scenarios), low, high, strengths, times=here))
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+    def _mixture(self, scenarios: tuple[Scenario, ...]) -> Mixture:
+        """Return what draws events under scenarios; that of the last few is kept."""
+        with self._mixtures_lock:
+            if scenarios not in self._mixtures:
+                self._mixtures[scenarios] = Mixture(self.model, scenarios, self.seed, live=True)
+                while len(self._mixtures) > _KEPT_MIXTURES:
+                    del self._mixtures[next(iter(self._mixtures))]
+            return self._mixtures[scenarios]
+
+
+def _strengths(
+    scenarios: tuple[Scenario, ...], begun: tuple[Entry, ...], start: int, times: np.ndarray
+) -> np.ndarray:
+    """Return how strong each scenario is at the events from `start` on, (n_scenarios, n_events)."""
+    strengths = np.ones((len(scenarios), len(times)))
+    for place, (scenario, entry) in enumerate(zip(scenarios, begun, strict=True)):
+        passed: np.ndarray = np.arange(start, start + len(times)) - entry.first
+        if scenario.profile.unit == "seconds":
+            passed = (times - entry.since) / 1e6
+        strengths[place] = scenario.profile.strength(passed)
+    return strengths
 
 
 def identity(model: Model, seed: int, arrivals: Arrivals, entry: Entry) -> str:

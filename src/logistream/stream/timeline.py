@@ -8,6 +8,7 @@ machine.
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_right
 from dataclasses import dataclass, replace
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from logistream.errors import DataError, RequestError, StreamError
+from logistream.model.scenario import Scenario, read_scenarios
 from logistream.stream.arrivals import EVEN, SECTION, STEPS, Arrivals
 from logistream.times import DAY, parse_rfc3339, rfc3339, wall_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -58,8 +60,8 @@ class Entry:
         Events per second, from `MIN_RATE` to `MAX_RATE`.
     paused : bool
         Whether no event happens while this entry is the last one.
-    scenario : str or None
-        Name of the what-if change in force.
+    scenarios : tuple of Scenario
+        The what-if scenarios in force.
 
     Raises
     ------
@@ -74,7 +76,7 @@ class Entry:
     start: int
     rate: float
     paused: bool = False
-    scenario: str | None = None
+    scenarios: tuple[Scenario, ...] = ()
 
     def __post_init__(self) -> None:
         rate: object = self.rate
@@ -90,6 +92,11 @@ class Entry:
         if not 0 <= self.first <= _MOST or self.start < self.since:
             raise StreamError(f"a timeline entry cannot have first={self.first:.6g} or start before since")
         object.__setattr__(self, "rate", float(self.rate))
+
+    @property
+    def scenario(self) -> str | None:
+        """The names of the scenarios in force; None for none."""
+        return "; ".join(scenario.name for scenario in self.scenarios) or None
 
     @property
     def millionths(self) -> int:
@@ -110,7 +117,7 @@ class Entry:
             "start": rfc3339(self.start),
             "rate": self.rate,
             "paused": self.paused,
-            "scenario": self.scenario,
+            "scenario": [scenario.to_json() for scenario in self.scenarios] or None,
         }
 
     @classmethod
@@ -124,16 +131,16 @@ class Entry:
         """
         if not isinstance(obj, dict):
             raise DataError(f"a timeline entry must be a JSON object, not {obj!r:.60}")
-        if obj.keys() != set(cls.__slots__):
-            raise DataError(
-                f"a timeline entry has the keys {', '.join(cls.__slots__)}, not {', '.join(obj):.80}"
-            )
+        keys = [key for key, _, _ in _TYPES]
+        if obj.keys() != set(keys):
+            raise DataError(f"a timeline entry has the keys {', '.join(keys)}, not {', '.join(obj):.80}")
         for key, kinds, expected in _TYPES:
             if not isinstance(obj[key], kinds) or isinstance(obj[key], bool) != (kinds is bool):
                 raise DataError(f"{key} of a timeline entry must be {expected}, not {obj[key]!r:.60}")
         try:
             since, start = parse_rfc3339(obj["since"]), parse_rfc3339(obj["start"])
-            return cls(obj["first"], since, start, obj["rate"], obj["paused"], obj["scenario"])
+            scenarios = read_scenarios(obj["scenario"])
+            return cls(obj["first"], since, start, obj["rate"], obj["paused"], scenarios)
         except (ValueError, OverflowError, StreamError) as error:
             raise DataError(f"a timeline entry has a value that is not allowed: {error}") from None
 
@@ -196,7 +203,7 @@ _TYPES: tuple[tuple[str, Any, str], ...] = (
     ("start", str, "an RFC 3339 time"),
     ("rate", (int, float), "a number"),
     ("paused", bool, "true or false"),
-    ("scenario", (str, type(None)), "a string or null"),
+    ("scenario", (list, type(None)), "a list of scenarios or null"),
 )
 
 # A rate is stored in whole millionths of an event per second and a time in whole microseconds, so the k-th of
@@ -382,10 +389,50 @@ class Timeline:
                 number += piece
         return times
 
+    def scenarios(
+        self, start: int, stop: int
+    ) -> Iterator[tuple[int, int, tuple[Scenario, ...], tuple[Entry, ...]]]:
+        """Give the parts of a range in which the same scenarios are in force.
+
+        Yields
+        ------
+        tuple of (int, int, tuple of Scenario, tuple of Entry)
+            First event number, the number after the last, the scenarios in force, and for each the entry
+            with which it took effect.
+        """
+        entries = self._entries
+        place = max(bisect_right(entries, start, key=_first) - 1, 0)
+        while start < stop:
+            end = place + 1
+            while end < len(entries) and entries[end].first < stop:
+                if entries[end].scenarios != entries[place].scenarios:
+                    break
+                end += 1
+            number = min(stop, entries[end].first) if end < len(entries) else stop
+            scenarios = entries[place].scenarios
+            if start < number:
+                begun = tuple(self._begun(entries, place, scenario) for scenario in scenarios)
+                yield start, number, scenarios, begun
+            start, place = number, end
+
+    @staticmethod
+    def _begun(entries: tuple[Entry, ...], place: int, scenario: Scenario) -> Entry:
+        """Return the entry from which a scenario has been in force until that at `place`."""
+        while place and scenario in entries[place - 1].scenarios:
+            place -= 1
+        return entries[place]
+
     def change(
-        self, now: int, *, rate: float | None = None, paused: bool | None = None, scenario: str | None = None
+        self,
+        now: int,
+        *,
+        rate: float | None = None,
+        paused: bool | None = None,
+        scenarios: tuple[Scenario, ...] | None = None,
     ) -> Entry:
         """Append an entry with the given settings changed and return it; the last one if nothing changes.
+
+        Scenarios that change the rate multiply it while they are in force, unless it is given.
 
         The phase is kept: if a part of the wait for the next event has passed, only the rest of it remains,
         at the new rate, so that a dragged slider neither bursts nor starves; a pause freezes that rest.
@@ -397,19 +444,26 @@ class Timeline:
             For a value that is not allowed.
         """
         with self._lock:
-            entry = self._changed(now, rate, paused, scenario)
+            entry = self._changed(now, rate, paused, scenarios)
             if entry is not self.last:
                 self._entries = (*self._entries, entry)
             return entry
 
-    def _changed(self, now: int, rate: float | None, paused: bool | None, scenario: str | None) -> Entry:
+    def _changed(
+        self, now: int, rate: float | None, paused: bool | None, scenarios: tuple[Scenario, ...] | None
+    ) -> Entry:
         """Return the entry that makes a change from `now` on; the last one if nothing changes."""
         last = self.last
+        if scenarios is None:
+            scenarios = last.scenarios
+        if rate is None and scenarios != last.scenarios:
+            before, after = (math.prod(s.rate for s in given) for given in (last.scenarios, scenarios))
+            rate = round(last.rate / before * after, 6)
         wanted = replace(
             last,
             rate=last.rate if rate is None else rate,
             paused=last.paused if paused is None else paused,
-            scenario=last.scenario if scenario is None else scenario,
+            scenarios=scenarios,
         )
         if wanted == last:
             return last

@@ -40,6 +40,8 @@ from logistream.times import rfc3339, wall_clock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from logistream.model.scenario import Scenario
+
     Header = Mapping[str, str | int]
 
 __all__ = ["LEAD_MICROS", "FileTimeline", "open_timeline_file", "timeline_table"]
@@ -142,7 +144,7 @@ def timeline_table(path: str | os.PathLike[str]) -> str:
         f"{'from event':>16}  {'since (UTC)':27}  {'events/s':>14}",
     ]
     for entry in timeline.entries:
-        state = "paused" if entry.paused else ""
+        state = "  ".join(filter(None, ("paused" if entry.paused else "", entry.scenario)))
         lines.append(f"{entry.first:>16,}  {rfc3339(entry.since)}  {entry.rate:>14,.12g}  {state}".rstrip())
     return "\n".join(lines)
 
@@ -261,7 +263,12 @@ class FileTimeline(Timeline):
             self._lock.release()
 
     def change(
-        self, now: int, *, rate: float | None = None, paused: bool | None = None, scenario: str | None = None
+        self,
+        now: int,
+        *,
+        rate: float | None = None,
+        paused: bool | None = None,
+        scenarios: tuple[Scenario, ...] | None = None,
     ) -> Entry:
         """Append an entry with the given settings changed and return it; the last one if nothing changes.
 
@@ -288,7 +295,7 @@ class FileTimeline(Timeline):
                 self._read(self._database)
                 self._require_recent(self.promised(), timestamp)
                 self._promise_until(timestamp + LEAD_MICROS)
-                entry = self._changed(self._known, rate, paused, scenario)
+                entry = self._changed(self._known, rate, paused, scenarios)
                 if entry is self.last:
                     return entry
                 self._require_in_place()

@@ -114,7 +114,7 @@ class LocalControl:
             reachable=server.running,
             rate=float(server.rate),
             paused=bool(server.paused),
-            scenario=server.scenario,
+            scenario=server.timeline.last.scenario,
             next_number=int(state["next_event_number"]),
             clients=server.connected_clients,
         )
