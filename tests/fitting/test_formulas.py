@@ -194,7 +194,9 @@ def test_the_order_is_needed_and_changes_little(model: Model, parcels: pd.DataFr
 def test_the_description_lists_orders(model: Model) -> None:
     """In words; the columns are drawn all the same, and not called computed."""
     text = str(model.describe())
-    assert "In order (never above)\n  net ≤ packed\n  packed ≤ charged\n  booked ≤ delivered\n" in text
+    held = f"(holds in {N:,} of {N:,} rows)"
+    orders = ("net ≤ packed", "packed ≤ charged", "booked ≤ delivered")
+    assert "In order (never above)\n" + "".join(f"  {order} {held}\n" for order in orders) in text
     assert "charged =" not in text
 
 
@@ -218,7 +220,7 @@ def test_a_fixed_one_above_moves_the_one_below() -> None:
     limit = rng.integers(1, 12, N) * 10
     frame = pd.DataFrame({"load": np.round(limit * rng.beta(6, 1, N), 3), "limit": limit})
     model = fit(frame)
-    assert Formula("load", "at most", "limit", "load", 3) in model.formulas
+    assert Formula("load", "at most", "limit", "load", 3, rows=N, checked=N) in model.formulas
     made = model.sample(20_000, where={"limit": [20, 50]})
     assert (made["load"] <= made["limit"]).all()
     assert set(made["limit"]) == {20, 50}

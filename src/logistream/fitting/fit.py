@@ -25,9 +25,10 @@ from logistream.fitting.additive import Basis, additive_predictor, unexplained
 from logistream.fitting.coding import code_column, code_missing
 from logistream.fitting.columns import check_frame, read_columns
 from logistream.fitting.common_causes import common_causes
-from logistream.fitting.formulas import find_computed, find_orders
+from logistream.fitting.formulas import find_computed
 from logistream.fitting.identifiers import code_integers, code_strings
-from logistream.fitting.order import Step, find_steps
+from logistream.fitting.inequalities import find_inequalities
+from logistream.fitting.order import Step, find_dependencies, find_steps
 from logistream.fitting.trees import MOST_TESTED, grow
 from logistream.model.dtypes import dtype_name
 from logistream.model.model import Model
@@ -173,18 +174,22 @@ def fit(
         for column, values in table.items()
         if values.missing.any() and column not in computed | blanked
     }
-    causes, steps = common_causes(coded.values()), find_steps(coded, together, keys)
+    formulas, exceptions = find_inequalities(free, coded, formulas)
+    coded |= exceptions
+    dependencies = find_dependencies({n: v for n, v in coded.items() if v.exact}, table)
+    causes, steps = common_causes(coded.values()), find_steps(coded, together, keys, dependencies)
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
         schema=schema,
         categories=categories,
         dtypes={column: dtype_name(df[column].dtype) for column in table},
         factors=tuple(_factors(causes, steps, times, progress=progress)),
-        formulas=(*formulas, *find_orders(free, coded, formulas), *found.blanks),
+        formulas=(*formulas, *found.blanks),
         identifiers=tuple(identifiers),
         days_after_event=(_days_after_event(categories),) if orders else (),
         on_request=tuple(column for column in table if orders and column not in EVENT),
         rows=len(df),
+        rules=tuple(dependencies),
     )
 
 

@@ -326,7 +326,8 @@ def _names(model: Network) -> dict[str, str]:
     names = {name: name for name in model.schema.names}
     for formula in model.formulas:
         for name in formula.inputs:
-            if name not in names and formula.operation not in CALENDAR and formula.operation != "blank":
+            flag = formula.operation in ("blank", "unless") and name == formula.left
+            if name not in names and formula.operation not in CALENDAR and not flag:
                 part = name.removeprefix(f"{formula.column}: ")
                 if part == name:
                     part = "rate" if formula.operation == "product" else "difference"

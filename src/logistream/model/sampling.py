@@ -323,9 +323,10 @@ class Sampler:
                 continue
             value = compute(formula, numbers)
             missing = [gaps[name] for name in formula.inputs if name in gaps]
-            if formula.keeps_order:
-                if formula.left in gaps:  # what is missing cannot be exceeded
-                    value = np.where(gaps[formula.left], numbers[formula.column], value)
+            if formula.keeps_order or formula.operation == "unless":
+                others = [gaps[name] for name in formula.inputs if name in gaps and name != formula.column]
+                if others:  # the rule is about values that are not there
+                    value = np.where(np.logical_or.reduce(others), numbers[formula.column], value)
             elif formula.operation == "blank":
                 gaps[formula.column] = np.logical_or.reduce([*missing, numbers[formula.left] == 1])
             elif missing:
@@ -449,11 +450,12 @@ OPERATIONS: Mapping[str, tuple[int, int, Callable[..., np.ndarray]]] = {
     "log": (1, 2, lambda f, a: f[0] * np.log(np.maximum(a + f[1], _SMALLEST))),
     "at least": (2, 0, lambda _, a, b: np.where(b < a, a + (a - b), b)),
     "at most": (2, 0, lambda _, a, b: np.where(b > a, a - (b - a), b)),
+    "unless": (0, 0, lambda _, a, b, *c: np.where(a == 1, sum(c), b)),
     "blank": (2, 0, lambda _, a, b: b),  # noqa: ARG005 - the flag makes a gap, not a value
 }
-"""Number of inputs, of factors ("linear" has any), and from factors and inputs to the result; see `Formula`.
+"""Number of inputs, of factors, and from factors and inputs to the result; see `Formula`.
 
-"local" and the parts of a timestamp need a clock besides.
+"linear" and "unless" have any number of them; "local" and the parts of a timestamp need a clock besides.
 """
 
 _ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
