@@ -26,7 +26,7 @@ from logistream.fitting.coding import code_column, code_missing
 from logistream.fitting.columns import check_frame, read_columns
 from logistream.fitting.common_causes import common_causes
 from logistream.fitting.formulas import find_computed
-from logistream.fitting.identifiers import code_integers, code_strings
+from logistream.fitting.identifiers import code_integers, code_repeated, code_strings, find_unique
 from logistream.fitting.inequalities import find_inequalities
 from logistream.fitting.order import Step, find_dependencies, find_steps
 from logistream.fitting.trees import MOST_TESTED, grow
@@ -39,10 +39,11 @@ from logistream.tables.interchange import as_dataframe
 from logistream.tables.kinds import chosen, with_text_formats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from logistream.fitting.coding import Coded
     from logistream.fitting.columns import Values
+    from logistream.model.network import Rule
     from logistream.model.patterns import Identifier
 
 __all__ = ["fit"]
@@ -154,9 +155,13 @@ def fit(
     names = {*public, *(PUBLIC_NAMES if orders else ())}
     identifiers: list[Identifier] = []
     inputs = {name for formula in formulas for name in formula.inputs}
+    repeated, unique = find_unique(table, names | computed | inputs)
     for column, values in table.items():
         kind = values.column.kind
-        if kind == "category":
+        if column in repeated and (groups := code_repeated(values, *repeated[column])):
+            coded[column] = groups[0]
+            identifiers.append(groups[1])
+        elif kind == "category":
             coded[column], strings, identifier = code_strings(values, public=column in names)
             if identifier is None:
                 categories[column] = strings
@@ -176,7 +181,7 @@ def fit(
     }
     formulas, exceptions = find_inequalities(free, coded, formulas)
     coded |= exceptions
-    dependencies = find_dependencies({n: v for n, v in coded.items() if v.exact}, table)
+    dependencies = find_dependencies({n: v for n, v in coded.items() if v.exact}, free)
     causes, steps = common_causes(coded.values()), find_steps(coded, together, keys, dependencies)
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
@@ -189,8 +194,16 @@ def fit(
         days_after_event=(_days_after_event(categories),) if orders else (),
         on_request=tuple(column for column in table if orders and column not in EVENT),
         rows=len(df),
-        rules=tuple(dependencies),
+        rules=(*_uniqueness(identifiers, unique), *dependencies),
     )
+
+
+def _uniqueness(identifiers: Sequence[Identifier], pairs: Sequence[Rule]) -> Iterator[Rule]:
+    """Give what occurs once only: values that name the rows, and pairs of columns."""
+    kept = {(i.column, name) for i in identifiers for name in i.within}
+    for rule in pairs:
+        lost = rule.kind == "unique" and rule.columns not in kept and not rule.why_not
+        yield replace(rule, why_not=f"{rule.columns[0]} has too many digits") if lost else rule
 
 
 def _are_clean_orders(schema: Schema) -> bool:

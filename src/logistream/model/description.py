@@ -297,7 +297,10 @@ class Description:
         for identifier in self.model.identifiers:
             if identifier.column == marginal.column:
                 example = identifier.values(np.zeros(1, np.int64), np.zeros(1, np.int64), 0).tolist()[0]
-                return f"{marginal.column}: invented for each row, never twice, such as {example!r}"
+                how = "for each row, never twice"
+                if identifier.within:
+                    how = f"for each group of rows, once with each {identifier.within[0]}"
+                return f"{marginal.column}: invented {how}, such as {example!r}"
         if marginal.different == 1 and not marginal.missing:
             parts.append(f"always {self._value(marginal, marginal.low)}")
         if marginal.continuous:
@@ -354,7 +357,9 @@ def _in_words(rule: Rule) -> str:
         return f"{' with '.join(rule.columns)}: none twice"
     if rule.kind == "part":
         return f"a part of {rule.columns[0]} follows from {rule.columns[1]}"
-    return f"{rule.columns[0]} {'≤' if rule.kind == 'order' else '→'} {rule.columns[1]}"
+    if rule.kind == "repeated":
+        return f"several rows have the same {rule.columns[0]}"
+    return " → ".join(rule.columns)
 
 
 def _number(value: float) -> str:

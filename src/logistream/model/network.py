@@ -258,7 +258,7 @@ class Rule:
     kind : str
         "functional dependency": each value of the first column has one of the second; "part": a part of the
         first, which are strings, follows from the second; "unique": no combination of the columns occurs
-        twice; "order": the first is never above the second; "formula".
+        twice; "repeated": a value of the column comes in several rows.
     columns : tuple of str
         What it is about.
     held, checked : int
@@ -520,6 +520,8 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
                     for p in item["patterns"]
                 ),
                 item["separator"],
+                tuple(item.get("within", ())),
+                tuple(item.get("shared", ())),
             )
             for item in data["identifiers"]
         ),

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from logistream.errors import RequestError
+from logistream.model.patterns import first_of_group
 from logistream.model.random_bits import uniforms
 from logistream.schema import EVENT_TIME
 from logistream.times import CALENDAR, DAY, ahead_of_utc, from_local
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from logistream.model.network import Emission, Factor, Formula, Network
+    from logistream.model.patterns import Identifier
 
 __all__ = [
     "BLOCK",
@@ -280,7 +282,8 @@ class Sampler:
         """Draw a block: its columns, and the days of each delay.
 
         Each attempt at a block has bits of its own; `places`, of shape (BLOCK,), are where its rows will
-        stand in the block, since values that name the rows follow from their numbers.
+        stand in the block, since values that name the rows follow from their numbers; -1 for rows that are
+        left out.
         """
         bits = np.random.Philox(
             key=np.array([self.seed, _STREAM_KEY], np.uint64),
@@ -298,6 +301,7 @@ class Sampler:
         columns: dict[str, pa.Array] = {}
         numbers: dict[str, np.ndarray] = {}
         gaps: dict[str, np.ndarray] = {}
+        repeated: list[tuple[Identifier, np.ndarray, np.ndarray | None]] = []
         for sampler in self._samplers:
             factor = sampler.factor
             if factor.name not in self._needed.factors:
@@ -314,8 +318,14 @@ class Sampler:
                 if emission.missing is not None:
                     gaps[emission.column] = emission.missing[code]
                 mask = gaps.get(emission.column)
-                if emission.column in self._identifiers:
-                    columns[emission.column] = self._invented(emission, code, number * BLOCK + places, mask)
+                identifier = self._identifiers.get(emission.column)
+                if identifier is not None and identifier.within:
+                    repeated.append((identifier, emission.low.take(code), mask))
+                elif identifier is not None:
+                    events = number * BLOCK + places
+                    columns[emission.column] = self._invented(
+                        identifier, emission.low.take(code), events, mask
+                    )
                 else:
                     self._emit(emission, code, uniform, mask, columns, numbers)
         for formula in self.model.formulas:
@@ -335,6 +345,13 @@ class Sampler:
             if formula.column in self._fields:
                 mask = gaps.get(formula.column)
                 columns[formula.column] = _finish(value, self._fields[formula.column], mask)
+        for identifier, patterns, mask in repeated:
+            within = _combined([_codes(name, columns, numbers, gaps) for name in identifier.within])
+            shared = [patterns, *(_codes(name, columns, numbers, gaps) for name in identifier.shared)]
+            there = np.flatnonzero(places >= 0)
+            first = places.copy()
+            first[there] = first_of_group(within[there], _combined(shared)[there], places[there])
+            columns[identifier.column] = self._invented(identifier, patterns, number * BLOCK + first, mask)
         delays = []
         for delay in self.model.days_after_event:
             service = columns[delay.service].indices.to_numpy()
@@ -346,10 +363,10 @@ class Sampler:
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema), delays
 
     def _invented(
-        self, emission: Emission, code: np.ndarray, numbers: np.ndarray, mask: np.ndarray | None
+        self, identifier: Identifier, patterns: np.ndarray, numbers: np.ndarray, mask: np.ndarray | None
     ) -> pa.Array:
-        """Return the values of a column that names the rows."""
-        values = self._identifiers[emission.column].values(emission.low.take(code), numbers, self.seed)
+        """Return the values of a column that names the rows, or a few rows each."""
+        values = identifier.values(patterns, numbers, self.seed)
         if values.dtype.kind != "U":
             return pa.array(values, pa.int64(), mask=mask)
         return pa.array(values.astype(object), pa.string(), mask=mask).dictionary_encode()
@@ -380,6 +397,28 @@ class Sampler:
         value = numbers[name] = scaled(emission, low)
         if name in self._fields:
             columns[name] = _finish(value, self._fields[name], mask)
+
+
+def _codes(
+    name: str,
+    columns: Mapping[str, pa.Array],
+    numbers: Mapping[str, np.ndarray],
+    gaps: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """Return a column as numbers from 0 that are the same where its value is, 0 where it is missing."""
+    if name in numbers:
+        codes = np.unique(numbers[name], return_inverse=True)[1].reshape(-1) + 1
+    else:
+        codes = columns[name].indices.fill_null(-1).to_numpy().astype(np.int64) + 1
+    return np.where(gaps[name], 0, codes) if name in gaps else codes
+
+
+def _combined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return several lists of numbers from 0 as one, equal where all are."""
+    whole = np.zeros(len(parts[0]), np.int64)
+    for part in parts:
+        whole = np.unique(whole * (int(part.max()) + 1) + part, return_inverse=True)[1].reshape(-1)
+    return whole
 
 
 def _between(low: np.ndarray, high: np.ndarray, step: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
@@ -414,6 +453,9 @@ def needed(model: Network, names: Iterable[str]) -> Needed:
     before = -1
     while len(columns) > before:  # again, since what adjusts a column stands after the formulas that read it
         before = len(columns)
+        for identifier in model.identifiers:
+            if identifier.column in columns:
+                columns |= {*identifier.within, *identifier.shared}
         for formula in reversed(model.formulas):
             if formula.column in columns:
                 columns |= {*formula.inputs}

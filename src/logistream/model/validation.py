@@ -347,6 +347,11 @@ def _check_identifier(identifier: Identifier, network: Network) -> None:
     _require(
         (kind == "category") == bool(identifier.separator), f"the separator of {name} is of a wrong kind"
     )
+    named = {other.column for other in network.identifiers}
+    for other in (*identifier.within, *identifier.shared):
+        _require(
+            other in kinds and other not in named, f"{name} goes with {other!r}, which is no such column"
+        )
     for pattern in identifier.patterns:
         _require(bool(pattern.places), f"a pattern of {name} is empty")
         for letters in pattern.places:
