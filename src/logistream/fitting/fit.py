@@ -29,6 +29,7 @@ from logistream.fitting.formulas import find_computed
 from logistream.fitting.identifiers import code_integers, code_repeated, code_strings, find_unique
 from logistream.fitting.inequalities import find_inequalities
 from logistream.fitting.order import Step, find_dependencies, find_steps
+from logistream.fitting.parts import find_parts, joined, part_rules
 from logistream.fitting.trees import MOST_TESTED, grow
 from logistream.model.dtypes import dtype_name
 from logistream.model.model import Model
@@ -156,15 +157,22 @@ def fit(
     identifiers: list[Identifier] = []
     inputs = {name for formula in formulas for name in formula.inputs}
     repeated, unique = find_unique(table, names | computed | inputs)
-    for column, values in table.items():
+    parts = find_parts(table, {*repeated, *names})
+    written: dict[str, dict[str, str]] = {}
+    given: dict[str, Step] = {}
+    for column, values in sorted(table.items(), key=lambda item: item[0] in parts):
         kind = values.column.kind
+        if column in parts:
+            parts[column] = parts[column].written_as(written)
         if column in repeated and (groups := code_repeated(values, *repeated[column])):
             coded[column] = groups[0]
             identifiers.append(groups[1])
         elif kind == "category":
-            coded[column], strings, identifier = code_strings(values, public=column in names)
+            kept = parts[column].kept if column in parts and not parts[column].whole else None
+            coded[column], strings, identifier = code_strings(values, public=column in names, kept=kept)
             if identifier is None:
                 categories[column] = strings
+                written[column] = _as_drawn(values, coded[column], strings)
             else:
                 identifiers.append(identifier)
         elif kind == "integer" and column not in computed | inputs and (named := code_integers(values)):
@@ -172,6 +180,11 @@ def fit(
             identifiers.append(named[1])
         elif column not in computed:
             coded[column] = code_column(found.filled.get(column, values))
+    for column, found_parts in parts.items():
+        put_together = found_parts.whole and joined(found_parts, table[column], coded)
+        if put_together:
+            given[column], categories[column] = put_together
+            coded[column] = given[column].variable
     free = {name: values for name, values in table.items() if name not in {i.column for i in identifiers}}
     coded |= found.helpers
     coded |= {
@@ -182,7 +195,10 @@ def fit(
     formulas, exceptions = find_inequalities(free, coded, formulas)
     coded |= exceptions
     dependencies = find_dependencies({n: v for n, v in coded.items() if v.exact}, free)
-    causes, steps = common_causes(coded.values()), find_steps(coded, together, keys, dependencies)
+    of_parts = [rule for found in parts.values() for rule in part_rules(found, coded, found.column in given)]
+    ties = [rule for rule in of_parts if not rule.why_not.startswith("it is")]
+    causes = common_causes(coded.values())
+    steps = find_steps(coded, together, keys, [*dependencies, *ties], given)
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
         schema=schema,
@@ -194,8 +210,15 @@ def fit(
         days_after_event=(_days_after_event(categories),) if orders else (),
         on_request=tuple(column for column in table if orders and column not in EVENT),
         rows=len(df),
-        rules=(*_uniqueness(identifiers, unique), *dependencies),
+        rules=(*_uniqueness(identifiers, unique), *of_parts, *dependencies),
     )
+
+
+def _as_drawn(values: Values, coded: Coded, strings: Sequence[str]) -> dict[str, str]:
+    """Return under which string each of a column is drawn."""
+    numbers, first = np.unique(values.known, return_index=True)
+    drawn = coded.emissions[0].low[coded.codes[~values.missing][first]]
+    return {values.strings[i]: strings[k] for i, k in zip(numbers.tolist(), drawn.tolist(), strict=True)}
 
 
 def _uniqueness(identifiers: Sequence[Identifier], pairs: Sequence[Rule]) -> Iterator[Rule]:

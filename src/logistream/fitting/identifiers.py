@@ -30,15 +30,19 @@ from logistream.model.patterns import MOST_COMBINATIONS, Identifier, Pattern
 from logistream.model.random_bits import permutation, uniforms
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from logistream.fitting.columns import Values
 
+    Kept = Callable[[str], tuple[str, Collection[int]]]
+
 __all__ = [
     "Inventor",
+    "Numbered",
     "code_integers",
     "code_repeated",
     "code_strings",
+    "determines",
     "find_patterns",
     "find_unique",
 ]
@@ -67,8 +71,19 @@ _ASCII["o"] = "一二三四五六七八九十"
 _ASCII["a"] = _ASCII["l"] + _ASCII["d"]
 
 
-def code_strings(values: Values, *, public: bool = False) -> tuple[Coded, tuple[str, ...], Identifier | None]:
+def code_strings(
+    values: Values, *, public: bool = False, kept: Kept | None = None
+) -> tuple[Coded, tuple[str, ...], Identifier | None]:
     """Return a category column as a discrete variable; if its strings are public names, with all of them.
+
+    Parameters
+    ----------
+    values : Values
+        The column.
+    public : bool
+        Whether all strings are kept.
+    kept : callable, optional
+        From a string to the one to begin with, and the places of letters that an invented one keeps.
 
     Returns
     -------
@@ -96,7 +111,7 @@ def code_strings(values: Values, *, public: bool = False) -> tuple[Coded, tuple[
         place[i] = len(categories)
         if 0 < count < least[i]:
             inventor = inventor or Inventor([s for s, c in zip(values.strings, counts, strict=True) if c])
-            string = inventor.like(string)
+            string = inventor.like(*kept(string)) if kept else inventor.like(string)
         categories.append(string)
     if not values.scale:  # the order of the alphabet, in which an invented string has a place of its own
         rank = np.argsort(sorted(range(len(categories)), key=categories.__getitem__))
@@ -172,10 +187,10 @@ def find_unique(
     rules : list of Rule
         The pairs, with why they cannot be kept.
     """
-    numbered: dict[str, _Numbered] = {}
+    numbered: dict[str, Numbered] = {}
     for name, values in table.items():
         if values.column.kind in ("category", "integer", "boolean") and len(values.known) >= _LEAST_ROWS:
-            numbered[name] = _Numbered.of(values)
+            numbered[name] = Numbered.of(values)
     pairs: list[tuple[float, str, str, int]] = []
     for (a, one), (b, other) in itertools.combinations(numbered.items(), 2):
         if max(one.most, 2) > other.different or max(other.most, 2) > one.different:
@@ -193,7 +208,7 @@ def find_unique(
             pairs.append((-by_chance, large, small, rows))
     repeated: dict[str, tuple[str, tuple[str, ...]]] = {}
     rules: list[Rule] = []
-    every = {name: _Numbered.of(values).codes for name, values in table.items()} if pairs else {}
+    every = {name: Numbered.of(values).codes for name, values in table.items()} if pairs else {}
     for _, large, small, rows in sorted(pairs):
         why_not = ""
         if large in repeated or small in repeated:
@@ -204,8 +219,8 @@ def find_unique(
             why_not = f"the values of {large} are kept, and there are too few for rows without end"
         else:
             of = numbered[large].codes
-            twin = next((n for n, codes in every.items() if n != large and _determines(codes, of)), "")
-            shared = [n for n, codes in every.items() if n not in (large, small) and _determines(of, codes)]
+            twin = next((n for n, codes in every.items() if n != large and determines(codes, of)), "")
+            shared = [n for n, codes in every.items() if n not in (large, small) and determines(of, codes)]
             if twin:
                 why_not = f"{large} follows from {twin}, whose values are kept"
             else:
@@ -221,22 +236,33 @@ def find_unique(
 
 
 @dataclass(frozen=True, slots=True)
-class _Numbered:
-    """A column as numbers: of its different values from 0, -1 where it is missing."""
+class Numbered:
+    """A column as numbers.
+
+    Parameters
+    ----------
+    codes : ndarray of int64 of shape (n_rows,)
+        The place of each value among the different ones, -1 where it is missing.
+    different : int
+        Number of different values.
+    most : int
+        Rows of the commonest value.
+    """
 
     codes: np.ndarray
     different: int
-    most: int  # rows of the commonest value
+    most: int
 
     @classmethod
-    def of(cls, values: Values) -> _Numbered:
+    def of(cls, values: Values) -> Numbered:
+        """Return a column as numbers."""
         codes = np.full(len(values.numbers), -1, np.int64)
         codes[~values.missing] = np.unique(values.known, return_inverse=True)[1].reshape(-1)
         counts = np.bincount(codes[codes >= 0], minlength=1)
         return cls(codes, len(counts), int(counts.max()))
 
 
-def _names_rows(values: Values, numbered: _Numbered) -> bool:
+def _names_rows(values: Values, numbered: Numbered) -> bool:
     """Return whether a column names groups of few rows: then its values mean nothing else."""
     if numbered.different < _LEAST_GROUPS or len(values.known) > _MOST_ROWS_EACH * numbered.different:
         return False
@@ -248,7 +274,7 @@ def _names_rows(values: Values, numbered: _Numbered) -> bool:
     )
 
 
-def _determines(codes: np.ndarray, other: np.ndarray) -> bool:
+def determines(codes: np.ndarray, other: np.ndarray) -> bool:
     """Return whether each value occurs with a single one of another column, beyond chance, gaps aside."""
     known = (codes >= 0) & (other >= 0)
     x, y = codes[known], other[known]
@@ -554,17 +580,17 @@ class Inventor:
         self._bits = np.random.Philox(0)
         self._ready: list[float] = []
 
-    def like(self, string: str) -> str:
-        """Return a new string that looks like this one; never the same one twice.
+    def like(self, string: str, kept: Collection[int] = ()) -> str:
+        """Return a new string that looks like this one, with the same letters at some places.
 
-        Where there is no room for another one, it becomes longer.
+        It is never the same one twice. Where there is no room for another one, it becomes longer.
         """
         n = len(string)
         start = next((i for i in range(n, 0, -1) if self._starts[string[:i]] >= SMALLEST_GROUP), 0)
         end = next((i for i in range(start, n) if self._ends[string[i:]] >= SMALLEST_GROUP), n)
-        open_places = [i for i in range(start, end) if _kind(string[i]) in _ASCII]
+        open_places = [i for i in range(start, end) if _kind(string[i]) in _ASCII and i not in kept]
         for i in (*range(end, n), *range(start - 1, -1, -1)):  # nearly all is common: some of it goes as well
-            if len(open_places) < _LEAST_REDRAWN and _kind(string[i]) in _ASCII:
+            if len(open_places) < _LEAST_REDRAWN and _kind(string[i]) in _ASCII and i not in kept:
                 open_places.append(i)
         letters = list(string)
         for number in itertools.count():
@@ -572,7 +598,8 @@ class Inventor:
                 letters[i] = self._drawn(letters[i - 1] if i else "", _kind(string[i]))
             if number >= _TRIES:
                 last = next((_kind(s) for s in reversed(string) if _kind(s) in _ASCII), "l")
-                letters.append(self._drawn(letters[-1] if letters else "", last))
+                at = max(open_places) + 1 if kept and open_places else len(letters)
+                letters.insert(at, self._drawn(letters[at - 1] if at else "", last))
             new = "".join(letters)
             if new not in self._taken:
                 self._taken.add(new)

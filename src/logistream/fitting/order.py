@@ -76,6 +76,7 @@ def find_steps(
     together: Sequence[Sequence[str]] = (),
     keys: Mapping[str, Sequence[str]] | None = None,
     dependencies: Sequence[Rule] = (),
+    given: Mapping[str, Step] | None = None,
 ) -> list[Step]:
     """Return all variables in the order of drawing.
 
@@ -87,6 +88,8 @@ def find_steps(
         As for `logistream.fit`.
     dependencies : sequence of Rule
         Functional dependencies, which may have exceptions.
+    given : mapping of str to Step, optional
+        Variables whose step is known.
 
     Raises
     ------
@@ -122,7 +125,12 @@ def find_steps(
         ),
     )
     steps: list[Step] = []
+    known = given or {}
+    order.sort(key=lambda name: name in known)
     for i, name in enumerate(order):
+        if name in known:
+            steps.append(known[name])
+            continue
         partners = [other for other in order[:i] if frozenset((name, other)) in strength]
         partners.sort(key=lambda other: -strength[frozenset((name, other))])
         implied = {other for partner in partners for other in determines.get(partner, ())}
