@@ -9,44 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.ruled import N, nearly
 from logistream.fitting.exceptions import code_exceptions, own_values
 from logistream.fitting.fit import fit
 from logistream.model.model import Model, load_model
-
-N = 3000
-
-
-def nearly(gaps: float) -> pd.DataFrame:
-    """Return a table whose rules have exceptions, with gaps that have nothing to do with them."""
-    rng = np.random.default_rng(0)
-    a, b = np.round(rng.gamma(2, 30, N), 2), np.round(rng.gamma(2, 10, N), 2)
-    total = np.round(a + b + np.where(rng.random(N) < 0.03, rng.normal(0, 5, N), 0), 2)
-    price, quantity = np.round(1 + rng.gamma(3, 10, N), 2), rng.integers(1, 20, N)
-    bill = np.where(rng.random(N) < 0.04, 0.0, np.round(quantity * price, 2))
-    start = pd.Timestamp("2025-01-01") + pd.to_timedelta(rng.integers(0, 300 * 1440, N), "min")
-    minutes = np.where(rng.random(N) < 0.02, -rng.integers(1, 2000, N), rng.gamma(2, 600, N).astype(int))
-    city = rng.integers(0, 60, N)
-    state = np.where(rng.random(N) < 0.01, rng.integers(0, 12, N), city % 12)
-    frame = pd.DataFrame(
-        {
-            "a": a,
-            "b": b,
-            "total": total,
-            "quantity": quantity,
-            "price": price,
-            "bill": bill,
-            "start": start,
-            "end": start + pd.to_timedelta(minutes, "min"),
-            "month": np.where(rng.random(N) < 0.01, rng.integers(1, 13, N), start.month),
-            "city": [f"city {number}" for number in city],
-            "state": [f"S{number}" for number in state],
-        }
-    )
-    if gaps:
-        whole = dict.fromkeys(("quantity", "month"), "Int64")
-        frame = frame.astype(whole).mask(rng.random(frame.shape) < gaps)
-    return frame
-
 
 BREAKS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "total": lambda f: (f["total"] - f["a"] - f["b"]).abs() > 0.006,

@@ -8,33 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.ruled import PREFIX, N, articles
 from logistream.fitting.columns import read_columns
 from logistream.fitting.fit import fit
 from logistream.fitting.parts import find_parts
 from logistream.model.model import load_model
-
-N = 3000
-PREFIX = {"Electronics": "EL", "Garden": "GA", "Toys": "TO", "Books": "BO"}
-
-
-def articles(gaps: float) -> pd.DataFrame:
-    """Return articles whose number begins as their category does, and codes of a state and a year."""
-    rng = np.random.default_rng(0)
-    category = rng.choice(list(PREFIX), N, p=[0.4, 0.3, 0.2, 0.1])
-    number = rng.zipf(1.2, N) % 900
-    state = rng.choice([f"{a}{b}" for a in "ABCDEFG" for b in "KLMNOP"], N, p=[0.999 / 41] * 41 + [0.001])
-    year = rng.integers(2019, 2025, N)
-    frame = pd.DataFrame(
-        {
-            "category": category,
-            "sku": [f"{PREFIX[c]}-{i:04d}" for c, i in zip(category, number, strict=True)],
-            "state": state,
-            "year": year,
-            "code": [f"{s}-{y}" for s, y in zip(state, year, strict=True)],
-            "weight": rng.normal(size=N),
-        }
-    )
-    return frame.astype({"year": "Int64"}).mask(rng.random(frame.shape) < gaps) if gaps else frame
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.02])

@@ -8,34 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.ruled import lines_of_orders
 from logistream.fitting.fit import fit
 from logistream.model.model import load_model
 from logistream.model.patterns import first_of_group
 from logistream.model.sampling import BLOCK, Sampler
-
-
-def lines_of_orders(*, whole: bool = False, gaps: float = 0.0, dated: bool = False) -> pd.DataFrame:
-    """Return orders of one to five lines each, from nine stores."""
-    rng = np.random.default_rng(0)
-    many = rng.integers(1, 6, 800)
-    order = np.repeat(np.arange(800), many)
-    n = len(order)
-    names = [f"SO-{2023 + i % 3}-{i * 7919 % 1_000_000:06d}" for i in order]
-    frame = pd.DataFrame(
-        {
-            "order": order + 10_000 if whole else names,
-            "line": np.concatenate([np.arange(1, count + 1) for count in many]),
-            "product": rng.choice(list("abcdefgh"), n),
-            "quantity": rng.integers(1, 9, n),
-            "store": [f"store {i % 9}" for i in order],
-        }
-    )
-    if dated:
-        frame["day"] = (pd.Timestamp("2025-01-01") + pd.to_timedelta(rng.integers(0, 300, 800), "D"))[order]
-    if gaps:
-        frame = frame.astype({name: "Int64" for name, dtype in frame.dtypes.items() if dtype.kind == "i"})
-        frame = frame.mask(rng.random(frame.shape) < gaps)
-    return frame
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.02])

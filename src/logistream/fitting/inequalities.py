@@ -84,7 +84,8 @@ def find_inequalities(
                 adjusted.add(column)
                 exceptions[variable.name] = variable
                 found += [order, unless]
-        pairs = [(low, high) for high in ascending for low in _nearest(below, high)]
+        whole = {name: lower for name, lower in below.items() if not of_kind[name].missing.any()}
+        pairs = [(low, high) for high in ascending for low in _nearest(below[high], whole)]
         up = [(low, high) for low, high in pairs if high in movable - tied]
         down = [(low, high) for low, high in pairs if high not in movable - tied and low in movable - tied]
         down.sort(key=lambda pair: -rank[pair[1]])
@@ -171,10 +172,9 @@ def _below(columns: Mapping[str, Values]) -> tuple[dict[str, set[str]], list[tup
     return below, [(low, high) for _, low, high in sorted(nearly)]
 
 
-def _nearest(below: Mapping[str, set[str]], name: str) -> list[str]:
-    """Return the columns directly below: not those that are below another one of them."""
-    lower = below[name]
-    return sorted(low for low in lower if not any(low in below[between] for between in lower))
+def _nearest(lower: set[str], whole: Mapping[str, set[str]]) -> list[str]:
+    """Return the columns directly below: not those that are below another one of them without gaps."""
+    return sorted(low for low in lower if not any(low in whole.get(between, ()) for between in lower))
 
 
 def in_order(formulas: Sequence[Formula]) -> list[Formula]:

@@ -23,7 +23,7 @@ from logistream.fitting.order import Step
 from logistream.model.network import Emission, Factor, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from logistream.fitting.columns import Values
 
@@ -32,6 +32,7 @@ __all__ = ["Parts", "find_parts", "joined"]
 _RUNS = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
 _MOST_RUNS = 12
 _FEW_VALUES = 0.2  # of the rows: a column of more different values determines no parts
+_LONGEST_END = 4  # letters of a run that follow from a column though the rest does not
 _NAMING = 0.9  # of the rows: a column of more different strings names them
 _MOST_COMBINATIONS = 2**13
 _COUNTS = 100  # of a distribution over what a missing source may have been
@@ -116,44 +117,85 @@ def find_parts(table: Mapping[str, Values], skipped: Collection[str]) -> dict[st
             continue
         if values.scale or codes[name].different > _NAMING * len(values.known):
             continue
-        runs = {values.strings[i]: tuple(_RUNS.findall(values.strings[i])) for i in np.unique(values.known)}
-        first = next(iter(runs.values()))
-        shapes = {tuple(map(_kind, parts)) for parts in runs.values()}
-        if len(shapes) > 1 or not 2 <= len(first) <= _MOST_RUNS:
+        strings = [values.strings[i] for i in np.unique(values.known)]
+        runs = [tuple(_RUNS.findall(string)) for string in strings]
+        shapes = {tuple(map(_kind, each)) for each in runs}
+        if len(shapes) > 1 or not 2 <= len(runs[0]) <= _MOST_RUNS:
             continue
+        others = sorted((other for other in few if other != name), key=lambda n: few[n].different)
+        candidates = {n: few[n].codes for n in others if not determines(few[n].codes, codes[name].codes)}
+        pieces: list[tuple[str, ...]] = []  # of each run, or of its beginning, middle and end, in all strings
         source: dict[int, str] = {}
+        for run in zip(*runs, strict=True):
+            for piece, other in _pieces(run, codes[name].codes, candidates):
+                if other:
+                    source[len(pieces)] = other
+                pieces.append(piece)
         rows: dict[str, int] = {}
         rare: dict[tuple[int, str], str] = {}
         literal: set[int] = set()
-        others = sorted((other for other in few if other != name), key=lambda n: few[n].different)
-        others = [other for other in others if not determines(few[other].codes, codes[name].codes)]
-        for place in range(len(first)):
-            part_of = {string: parts[place] for string, parts in runs.items()}
-            labels = {part: i for i, part in enumerate(sorted(set(part_of.values())))}
-            if len(labels) < 2:
-                continue
-            of_string = np.array([labels.get(part_of.get(string, ""), -1) for string in values.strings])
-            part = np.where(values.missing, -1, of_string[values.numbers])
-            other = next((other for other in others if determines(few[other].codes, part)), None)
-            if other is None:
-                continue
-            source[place] = other
+        for place, other in source.items():
+            rows[other] = int(((few[other].codes >= 0) & ~values.missing).sum())
+            counts = Counter(
+                np.array(pieces[place], dtype=object)[codes[name].codes[~values.missing]].tolist()
+            )
+            inventor = Inventor(list(counts))
+            rare |= {(place, run): inventor.like(run) for run, n in counts.items() if n < SMALLEST_GROUP}
             if table[other].column.kind == "category":
                 both = ~(values.missing | table[other].missing)
                 pairs = set(
-                    zip(values.numbers[both].tolist(), table[other].numbers[both].tolist(), strict=True)
+                    zip(codes[name].codes[both].tolist(), table[other].numbers[both].tolist(), strict=True)
                 )
-                if all(part_of[values.strings[i]] == table[other].strings[k] for i, k in pairs):
+                if all(pieces[place][i] == table[other].strings[k] for i, k in pairs):
                     literal.add(place)
-            rows[other] = int(((few[other].codes >= 0) & (part >= 0)).sum())
-            inventor = Inventor(list(labels))
-            counts = np.bincount(part[part >= 0], minlength=len(labels))
-            rare |= {
-                (place, run): inventor.like(run) for run, i in labels.items() if counts[i] < SMALLEST_GROUP
-            }
         if source:
-            found[name] = Parts(name, runs, source, rows, rare, frozenset(literal))
+            found[name] = Parts(
+                name,
+                dict(zip(strings, zip(*pieces, strict=True), strict=True)),
+                source,
+                rows,
+                rare,
+                frozenset(literal),
+            )
     return found
+
+
+def _pieces(
+    run: tuple[str, ...], of_row: np.ndarray, sources: Mapping[str, np.ndarray]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Give a run, or its beginning, middle and end, in all strings, each with what it follows from.
+
+    Parameters
+    ----------
+    run : tuple of str
+        The run in each string.
+    of_row : ndarray of int64 of shape (n_rows,)
+        The string of each row, -1 where it is missing.
+    sources : mapping of str to ndarray of int64 of shape (n_rows,)
+        The columns that it may follow from, as codes.
+    """
+
+    def source(piece: Sequence[str]) -> str:
+        labels = np.unique(np.array(piece, dtype=object).astype(str), return_inverse=True)[1].reshape(-1)
+        if labels.max() == 0:
+            return ""
+        part = np.where(of_row >= 0, labels[of_row], -1)
+        return next((name for name, codes in sources.items() if determines(codes, part)), "")
+
+    whole, shortest = source(run), min(map(len, run))
+    head, tail, first, last = 0, 0, "", ""
+    if not whole:
+        for n in range(min(_LONGEST_END, shortest - 1), 0, -1):
+            first = first or source([text[:n] for text in run])
+            head = head or n * bool(first)
+        for n in range(min(_LONGEST_END, shortest - 1 - head), 0, -1):
+            last = last or source([text[-n:] for text in run])
+            tail = tail or n * bool(last)
+    if head:
+        yield tuple(text[:head] for text in run), first
+    yield tuple(text[head : len(text) - tail] for text in run), whole
+    if tail:
+        yield tuple(text[-tail:] for text in run), last
 
 
 def _kind(run: str) -> str:
