@@ -78,12 +78,9 @@ def begin(target: Coded, within: Mapping[int, Coded], functional: int) -> list[N
         if few or len(rows) == 0:
             rows, final = base.at(base.cell(codes[:firm])), True
             others = [pairs.at(code) for pairs, code in zip(single[firm:], codes[firm:], strict=True)]
-            if (
-                len(rows) == 0
-            ):  # the value of fewest rows says most: a state more than that the country is missing
-                rows, *others = sorted(
-                    (pairs.at(code) for pairs, code in zip(single, codes, strict=True)), key=len
-                )
+            if len(rows) == 0:  # a value of few rows says more than one of many, such as a missing one
+                alone = [pairs.at(code) for pairs, code in zip(single, codes, strict=True)]
+                rows, *others = sorted(alone, key=len)
             for other in others:
                 fits = rows[np.isin(target.codes[rows], target.codes[other])]
                 rows = fits if len(fits) else rows
