@@ -14,6 +14,7 @@ import pytest
 from websockets.sync.client import connect
 
 import logistream as ls
+from helpers.ruled import birds as birds_table
 from helpers.waiting import until
 from logistream import tail
 from logistream.errors import RequestError
@@ -31,28 +32,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def birds() -> pd.DataFrame:
     """Return a table of all kinds, with missing values, and difficult names."""
-    rng = np.random.default_rng(7)
-    n = 2000
-    species = rng.choice(["Adélie", "Gentoo", 'Chin"strap\\'], n, p=[0.45, 0.35, 0.2])
-    mass = np.where(species == "Gentoo", rng.normal(5000, 300, n), rng.normal(3700, 250, n))
-    seen = pd.Timestamp("2021-03-01") + pd.to_timedelta(rng.integers(0, 3 * 10**7, n), "s")
-    hole = rng.random((n, 5)) < 0.1
-    return pd.DataFrame(
-        {
-            "class": species,
-            "Körpermasse (g)": np.round(mass, 1),
-            "flipper length": pd.Series(np.round(mass / 25).astype(int)).astype("Int64").mask(hole[:, 0]),
-            "島": pd.Series(rng.choice(["Biscoe", "Dream"], n)).astype("category").mask(hole[:, 1]),
-            "ringed?": rng.random(n) < 0.3,
-            "breeding": pd.Series(rng.random(n) < 0.6).astype("boolean").mask(hole[:, 2]),
-            "seen": seen,
-            "hatched": pd.Series(seen - pd.Timedelta("30D")).dt.tz_localize("UTC").mask(hole[:, 3]),
-            "local": seen.tz_localize("UTC").tz_convert("Europe/Berlin"),
-            "bill": np.where(hole[:, 4], np.nan, rng.gamma(9.0, 5.0, n)),
-            "import {x}": rng.integers(0, 50, n),
-            "status": "alive",
-        }
-    )
+    return birds_table()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.ruled import N, ruled
+from helpers.ruled import bills as bills_table
+from helpers.ruled import parcels as parcels_table
 from logistream.errors import DataError, RequestWarning
 from logistream.fitting.fit import fit
 from logistream.fitting.formulas import find_formulas
@@ -20,30 +23,11 @@ from logistream.model.model import Model, load_model
 from logistream.model.network import Formula
 from logistream.model.sampling import compute
 
-N = 3000
-
 
 @pytest.fixture(scope="module")
 def bills() -> pd.DataFrame:
     """Return bills: price × quantity, a rate of few values, a tip, a total, and two dates."""
-    rng = np.random.default_rng(0)
-    price, quantity = rng.integers(100, 9999, N) / 100, rng.integers(1, 9, N)
-    rate = rng.choice([0.05, 0.07, 0.19], N)
-    net = np.round(price * quantity, 2)
-    tax = np.round(net * rate, 2)
-    ordered = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365 * 1440, N), "min")
-    return pd.DataFrame(
-        {
-            "price": price,
-            "quantity": quantity,
-            "net": net,
-            "tax": tax,
-            "total": np.round(net + tax, 2),
-            "ordered": ordered,
-            "shipped": ordered + pd.to_timedelta(rng.integers(1, 5, N), "D"),
-            "month": ordered.month,
-        }
-    )
+    return bills_table()
 
 
 def test_sums_products_rates_and_dates_are_found(bills: pd.DataFrame) -> None:
@@ -139,20 +123,7 @@ def test_what_the_caller_says_is_checked(
 @pytest.fixture(scope="module")
 def parcels() -> pd.DataFrame:
     """Return parcels: three weights in ascending order, and when they were booked and delivered."""
-    rng = np.random.default_rng(0)
-    net = rng.gamma(2, 3, N)
-    packed = net + rng.gamma(1, 0.2, N)
-    booked = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 90 * 86_400, N), "s")
-    return pd.DataFrame(
-        {
-            "charged": packed + rng.gamma(1, 0.3, N),
-            "net": net,
-            "packed": np.round(packed, 4),
-            "other": rng.gamma(2, 3, N),
-            "delivered": booked + pd.to_timedelta(rng.integers(60, 40 * 3600, N), "s"),
-            "booked": booked,
-        }
-    ).assign(charged=lambda f: f["charged"].clip(lower=f["packed"]))
+    return parcels_table()
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +165,9 @@ def test_the_order_is_needed_and_changes_little(model: Model, parcels: pd.DataFr
 def test_the_description_lists_orders(model: Model) -> None:
     """In words; the columns are drawn all the same, and not called computed."""
     text = str(model.describe())
-    assert "In order (never above)\n  net ≤ packed\n  packed ≤ charged\n  booked ≤ delivered\n" in text
+    held = f"(holds in {N:,} of {N:,} rows)"
+    orders = ("net ≤ packed", "packed ≤ charged", "booked ≤ delivered")
+    assert "In order (never above)\n" + "".join(f"  {order} {held}\n" for order in orders) in text
     assert "charged =" not in text
 
 
@@ -218,7 +191,7 @@ def test_a_fixed_one_above_moves_the_one_below() -> None:
     limit = rng.integers(1, 12, N) * 10
     frame = pd.DataFrame({"load": np.round(limit * rng.beta(6, 1, N), 3), "limit": limit})
     model = fit(frame)
-    assert Formula("load", "at most", "limit", "load", 3) in model.formulas
+    assert Formula("load", "at most", "limit", "load", 3, rows=N, checked=N) in model.formulas
     made = model.sample(20_000, where={"limit": [20, 50]})
     assert (made["load"] <= made["limit"]).all()
     assert set(made["limit"]) == {20, 50}
@@ -233,7 +206,6 @@ def test_reflected_values_lie_as_far_away(values: list[int], other: int) -> None
         assert (sign * (found - other) == np.abs(numbers["y"] - other)).all()
 
 
-M = 3000
 RULES: dict[str, Callable[[pd.DataFrame], Any]] = {
     "change": lambda s: (s["change"] - (s["paid"] - s["due"])).abs() < 0.006,
     "total": lambda s: (s["total"] - (s["net"] + s["tax"] + s["freight"] - s["rebate"])).abs() < 0.006,
@@ -260,33 +232,6 @@ READ = {
     "day": ["start"],
     "age": ["start", "end"],
 }
-
-
-def ruled(gaps: float) -> pd.DataFrame:
-    """Return a table in which all these rules hold wherever nothing is missing; gaps are anywhere."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({n: np.round(rng.gamma(2, s, M), 2) for n, s in (("paid", 30), ("due", 20))})
-    frame["change"] = np.round(frame["paid"] - frame["due"], 2)
-    for name, scale in (("net", 40), ("tax", 8), ("freight", 5), ("rebate", 3)):
-        frame[name] = np.round(1 + rng.gamma(3, scale, M), 2)
-    frame["total"] = np.round(frame["net"] + frame["tax"] + frame["freight"] - frame["rebate"], 2)
-    frame["margin"] = np.round(100 * frame["tax"] / frame["net"], 1)
-    frame["price"], frame["quantity"] = np.round(rng.gamma(3, 10, M), 2), rng.integers(1, 20, M)
-    frame["fee"] = np.round(rng.gamma(2, 3, M), 2)
-    frame["bill"] = np.round(frame["price"] * frame["quantity"] + frame["fee"], 2)
-    frame["state"], frame["part"] = rng.integers(1, 50, M), rng.integers(1, 400, M)
-    frame["county"] = 1000 * frame["state"] + frame["part"]
-    frame["weight"] = rng.normal(70, 12, M)
-    frame["squared"], frame["logarithm"] = frame["weight"] ** 2, np.log(frame["weight"])
-    frame["start"] = pd.Timestamp("2025-01-01") + pd.to_timedelta(rng.integers(0, 300 * 1440, M), "min")
-    frame["end"] = frame["start"] + pd.to_timedelta(rng.integers(5, 5000, M), "min")
-    frame["hours"] = np.round((frame["end"] - frame["start"]).dt.total_seconds() / 3600, 2)
-    frame["age"] = (frame["end"] - frame["start"]).dt.days
-    frame["day"] = frame["start"].dt.strftime("%Y%m%d").astype("Int64")
-    if gaps:
-        whole = [name for name, dtype in frame.dtypes.items() if dtype.kind == "i"]
-        frame = frame.astype(dict.fromkeys(whole, "Int64")).mask(rng.random(frame.shape) < gaps)
-    return frame
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.02, 0.2])

@@ -1,22 +1,26 @@
 """Rules that real rows keep, learned from a table.
 
 A rule is learned only if it is easily broken: rows put together at random must break it, while each row of
-the table must keep what the others show. Four kinds are looked for:
+the table must keep what the others show. These kinds are looked for:
 
 - two columns of few values hold only pairs that were seen (city and state, type and status, product and
   price; of a column that may be empty: whether it is);
-- a number is the sum, difference or product of two others;
+- a number is the sum, difference or product of two others, a sum or difference of three, a ratio or
+  percentage, or the time between two timestamps;
 - a number is never above another;
-- two columns are equal.
+- two columns are equal;
+- no value of a column, or no combination of two, occurs twice;
+- a string begins or ends with the same letters for each value of another column.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +37,11 @@ _MOST_EXCEPTIONS = 0.005  # of those rows: new pairs, such as a city of the same
 _RANDOM_PAIRS = 0.02  # of rows put together at random that must break a rule of pairs
 _RANDOM_NUMBERS = 0.05  # the same, for rules of numbers
 _TIMES_MORE = 50  # of them, as a multiple of the share of exceptions
-_TRIED_FIRST = 200  # rows on which an equation is tried before it is tried on all
+_TRIED_FIRST = 200  # rows on which an equation is tried before it is tried on all,
+_TRIED_THREE = 24  # and so many for one of three inputs,
+_MOST_OF_THREE = 24  # which so many columns may have
+_REPETITIONS = 10  # that chance would give, of what occurs once only
+_ENDS = (1, 2, 3, 4)  # letters at the beginning or the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,12 @@ def learn_rules(table: NumericTable, seed: int = 0) -> list[Rule]:
     if len(table) < _FEWEST_ROWS:
         return []
     rng = np.random.default_rng(seed)
-    return [*_pair_rules(table, rng), *_number_rules(table, rng)]
+    return [
+        *_pair_rules(table, rng),
+        *_number_rules(table, rng),
+        *_unique_rules(table, rng),
+        *_string_rules(table, rng),
+    ]
 
 
 def _pair_rules(table: NumericTable, rng: np.random.Generator) -> list[Rule]:
@@ -162,6 +175,7 @@ def _number_rules(table: NumericTable, rng: np.random.Generator) -> list[Rule]:
             rules += [rule for pair in ((i, j), (j, i)) if (rule := _order(table, *pair, rng)) is not None]
         if "number" in kinds:
             rules += _equations(table, columns, rng)
+            rules += _further_equations(table, columns, rng)
     return rules
 
 
@@ -235,3 +249,168 @@ def _slack(table: NumericTable, result: int) -> float:
     if column.decimals is None:
         return 1e-6 * float(np.nanmax(np.abs(table.matrix[:, result])))
     return 0.51 * 10.0**-column.decimals
+
+
+def _further_equations(table: NumericTable, columns: list[int], rng: np.random.Generator) -> list[Rule]:
+    """Return sums of three, ratios, percentages and durations that hold in every row."""
+    names, rules = table.schema.names, []
+    slack = {k: _slack(table, k) for k in columns}
+    few = table.matrix[:: max(1, len(table) // _TRIED_FIRST)]
+
+    def fits(made: np.ndarray, k: int, rows: np.ndarray) -> bool:
+        return not (np.abs(made - rows[:, k]) > slack[k] * (1 + 1e-9)).any()
+
+    def learned(text: str, inputs: tuple[int, ...], k: int, made: Callable[[np.ndarray], np.ndarray]) -> None:
+        rows = table.matrix[~np.isnan(table.matrix[:, [*inputs, k]]).any(axis=1)]
+        off = np.abs(made(rows) - rows[:, k]) > slack[k] * (1 + 1e-9)
+        easily = np.abs(made(rows[rng.permutation(len(rows))]) - rows[:, k]) > slack[k]
+        if len(rows) >= _FEWEST_ROWS and not off.any() and easily.mean() >= _RANDOM_NUMBERS:
+            rules.append(
+                Rule(
+                    f"{names[k]} = {text}",
+                    lambda other: np.asarray(
+                        np.abs(made(other.matrix) - other.matrix[:, k]) > slack[k] * 1.01
+                    ),
+                )
+            )
+
+    with np.errstate(all="ignore"):
+        for i, j in combinations(columns, 2):
+            for a, b in ((i, j), (j, i)):
+                if (table.matrix[:, b] == 0).any():
+                    continue
+                for scale, sign in ((1.0, ""), (100.0, "100 x ")):
+                    made = _ratio(a, b, scale)
+                    for k in columns:
+                        product = few[:, b] * few[:, k] / scale
+                        if k in (a, b) or not (np.abs(product - few[:, a]) > slack[a]).any():
+                            continue  # it is the product already
+                        if fits(made(few), k, few):
+                            learned(f"{sign}{names[a]} / {names[b]}", (a, b), k, made)
+        times = [i for i, column in enumerate(table.schema) if column.kind == "timestamp"]
+        for i, j in permutations(times, 2):
+            for unit, word in _UNITS:
+                made = _elapsed(i, j, unit)
+                for k in columns:
+                    if fits(made(few), k, few):
+                        learned(f"{names[i]} - {names[j]} in {word}", (i, j), k, made)
+        first = columns[:_MOST_OF_THREE]
+        tried = table.matrix[:: max(1, len(table) // _TRIED_THREE)][:, first]
+        off_by = np.array([slack[k] for k in first])
+        for (p, i), (q, j) in combinations(enumerate(first), 2):
+            for s in (1, -1):
+                pair = tried[:, p] + s * tried[:, q]
+                off = np.abs(pair[:, None, None] + tried[:, :, None] - tried[:, None, :]) > off_by
+                for d, k in np.argwhere(~off.any(axis=0)).tolist():
+                    if len({p, q, d, k}) == 4 and (d > q if s > 0 else d > p):
+                        made = _sum_of_three(i, j, first[d], s)
+                        sign = "+" if s > 0 else "-"
+                        learned(
+                            f"{names[i]} {sign} {names[j]} + {names[first[d]]}",
+                            (i, j, first[d]),
+                            first[k],
+                            made,
+                        )
+    return rules
+
+
+_UNITS = ((1e6, "seconds"), (60e6, "minutes"), (3600e6, "hours"), (86_400e6, "days"))
+
+
+def _ratio(a: int, b: int, scale: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: np.asarray(scale * rows[:, a] / rows[:, b])
+
+
+def _elapsed(i: int, j: int, unit: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: np.asarray((rows[:, i] - rows[:, j]) / unit)
+
+
+def _sum_of_three(i: int, j: int, d: int, sign: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: np.asarray(rows[:, i] + sign * rows[:, j] + rows[:, d])
+
+
+def _unique_rules(table: NumericTable, rng: np.random.Generator) -> list[Rule]:
+    """Return the columns, and the pairs of columns, of which nothing occurs twice, though chance would."""
+    rules: list[Rule] = []
+    columns = [
+        i
+        for i, column in enumerate(table.schema)
+        if column.kind in ("category", "integer") and (~np.isnan(table.matrix[:, i])).sum() >= _FEWEST_ROWS
+    ][:_MAX_COLUMNS]
+    different, most, alone = {}, {}, set()
+    for i in columns:
+        known = table.matrix[~np.isnan(table.matrix[:, i]), i]
+        counts = np.unique(known, return_counts=True)[1]
+        different[i], most[i] = len(counts), int(counts.max())
+        if most[i] == 1:
+            alone.add(i)
+            chance = len(known) ** 2 / 2 / max(float(np.ptp(known)), 1.0)
+            if table.discrete[i] or chance >= _REPETITIONS:
+                rules.append(Rule(f"{table.schema.names[i]}: no value twice", _repeats((i,))))
+    for i, j in combinations([i for i in columns if i not in alone], 2):
+        if most[i] > different[j] or most[j] > different[i]:
+            continue
+        known = table.matrix[~np.isnan(table.matrix[:, [i, j]]).any(axis=1)][:, [i, j]]
+        mixed = np.column_stack([known[:, 0], rng.permutation(known[:, 1])])
+        repeated = [len(rows) - len(np.unique(rows, axis=0)) for rows in (known, mixed)]
+        if len(known) >= _FEWEST_ROWS and repeated[0] == 0 and repeated[1] >= _REPETITIONS:
+            text = f"{table.schema.names[i]} with {table.schema.names[j]}: no pair twice"
+            rules.append(Rule(text, _repeats((i, j))))
+    return rules
+
+
+def _repeats(columns: tuple[int, ...]) -> Callable[[NumericTable], np.ndarray]:
+    def breaks(table: NumericTable) -> np.ndarray:
+        part = pd.DataFrame(table.matrix[:, list(columns)])
+        return np.asarray(part.duplicated() & part.notna().all(axis=1))
+
+    return breaks
+
+
+def _string_rules(table: NumericTable, rng: np.random.Generator) -> list[Rule]:
+    """Return which strings begin or end with the same letters for each value of another column."""
+    rules = []
+    sides = [i for i in range(len(table.schema)) if _side(table, i) is False][:_MAX_COLUMNS]
+    for i, column in enumerate(table.schema):
+        if column.kind != "category" or np.isnan(table.matrix[:, i]).all():
+            continue
+        strings = table.frame.iloc[:, i].astype("str").to_numpy(dtype=object)
+        for j in sides:
+            known = ~np.isnan(table.matrix[:, [i, j]]).any(axis=1)
+            if j == i or known.sum() < _FEWEST_ROWS or _constant(strings[known], table.matrix[known, j]):
+                continue
+            values = table.matrix[known, j]
+            for begins in (True, False):
+                for n in reversed(_ENDS):
+                    end = slice(0, n) if begins else slice(-n, None)
+                    parts = np.array([string[end] for string in strings[known]], dtype=object)
+                    if not _constant(parts, values):
+                        continue
+                    mixed = pd.DataFrame({"value": values, "part": rng.permutation(parts)}).drop_duplicates()
+                    if len(mixed) - len(np.unique(values)) >= _REPETITIONS:
+                        known_parts = dict(zip(values.tolist(), parts.tolist(), strict=True))
+                        where = "begins" if begins else "ends"
+                        text = f"{column.name} {where} as {table.schema.names[j]} has it"
+                        rules.append(Rule(text, _other_part(i, j, end, known_parts)))
+                    break
+    return rules
+
+
+def _constant(parts: np.ndarray, values: np.ndarray) -> bool:
+    """Return whether each value has one part only."""
+    pairs = pd.DataFrame({"value": values, "part": parts}).drop_duplicates()
+    return len(pairs) == len(np.unique(values))
+
+
+def _other_part(i: int, j: int, end: slice, known: dict[float, str]) -> Callable[[NumericTable], np.ndarray]:
+    def breaks(table: NumericTable) -> np.ndarray:
+        strings = table.frame.iloc[:, i].astype("str").to_numpy(dtype=object)
+        there = ~np.isnan(table.matrix[:, i])
+        return np.array(
+            [
+                bool(has and value in known and string[end] != known[value])
+                for has, string, value in zip(there, strings, table.matrix[:, j].tolist(), strict=True)
+            ]
+        )
+
+    return breaks

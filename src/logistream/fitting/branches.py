@@ -76,11 +76,13 @@ def begin(target: Coded, within: Mapping[int, Coded], functional: int) -> list[N
         rows, final = whole.at(cell), False
         few = len(partners) > firm and len(rows) < SMALLEST_GROUP
         if few or len(rows) == 0:
-            rows, final, met = base.at(base.cell(codes[:firm])), True, firm
-            if len(rows) == 0:
-                rows, met = single[0].at(codes[0]), 1
-            for pairs, code in zip(single[met:], codes[met:], strict=True):
-                fits = rows[np.isin(target.codes[rows], target.codes[pairs.at(code)])]
+            rows, final = base.at(base.cell(codes[:firm])), True
+            others = [pairs.at(code) for pairs, code in zip(single[firm:], codes[firm:], strict=True)]
+            if len(rows) == 0:  # a value of few rows says more than one of many, such as a missing one
+                alone = [pairs.at(code) for pairs, code in zip(single, codes, strict=True)]
+                rows, *others = sorted(alone, key=len)
+            for other in others:
+                fits = rows[np.isin(target.codes[rows], target.codes[other])]
                 rows = fits if len(fits) else rows
         path = {place: view[code] for place, view, code in zip(within, lit, codes, strict=True)}
         nodes.append(Node(rows, path, final))

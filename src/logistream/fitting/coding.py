@@ -27,6 +27,7 @@ __all__ = [
     "SMALLEST_GROUP",
     "Coded",
     "code_column",
+    "code_grouped",
     "code_missing",
     "code_multiples",
     "code_together",
@@ -130,6 +131,17 @@ def code_multiples(
     if len(np.unique(numbers)) <= max(_FEW_VALUES, min(_MOST_VALUES, _FEW_SHARE * len(numbers))):
         return _distinct(name, numbers, quantum, ordered=True, instant=instant)
     return _binned(name, numbers, quantum, instant=instant, apart=apart)
+
+
+def code_grouped(name: str, numbers: np.ndarray, quantum: tuple[int, int] | None) -> Coded:
+    """Return numbers as a discrete variable each of whose codes stands for `SMALLEST_GROUP` rows or more.
+
+    The parameters are those of `code_multiples`; there are at least `SMALLEST_GROUP` rows. No range spans
+    zero if it can be avoided.
+    """
+    if np.unique(numbers, return_counts=True)[1].min() >= SMALLEST_GROUP:
+        return _distinct(name, numbers, quantum, ordered=True)
+    return _binned(name, numbers, quantum, instant=False, apart=np.sign)
 
 
 def code_missing(values: Values) -> Coded:

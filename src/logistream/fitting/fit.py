@@ -25,9 +25,11 @@ from logistream.fitting.additive import Basis, additive_predictor, unexplained
 from logistream.fitting.coding import code_column, code_missing
 from logistream.fitting.columns import check_frame, read_columns
 from logistream.fitting.common_causes import common_causes
-from logistream.fitting.formulas import find_computed, find_orders
-from logistream.fitting.identifiers import code_integers, code_strings
-from logistream.fitting.order import Step, find_steps
+from logistream.fitting.formulas import find_computed
+from logistream.fitting.identifiers import code_integers, code_repeated, code_strings, find_unique
+from logistream.fitting.inequalities import find_inequalities
+from logistream.fitting.order import Step, find_dependencies, find_steps
+from logistream.fitting.parts import find_parts, joined, part_rules
 from logistream.fitting.trees import MOST_TESTED, grow
 from logistream.model.dtypes import dtype_name
 from logistream.model.model import Model
@@ -38,10 +40,11 @@ from logistream.tables.interchange import as_dataframe
 from logistream.tables.kinds import chosen, with_text_formats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from logistream.fitting.coding import Coded
     from logistream.fitting.columns import Values
+    from logistream.model.network import Rule
     from logistream.model.patterns import Identifier
 
 __all__ = ["fit"]
@@ -153,12 +156,23 @@ def fit(
     names = {*public, *(PUBLIC_NAMES if orders else ())}
     identifiers: list[Identifier] = []
     inputs = {name for formula in formulas for name in formula.inputs}
-    for column, values in table.items():
+    repeated, unique = find_unique(table, names | computed | inputs)
+    parts = find_parts(table, {*repeated, *names})
+    written: dict[str, dict[str, str]] = {}
+    given: dict[str, Step] = {}
+    for column, values in sorted(table.items(), key=lambda item: item[0] in parts):
         kind = values.column.kind
-        if kind == "category":
-            coded[column], strings, identifier = code_strings(values, public=column in names)
+        if column in parts:
+            parts[column] = parts[column].written_as(written)
+        if column in repeated and (groups := code_repeated(values, *repeated[column])):
+            coded[column] = groups[0]
+            identifiers.append(groups[1])
+        elif kind == "category":
+            kept = parts[column].kept if column in parts and not parts[column].whole else None
+            coded[column], strings, identifier = code_strings(values, public=column in names, kept=kept)
             if identifier is None:
                 categories[column] = strings
+                written[column] = _as_drawn(values, coded[column], strings)
             else:
                 identifiers.append(identifier)
         elif kind == "integer" and column not in computed | inputs and (named := code_integers(values)):
@@ -166,6 +180,11 @@ def fit(
             identifiers.append(named[1])
         elif column not in computed:
             coded[column] = code_column(found.filled.get(column, values))
+    for column, found_parts in parts.items():
+        put_together = found_parts.whole and joined(found_parts, table[column], coded)
+        if put_together:
+            given[column], categories[column] = put_together
+            coded[column] = given[column].variable
     free = {name: values for name, values in table.items() if name not in {i.column for i in identifiers}}
     coded |= found.helpers
     coded |= {
@@ -173,19 +192,41 @@ def fit(
         for column, values in table.items()
         if values.missing.any() and column not in computed | blanked
     }
-    causes, steps = common_causes(coded.values()), find_steps(coded, together, keys)
+    formulas, exceptions = find_inequalities(free, coded, formulas)
+    coded |= exceptions
+    dependencies = find_dependencies({n: v for n, v in coded.items() if v.exact}, free)
+    of_parts = [rule for found in parts.values() for rule in part_rules(found, coded, found.column in given)]
+    ties = [rule for rule in of_parts if not rule.why_not.startswith("it is")]
+    causes = common_causes(coded.values())
+    steps = find_steps(coded, together, keys, [*dependencies, *ties], given)
     return Model(
         name=name or ("DataCo orders" if orders else "table"),
         schema=schema,
         categories=categories,
         dtypes={column: dtype_name(df[column].dtype) for column in table},
         factors=tuple(_factors(causes, steps, times, progress=progress)),
-        formulas=(*formulas, *find_orders(free, coded, formulas), *found.blanks),
+        formulas=(*formulas, *found.blanks),
         identifiers=tuple(identifiers),
         days_after_event=(_days_after_event(categories),) if orders else (),
         on_request=tuple(column for column in table if orders and column not in EVENT),
         rows=len(df),
+        rules=(*_uniqueness(identifiers, unique), *of_parts, *dependencies),
     )
+
+
+def _as_drawn(values: Values, coded: Coded, strings: Sequence[str]) -> dict[str, str]:
+    """Return under which string each of a column is drawn."""
+    numbers, first = np.unique(values.known, return_index=True)
+    drawn = coded.emissions[0].low[coded.codes[~values.missing][first]]
+    return {values.strings[i]: strings[k] for i, k in zip(numbers.tolist(), drawn.tolist(), strict=True)}
+
+
+def _uniqueness(identifiers: Sequence[Identifier], pairs: Sequence[Rule]) -> Iterator[Rule]:
+    """Give what occurs once only: values that name the rows, and pairs of columns."""
+    kept = {(i.column, name) for i in identifiers for name in i.within}
+    for rule in pairs:
+        lost = rule.kind == "unique" and rule.columns not in kept and not rule.why_not
+        yield replace(rule, why_not=f"{rule.columns[0]} has too many digits") if lost else rule
 
 
 def _are_clean_orders(schema: Schema) -> bool:

@@ -1,18 +1,16 @@
-"""Columns that follow from others: formulas, parts of timestamps, and pairs that keep an order.
+"""Columns that follow from others: formulas, and parts of timestamps.
 
 - *Formulas*: a number is the product or the sum of others, a ratio or percentage, a product plus another
   one, a square, a logarithm, the time between two timestamps in some unit, digits of two numbers side by
   side; or another number times (or plus) a helper that takes few values, such as a rate. A formula must
   hold, with the rounding that the column shows, in every row in which all its columns are present.
+- *Exceptions*: one without a helper may fail in a few rows. Exceptions are drawn as often as they occurred,
+  and the column is corrected by as much, or gets a value of its own (`logistream.fitting.exceptions`).
 - *Gaps* need not be those of the inputs. Then the values of all columns of the formula are drawn or computed
   in every row, and blanked after that where the column is missing. For the fit, a missing input is solved
   from the others where that is possible.
 - *Timestamps* are the sum of a date and a time of day, on the clock that was used; what other columns show of
   them (year, hour) is computed.
-- *Orders*: one number is never above another, as the lowest temperature of a day is never above the highest.
-  Both are drawn, the later one only within ranges, at whose edges they can come out in the wrong order. Then
-  one is put as far above the other as it lay below: `low + |high - low|`. So no row breaks the order, and
-  equal values are no more common than they were.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +26,7 @@ from logistream.errors import DataError
 from logistream.fitting.clocks import Clock, read_clock
 from logistream.fitting.coding import Coded, code_column, code_multiples, in_steps, over_all_rows
 from logistream.fitting.columns import Values
+from logistream.fitting.exceptions import NEARLY_ALL, code_exceptions, fresh_name, own_values
 from logistream.model.network import Emission, Formula, missing_name
 from logistream.model.random_bits import permutation
 from logistream.model.sampling import compute
@@ -38,11 +36,12 @@ from logistream.times import CALENDAR, DAY, HOUR, TIME_OF_DAY, ahead_of_utc
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-__all__ = ["Computed", "Relation", "find_computed", "find_formulas", "find_orders"]
+__all__ = ["Computed", "Relation", "find_computed", "find_formulas"]
 
 
 _SCREEN_ROWS = 64  # most candidates are refused on so few rows
-_FIRST_ROWS = 6  # and very many of them on these
+_MOST_MISSES = 0.125  # of the screened rows may be exceptions,
+_FIRST_ROWS = 6  # and one of these, on which very many candidates are refused
 _FEW_VALUES = 0.1  # of the rows: a rate takes at most this share of different values,
 _FEWER = 0.25  # and at most this share of those that the column itself takes
 _RATE_DECIMALS = 4
@@ -50,14 +49,17 @@ _FINE = 1000  # quanta in a typical value: there one more or less may be by roun
 _LEAST_ROWS = 50  # with values in all columns of a formula
 _LEAST_COMPLETE = 12  # of the screened rows, without gaps
 _CHANCE_AGREEMENT = 0.8  # a formula must hold in fewer of the rows put together at random
-_LEAST_ORDERED_ROWS = 100
-_EASILY_BROKEN = 0.05  # an order must be broken in so many rows of values put together at random
+_BEYOND_CHANCE = 0.8  # of the rows that break it then, a formula with exceptions must hold in so many
+_NEAR_RANK = 20  # a formula with exceptions comes behind exact ones with helpers of fewer values
+_SUM_ROWS = 12  # rows of a hash, none of which may be an exception,
+_MOST_HASHES = 8  # and hashes that are tried
 _SIGNS = {"*": "product", "+": "sum"}
 _MOST_COLUMNS = 40  # of a table, are tried in formulas of three inputs and more
 _UNITS = (1_000_000, 60_000_000, HOUR, DAY, 7 * DAY)  # microseconds of what durations are counted in
 _SCALES = (1.0, 100.0, 1000.0, 60.0, 3600.0)  # of a ratio: percent, per thousand, per hour
 _SHIFTS = (10, 100, 1000, 10_000, 100_000, 1_000_000)  # of digits side by side
 _LOGS = ((1.0, 0.0), (1.0, 1.0), (1 / math.log(10), 0.0), (1 / math.log(10), 1.0), (1 / math.log(2), 0.0))
+_ALIKE = 0.5  # correlation of ranks, from which on rows alike in one column are alike in the other
 _RELATIVE = 1e-9  # what numbers of full precision may be off by
 
 
@@ -74,11 +76,14 @@ class Relation:
         NaN where it is not known.
     helper_decimals : int
         Digits that the helper's values have.
+    off : ndarray of bool of shape (n_rows,) or None
+        Which rows are exceptions; None if there are none.
     """
 
     formula: Formula
     helper: np.ndarray | None = None
     helper_decimals: int = 0
+    off: np.ndarray | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -146,7 +151,7 @@ def find_computed(table: Mapping[str, Values], asked: Mapping[str, tuple[str, st
         free = {c: values for c, values in integers.items() if c not in asked and c not in parts}
         clocks[name] = read_clock(micros, free)
         parts |= set(clocks[name].parts)
-    given = {column: _checked(column, how, numbers, decimals) for column, how in asked.items()}
+    given = {column: _asked(column, how, numbers, decimals) for column, how in asked.items()}
     timestamps = {name for name, values in numeric.items() if values.column.kind == "timestamp"}
     relations = find_formulas(
         {name: column for name, column in numbers.items() if name not in parts}, decimals, given, timestamps
@@ -159,7 +164,7 @@ def find_computed(table: Mapping[str, Values], asked: Mapping[str, tuple[str, st
     for relation in relations:
         formula, helper = relation.formula, relation.helper
         if helper is not None:
-            name = _fresh(formula.right, table)
+            name = fresh_name(formula.right, table)
             formula = replace(formula, right=name)
             missing = np.isnan(helper)
             if formula.column in blanked or table[formula.left].missing.any():
@@ -169,6 +174,10 @@ def find_computed(table: Mapping[str, Values], asked: Mapping[str, tuple[str, st
                 name, helper, missing, relation.helper_decimals, timestamps, formula
             )
         formulas.append(formula)
+        if relation.off is not None:
+            exceptions, unless = _with_exceptions(relation, relation.off, table, numbers, decimals)
+            helpers[exceptions.name] = exceptions
+            formulas.append(unless)
     computed = {formula.column for formula in formulas}
     for name, clock in clocks.items():
         more, drawn = _on_the_clock(name, instants[name], clock, table, computed=name in computed)
@@ -183,7 +192,33 @@ def find_computed(table: Mapping[str, Values], asked: Mapping[str, tuple[str, st
             unknown = np.isnan(full[name])
             values = np.where(unknown, 0, full[name]).astype(table[name].numbers.dtype)
             filled[name] = replace(table[name], numbers=values, missing=unknown)
-    return Computed(_in_order(formulas), helpers, blanks, filled)
+    return Computed(formulas, helpers, blanks, filled)
+
+
+def _with_exceptions(
+    relation: Relation,
+    off: np.ndarray,
+    table: Mapping[str, Values],
+    numbers: Mapping[str, np.ndarray],
+    decimals: Mapping[str, int | None],
+) -> tuple[Coded, Formula]:
+    """Return the exceptions to a formula as a variable, and what puts them in place."""
+    formula = relation.formula
+    checked = ~np.logical_or.reduce([np.isnan(numbers[name]) for name in (formula.column, *relation.columns)])
+    known = {name: numbers[name][off] for name in formula.inputs}
+    computed, values = compute(formula, known), numbers[formula.column][off]
+    own = own_values(values, computed)
+    digits = decimals.get(formula.column, 0)
+    quantum = None if digits is None else (1, 10**digits)
+    pool = numbers[formula.column][~np.isnan(numbers[formula.column])]
+    parts = [values if own else values - computed, pool]
+    if digits is not None:
+        parts = [np.rint(part * 10**digits).astype(np.int64) for part in parts]
+    name = fresh_name(f"{formula.column}: {'exception' if own else 'correction'}", table)
+    coded, flag, value = code_exceptions(name, off, checked, parts[0], parts[1], quantum)
+    others = (value,) if own else (value, formula.column)
+    unless = Formula(formula.column, "unless", flag, formula.column, formula.decimals, others=others)
+    return coded, unless
 
 
 def _parts_between_gaps(
@@ -198,16 +233,21 @@ def _parts_between_gaps(
     for values, timestamp in itertools.product(integers, instants):
         name, of = values.column.name, timestamp.column.name
         known = ~(values.missing | timestamp.missing)
-        if not (values.missing.any() or timestamp.missing.any()) or known.sum() < _LEAST_ROWS:
+        if known.sum() < _LEAST_ROWS:
             continue
         offsets = clocks[of].offsets if of in clocks else ()
         micros, numbers = timestamp.numbers[known], values.numbers[known]
         local = micros + ahead_of_utc(micros, offsets)
         for part, read in CALENDAR.items():
-            if numbers.min() < numbers.max() and np.array_equal(read(local), numbers):
+            differs = read(local) != numbers
+            by_chance = (read(local) == numbers[permutation(len(numbers))]).mean()
+            beyond = 1 - differs.mean() >= max(NEARLY_ALL, by_chance + _BEYOND_CHANCE * (1 - by_chance))
+            if numbers.min() < numbers.max() and (not differs.any() or beyond):
                 if all(relation.formula.column != name for relation in found):
-                    formula = Formula(name, part, of, offsets=offsets, rows=int(known.sum()))
-                    found.append(Relation(formula))
+                    held, checked = int((~differs).sum()), len(differs)
+                    formula = Formula(name, part, of, offsets=offsets, rows=held, checked=checked)
+                    off = _over(known, differs.astype(float)) == 1
+                    found.append(Relation(formula, off=off if differs.any() else None))
                 break
     return found
 
@@ -222,7 +262,8 @@ def _coded_helper(
 ) -> Coded:
     if formula.column in timestamps:
         steps, step = in_steps(helper[~missing].astype(np.int64))
-        return over_all_rows(code_multiples(name, steps, step, instant=False), missing)
+        apart = np.sign if steps.min() < 0 else None  # so an order keeps its exceptions
+        return over_all_rows(code_multiples(name, steps, step, instant=False, apart=apart), missing)
     column = Column(name, "number", decimals=decimals)
     return code_column(Values(column, np.where(missing, 0.0, helper), missing))
 
@@ -259,7 +300,7 @@ def _solved(
     """Return the numbers with those filled in that follow from the others, NaN where none does.
 
     Where a result is known and two inputs are not, all but one of them are taken from other rows, so that the
-    result is not lost.
+    result is not lost: from rows that are alike in the column that depends on the input most.
     """
     full = {name: values.copy() if name in blanked else values for name, values in numbers.items()}
     tied = [relation for relation in relations if {relation.formula.column, *relation.columns} & blanked]
@@ -275,7 +316,8 @@ def _solved(
                     missing = np.isnan(full[name]) & ~np.isnan(target)
                     others = [np.isnan(full[other]) for other in gaps if other != name]
                     more = missing & np.logical_or.reduce(others) if others else missing & False
-                    full[name][more] = _filled(full[name])[more]
+                    if more.any():
+                        full[name][more] = _likely(name, numbers)[more]
             with np.errstate(all="ignore"):
                 if formula.column in blanked:
                     made = compute(formula, known).astype(np.float64)
@@ -283,8 +325,13 @@ def _solved(
                     target[np.isnan(target)] = made[np.isnan(target)]
                 for name in gaps:
                     solved = _solve(formula, name, known, target)
+                    if relation.off is not None:  # the row may be an exception
+                        low, high = np.nanmin(numbers[name]), np.nanmax(numbers[name])
+                        solved = np.where((solved >= low) & (solved <= high), solved, np.nan)
                     if guess:
-                        solved = np.where(np.isnan(target) | np.isfinite(solved), solved, _filled(full[name]))
+                        unsolved = np.isnan(full[name]) & ~(np.isnan(target) | np.isfinite(solved))
+                        if unsolved.any():
+                            solved = np.where(unsolved, _likely(name, numbers), solved)
                     fits = np.isnan(full[name]) & np.isfinite(solved)
                     full[name][fits] = solved[fits]
     return full
@@ -323,6 +370,29 @@ def _solve(formula: Formula, name: str, known: Mapping[str, np.ndarray], target:
     return np.full(len(target), np.nan)
 
 
+def _likely(name: str, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return a column with gaps filled from rows that are alike in the column that goes with it most."""
+    values = numbers[name]
+    filled, missing = _filled(values), np.isnan(values)
+    best, most = None, _ALIKE
+    for other, column in numbers.items():
+        both = ~(missing | np.isnan(column))
+        if other == name or both.sum() < _LEAST_ROWS:
+            continue
+        ranks = np.stack([np.argsort(np.argsort(part[both])) for part in (values, column)])
+        alike = abs(float(np.asarray(np.corrcoef(ranks))[0, 1]))
+        if alike > most:
+            best, most = other, alike
+    if best is not None:
+        column = numbers[best]
+        donors = np.flatnonzero(~(missing | np.isnan(column)))
+        donors = donors[np.argsort(column[donors], kind="stable")]
+        gaps = np.flatnonzero(missing & ~np.isnan(column))
+        place = np.searchsorted(column[donors], column[gaps]).clip(0, len(donors) - 1)
+        filled[gaps] = values[donors[place]]
+    return filled
+
+
 def _filled(values: np.ndarray) -> np.ndarray:
     """Return values with gaps filled by those of other rows, evenly taken."""
     missing = np.isnan(values)
@@ -334,7 +404,7 @@ def _filled(values: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _checked(
+def _asked(
     column: str,
     how: tuple[str, str, str] | None,
     numbers: Mapping[str, np.ndarray],
@@ -356,27 +426,7 @@ def _checked(
         raise DataError(
             f"derive: {column!r} is not {left!r} {sign} {right!r} in {int(off.sum()):,} of {len(off):,} rows"
         )
-    return Formula(column, _SIGNS[sign], left, right, digits, rows=len(off))
-
-
-def _fresh(name: str, taken: Collection[str]) -> str:
-    """Return a name that no column has."""
-    while name in taken:
-        name += " *"
-    return name
-
-
-def _in_order(formulas: Sequence[Formula]) -> list[Formula]:
-    """Return formulas so that each comes after those whose columns it reads."""
-    by_column = {formula.column: formula for formula in formulas}
-    sorter = TopologicalSorter({f.column: [i for i in f.inputs if i in by_column] for f in formulas})
-    ordered: list[Formula] = []
-    sorter.prepare()
-    while sorter.is_active():
-        ready = sorter.get_ready()
-        ordered += [formula for formula in formulas if formula.column in ready]
-        sorter.done(*ready)
-    return ordered
+    return Formula(column, _SIGNS[sign], left, right, digits, rows=len(off), checked=len(off))
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,7 +508,7 @@ _Candidate = tuple[tuple[int, int, int], Relation]  # with a rank: lower is bett
 
 
 def _pairs(numbers: _Numbers) -> list[_Candidate]:
-    """Return exact products and sums of two columns."""
+    """Return products and sums of two columns."""
     screen, found = numbers.screen, []
     slack = np.where(numbers.quantum > 0, 0.51 * numbers.quantum, _RELATIVE * _size(screen))
     varied = [i for i in range(len(numbers.names)) if numbers.different[i] > 1]
@@ -471,18 +521,24 @@ def _pairs(numbers: _Numbers) -> list[_Candidate]:
             combine = np.multiply if operation == "product" else np.add
             guess = combine(screen[:, a], screen[:, b])
             off = np.abs(screen - guess[:, None]) - _tolerance(guess)[:, None]
-            for c in np.flatnonzero(((off <= slack) | np.isnan(off)).all(axis=0)):
+            for c in np.flatnonzero(_few_misses(off > slack)):
                 if c in (a, b) or numbers.different[c] < 3:
                     continue
                 rows = numbers.known(a, b, c)
                 if rows.sum() < min(_LEAST_ROWS, len(rows)):
                     continue
-                whole = combine(numbers.matrix[rows, a], numbers.matrix[rows, b])
-                if _holds(numbers, c, rows, whole):
-                    column, left, right = (numbers.names[i] for i in (c, a, b))
-                    formula = Formula(column, operation, left, right, numbers.digits(c), rows=int(rows.sum()))
-                    found.append(((0, 0, -int(numbers.different[c])), Relation(formula)))
+                column, left, right = (numbers.names[i] for i in (c, a, b))
+                candidate = _checked(
+                    numbers, c, rows, Formula(column, operation, left, right, numbers.digits(c)), 0
+                )
+                if candidate is not None:
+                    found.append(candidate)
     return found
+
+
+def _few_misses(misses: np.ndarray) -> np.ndarray:
+    """Return which columns of a table of screened rows have few misses."""
+    return np.asarray(misses.sum(axis=0) <= _MOST_MISSES * len(misses))
 
 
 def _rates(numbers: _Numbers) -> list[_Candidate]:
@@ -515,7 +571,9 @@ def _rates(numbers: _Numbers) -> list[_Candidate]:
                 count = len(np.unique(rate))
                 if count <= most:
                     name = f"{column} / {other}"
-                    formula = Formula(column, "product", other, name, numbers.digits(c), rows=int(rows.sum()))
+                    formula = Formula(
+                        column, "product", other, name, numbers.digits(c), rows=len(rate), checked=len(rate)
+                    )
                     found.append(((count, finer, 1), Relation(formula, _over(rows, rate), digits)))
         digits = max(numbers.digits(c) or 0, numbers.digits(a) or 0)
         if len(np.unique(np.round(near - below, digits))) <= max(1, len(near) // 2):
@@ -523,7 +581,9 @@ def _rates(numbers: _Numbers) -> list[_Candidate]:
             count = len(np.unique(rest))
             if count <= most:
                 name = f"{column} - {other}"
-                formula = Formula(column, "sum", other, name, numbers.digits(c), rows=int(rows.sum()))
+                formula = Formula(
+                    column, "sum", other, name, numbers.digits(c), rows=len(rest), checked=len(rest)
+                )
                 rank = count, finer, -int(rest.min() >= 0)
                 found.append((rank, Relation(formula, _over(rows, rest), digits)))
     return found
@@ -580,7 +640,7 @@ def _guesses(
             for sign in (1, -1):  # all third inputs and targets at once, on few of the rows
                 product = left[few, None] * right[few, None] + sign * screen[few]
                 off = np.abs(product[:, :, None] - screen[few, None, :]) - _tolerance(product)[:, :, None]
-                for d, c in np.argwhere(((off <= slack) | np.isnan(off)).all(axis=0)).tolist():
+                for d, c in np.argwhere((off > slack).sum(axis=0) <= 1).tolist():
                     guess = left * right + sign * screen[:, d]
                     if len({i, k, d, c}) == 4 and c in _near(screen, guess, slack, set()):
                         yield plain[c], "product and sum", (plain[i], plain[k], plain[d]), (sign,)
@@ -589,14 +649,14 @@ def _guesses(
 def _near(screen: np.ndarray, guess: np.ndarray, slack: np.ndarray, without: set[int]) -> list[int]:
     """Return the columns that a guess agrees with on the screened rows, missing values aside."""
     off = np.abs(screen - guess[:, None])
-    fits = ((off <= slack + _tolerance(guess)[:, None]) | np.isnan(off)).all(axis=0)
+    fits = _few_misses(off > slack + _tolerance(guess)[:, None])
     return [c for c in np.flatnonzero(fits).tolist() if c not in without]
 
 
 def _checked_guess(
     numbers: _Numbers, c: int, operation: str, inputs: tuple[int, ...], factors: tuple[float, ...]
 ) -> _Candidate | None:
-    """Return a formula if it holds in all rows that have its columns, and would not by chance."""
+    """Return a formula if it holds in the rows that have its columns, and would not by chance."""
     rows = numbers.known(c, *inputs)
     if rows.sum() < min(_LEAST_ROWS, len(rows)) or numbers.different[c] < 3:
         return None
@@ -609,21 +669,59 @@ def _checked_guess(
         numbers.digits(c),
         others=tuple(others),
         factors=factors,
-        rows=int(rows.sum()),
     )
-    columns = {numbers.names[i]: numbers.matrix[rows, i] for i in inputs}
-    for floor in (False, True):
-        formula = replace(formula, floor=floor)
-        made = compute(replace(formula, decimals=None), columns)
-        if _holds(numbers, c, rows, made, floor=floor):
-            shuffled = permutation(len(made))
-            other = compute(replace(formula, decimals=None), {n: v[shuffled] for n, v in columns.items()})
-            if _agreement(numbers, c, rows, other, floor=floor).mean() < _CHANCE_AGREEMENT:
-                place = {"linear": 1, "ratio": 2, "square": 1, "log": 1}.get(operation, 3)
-                return (0, place, -int(numbers.different[c])), Relation(formula)
-        if numbers.quantum[c] == 0:
-            break
+    place = {"linear": 1, "ratio": 2, "square": 1, "log": 1}.get(operation, 3)
+    rounding = (False, True) if numbers.quantum[c] > 0 else (False,)
+    found = [_checked(numbers, c, rows, replace(formula, floor=floor), place) for floor in rounding]
+    candidates = sorted((one for one in found if one is not None), key=lambda one: one[0])
+    for rank, relation in candidates:
+        columns = {numbers.names[i]: numbers.matrix[rows, i] for i in inputs}
+        if _by_chance(numbers, c, rows, relation.formula, columns, inputs) < _CHANCE_AGREEMENT:
+            return rank, relation
     return None
+
+
+def _checked(
+    numbers: _Numbers, c: int | np.integer, rows: np.ndarray, formula: Formula, place: int
+) -> _Candidate | None:
+    """Return a formula with its rank and exceptions; None if too many of these rows break it.
+
+    One with exceptions must hold in most of the rows in which it does not when an input is that of another
+    row, whichever input that is.
+    """
+    index = {name: i for i, name in enumerate(numbers.names)}
+    columns = {name: numbers.matrix[rows, index[name]] for name in formula.inputs}
+    made = compute(replace(formula, decimals=None), columns)
+    agrees = _agreement(numbers, c, rows, made, floor=formula.floor) & np.isfinite(made)
+    held, checked = int(agrees.sum()), len(agrees)
+    formula = replace(formula, rows=held, checked=checked)
+    if held == checked:
+        return (0, place, -int(numbers.different[c])), Relation(formula)
+    if held < NEARLY_ALL * checked:
+        return None
+    for name in columns:
+        chance = _by_chance(numbers, c, rows, formula, columns, (index[name],))
+        if held / checked < chance + _BEYOND_CHANCE * (1 - chance):
+            return None
+    off = np.zeros(len(rows), bool)
+    off[rows] = ~agrees
+    return (_NEAR_RANK, place, -int(numbers.different[c])), Relation(formula, off=off)
+
+
+def _by_chance(
+    numbers: _Numbers,
+    c: int | np.integer,
+    rows: np.ndarray,
+    formula: Formula,
+    columns: Mapping[str, np.ndarray],
+    shuffled: Collection[int],
+) -> float:
+    """Return in which share of these rows a formula holds if some inputs are those of another row."""
+    order = permutation(int(rows.sum()))
+    names = {numbers.names[i] for i in shuffled}
+    mixed = {name: values[order] if name in names else values for name, values in columns.items()}
+    made = compute(replace(formula, decimals=None), mixed)
+    return float(_agreement(numbers, c, rows, made, floor=formula.floor).mean())
 
 
 def _elapsed(numbers: _Numbers, plain: Sequence[int]) -> Iterator[_Candidate]:
@@ -640,14 +738,15 @@ def _elapsed(numbers: _Numbers, plain: Sequence[int]) -> Iterator[_Candidate]:
         for unit in _UNITS:
             off = np.abs(screen - few / unit)
             slack = np.where(numbers.quantum[plain] > 0, numbers.quantum[plain], _RELATIVE * _size(screen))
-            for i in np.flatnonzero(((off <= slack) | np.isnan(off)).all(axis=0)).tolist():
+            for i in np.flatnonzero(_few_misses(off > slack)).tolist():
                 candidate = _checked_guess(numbers, plain[i], "elapsed", (later, earlier), (unit,))
                 if candidate is not None:
                     found = True
                     yield candidate
         if found:  # so the order of the two and their steps stay
             names = numbers.names[later], numbers.names[earlier]
-            formula = Formula(names[0], "sum", names[1], " - ".join(names), 0, rows=int(rows.sum()))
+            many = int(rows.sum())
+            formula = Formula(names[0], "sum", names[1], " - ".join(names), 0, rows=many, checked=many)
             negative = int(np.nanmin(difference) < 0)
             yield (1, negative, 1), Relation(formula, difference)
 
@@ -656,39 +755,53 @@ def _sums(numbers: _Numbers, plain: Sequence[int]) -> Iterator[_Candidate]:
     """Give sums and differences of three or four columns.
 
     Found by sums of hashes: a random projection of each column's multiples of the finest quantum keeps sums,
-    so of all choices of columns only those whose hashes add up are looked at.
+    so of all choices of columns only those whose hashes add up are looked at. A hash of few rows adds up
+    though there are exceptions in others.
     """
     exact = [i for i in plain if numbers.quantum[i] > 0]
     complete = np.flatnonzero(numbers.known(*exact)) if exact else np.empty(0, np.int64)
-    screen = numbers.matrix[complete[_even_rows(len(complete))] if len(complete) else complete][:, exact]
+    screen = numbers.matrix[complete[_even_rows(len(complete), _SUM_ROWS * _MOST_HASHES)]][:, exact]
     if len(exact) < 4 or len(screen) < _LEAST_COMPLETE:
         return
     finest = numbers.quantum[exact].min()
     multiples = np.rint(screen / finest)
     if np.abs(multiples).max() > 2**52:
         return
-    weights = np.random.Philox(3).random_raw(len(screen))
-    hashes = [int(h) for h in (multiples.astype(np.int64).astype(np.uint64) * weights[:, None]).sum(axis=0)]
-    pairs: dict[int, list[tuple[int, int, int]]] = {}
-    for i, k in itertools.combinations(range(len(exact)), 2):
-        for sign in (1, -1):
-            pairs.setdefault((hashes[i] + sign * hashes[k]) % 2**64, []).append((i, k, sign))
-    seen = set()
-    for (i, k), s, d in itertools.product(
-        itertools.combinations(range(len(exact)), 2), (1, -1), range(-1, len(exact))
-    ):
-        if d in (i, k):
-            continue
-        for sign in (1, -1) if d >= 0 else (1,):  # hash of i + s k + sign d = hash of a pair, or less it
-            more = sign * hashes[d] if d >= 0 else 0
-            total = hashes[i] + s * hashes[k] + more
-            for flip in (1, -1):
-                for p, q, t in pairs.get((flip * total) % 2**64, ()):
-                    terms = {i: 1, k: s, p: -flip, q: -flip * t} | ({d: sign} if d >= 0 else {})
-                    if len(terms) < (5 if d >= 0 else 4) or frozenset(terms) in seen:
-                        continue
-                    seen.add(frozenset(terms))
-                    yield from _of_terms(numbers, {exact[j]: sign for j, sign in terms.items()})
+    whole = multiples.astype(np.int64).astype(np.uint64)
+    weights = np.random.Philox(3).random_raw(len(screen))[:, None]
+    every = max(1, len(screen) // _SUM_ROWS)
+    seen: set[frozenset[int]] = set()
+    for start in range(every):
+        rows = slice(start, None, every)
+        varied = np.flatnonzero(whole[rows].min(axis=0) < whole[rows].max(axis=0))  # all zero would add up
+        for terms in _zero_sums((whole[rows] * weights[rows]).sum(axis=0)[varied]):
+            if frozenset(varied[[*terms]].tolist()) not in seen:
+                seen.add(frozenset(varied[[*terms]].tolist()))
+                yield from _of_terms(numbers, {exact[varied[j]]: sign for j, sign in terms.items()})
+
+
+def _zero_sums(hashes: np.ndarray) -> Iterator[dict[int, int]]:
+    """Give choices of four or five hashes and their signs, whose sum is zero (modulo 2**64)."""
+    first, second = np.triu_indices(len(hashes), 1)
+    i, k = np.tile(first, 2), np.tile(second, 2)
+    s = np.repeat([1, -1], len(first))
+    pairs = hashes[i] + np.where(s > 0, hashes[k], -hashes[k])
+    targets = np.concatenate([pairs, -pairs])
+    order = np.argsort(targets, kind="stable")
+    ascending = targets[order]
+    for d in range(-1, len(hashes)):
+        for sign in (1, -1) if d >= 0 else (1,):
+            more = hashes[d] if d >= 0 else np.uint64(0)
+            totals = pairs + more if sign > 0 else pairs - more
+            low, high = np.searchsorted(ascending, totals), np.searchsorted(ascending, totals, side="right")
+            for a in np.flatnonzero(low < high).tolist():
+                for b in order[low[a] : high[a]].tolist():
+                    flip, b = (1, b) if b < len(pairs) else (-1, b - len(pairs))
+                    terms = {int(i[a]): 1, int(k[a]): int(s[a])}
+                    terms |= {int(i[b]): -flip, int(k[b]): -flip * int(s[b])}
+                    terms |= {d: sign} if d >= 0 else {}
+                    if len(terms) == (5 if d >= 0 else 4) and d not in (i[a], k[a]):
+                        yield terms
 
 
 def _of_terms(numbers: _Numbers, terms: Mapping[int, int]) -> Iterator[_Candidate]:
@@ -713,12 +826,6 @@ def _agreement(
     return np.asarray(np.abs(target - made) <= slack + _tolerance(made))
 
 
-def _holds(
-    numbers: _Numbers, c: int | np.integer, rows: np.ndarray, made: np.ndarray, *, floor: bool = False
-) -> bool:
-    return bool(np.isfinite(made).all() and _agreement(numbers, c, rows, made, floor=floor).all())
-
-
 def _size(columns: np.ndarray) -> np.ndarray:
     """Return the typical size of each column, at least 1e-300."""
     known = np.nan_to_num(np.abs(columns))
@@ -738,9 +845,9 @@ def _rate_fits(target: np.ndarray, base: np.ndarray, digits: int, quantum: float
     return bool((np.abs(product - target) <= slack * quantum + _tolerance(product)).all())
 
 
-def _even_rows(n: int) -> np.ndarray:
-    """Return at most `_SCREEN_ROWS` row numbers that lie evenly among n."""
-    return np.unique(np.linspace(0, n - 1, min(n, _SCREEN_ROWS)).astype(np.int64))
+def _even_rows(n: int, most: int = _SCREEN_ROWS) -> np.ndarray:
+    """Return at most so many row numbers that lie evenly among n."""
+    return np.unique(np.linspace(0, max(n - 1, 0), min(n, most)).astype(np.int64))
 
 
 def _tolerance(values: np.ndarray) -> np.ndarray:
@@ -756,7 +863,7 @@ def _on_the_clock(
         return [
             Formula(column, part, name, offsets=clock.offsets) for column, part in clock.parts.items()
         ], {}
-    date, time = _fresh(f"{name}: date", taken), _fresh(f"{name}: time of day", taken)
+    date, time = fresh_name(f"{name}: date", taken), fresh_name(f"{name}: time of day", taken)
     local = micros + ahead_of_utc(micros, clock.offsets)
     steps, step = in_steps(local % DAY)
     drawn = {
@@ -775,67 +882,3 @@ def _apart(clock: Clock, step: int) -> Callable[[np.ndarray], np.ndarray] | None
     wanted = ("month", "quarter", "year") if step == DAY else ("hour",)
     part = next((part for part in wanted if part in clock.parts.values()), None)
     return None if part is None else lambda values: CALENDAR[part](values * step)
-
-
-def find_orders(
-    table: Mapping[str, Values], coded: Mapping[str, Coded], formulas: Sequence[Formula]
-) -> list[Formula]:
-    """Return what keeps columns in order, in the order of computing, after all other formulas.
-
-    Columns that are computed from others, or that others are computed from, are not moved, nor are those of
-    few values, for which conditions can ask.
-
-    Parameters
-    ----------
-    table : mapping of str to Values
-        The columns by name.
-    coded : mapping of str to Coded
-        The columns that are drawn.
-    formulas : sequence of Formula
-        What is computed.
-    """
-    read = {name for formula in formulas for name in formula.inputs}
-    movable = {name for name, variable in coded.items() if not variable.exact and name not in read}
-    drawn = {formula.column for formula in formulas if formula.right and formula.left not in table}
-    columns = {v.column.name: v for v in table.values() if v.column.kind not in ("category", "boolean")}
-    movable |= {
-        n for n, v in columns.items() if v.column.kind == "timestamp" and n in drawn and n not in read
-    }
-    found: list[Formula] = []
-    for kinds in (("integer", "number"), ("timestamp",)):
-        of_kind = [v for v in columns.values() if v.column.kind in kinds]
-        numbers = {v.column.name: v.numbers for v in of_kind}
-        below = _below({v.column.name: v for v in of_kind})
-        ascending = sorted(numbers, key=lambda n: sum(n in lower for lower in below.values()), reverse=True)
-        for name in ascending:
-            if name in movable:
-                digits = columns[name].column.decimals
-                found += [Formula(name, "at least", low, name, digits) for low in _nearest(below, name)]
-        for name in reversed(ascending):
-            if name not in movable:
-                lower = [low for low in _nearest(below, name) if low in movable]
-                found += [Formula(low, "at most", name, low, columns[low].column.decimals) for low in lower]
-    return found
-
-
-def _below(columns: Mapping[str, Values]) -> dict[str, set[str]]:
-    """Return for each column those that are never above it, though they easily could be, gaps aside."""
-    below: dict[str, set[str]] = {name: set() for name in columns}
-    n = len(next(iter(columns.values())).numbers) if columns else 0
-    few = np.linspace(0, n - 1, _SCREEN_ROWS).astype(np.int64)
-    for (low, x), (high, y) in itertools.permutations(columns.items(), 2):
-        a, b = x.numbers, y.numbers
-        if not ((a[few] <= b[few]) | x.missing[few] | y.missing[few]).all():
-            continue
-        known = ~(x.missing | y.missing)
-        a, b = a[known], b[known]
-        ordered = len(a) >= _LEAST_ORDERED_ROWS and (a <= b).all() and (a < b).any()
-        if ordered and (a > b[permutation(len(b))]).mean() >= _EASILY_BROKEN:
-            below[high].add(low)
-    return below
-
-
-def _nearest(below: Mapping[str, set[str]], name: str) -> list[str]:
-    """Return the columns directly below: not those that are below another one of them."""
-    lower = below[name]
-    return sorted(low for low in lower if not any(low in below[between] for between in lower))

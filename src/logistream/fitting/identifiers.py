@@ -6,6 +6,9 @@
   shares with other columns stays; the rest is invented from the number of the event
   (`logistream.model.patterns`), never the same one twice. Whole numbers that name the rows are invented
   likewise, or counted on.
+- So are values that name a few rows each, such as orders, if another column numbers these rows, such as their
+  lines: no two of them have the same number. A new value is made for each group of events, and the events of
+  a group have different numbers.
 - In any other column of strings, each one that fewer than `SMALLEST_GROUP` rows have, or of many such a few
   more, is replaced by one invented string: what five strings share of their beginnings and endings stays, the
   letters and digits between are drawn. So a rare city becomes another one in the same state.
@@ -16,22 +19,33 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from logistream.fitting.coding import SMALLEST_GROUP, Coded, code_column, over_all_rows
-from logistream.model.network import Emission
+from logistream.model.network import Emission, Rule
 from logistream.model.patterns import MOST_COMBINATIONS, Identifier, Pattern
 from logistream.model.random_bits import permutation, uniforms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from logistream.fitting.columns import Values
 
-__all__ = ["Inventor", "code_integers", "code_strings", "find_patterns"]
+    Kept = Callable[[str], tuple[str, Collection[int]]]
+
+__all__ = [
+    "Inventor",
+    "Numbered",
+    "code_integers",
+    "code_repeated",
+    "code_strings",
+    "determines",
+    "find_patterns",
+    "find_unique",
+]
 
 
 _LEAST_ROWS = 100  # fewer are no evidence
@@ -47,6 +61,8 @@ _COMMON_SHAPES = 0.5  # of the rows, at least: else letters and digits count as 
 _MOST_RESIDUES, _LEAST_RESIDUES = 4096, 32  # of all patterns of a column, and of each
 _SEPARATORS = "-_.~:/|#"
 _TRIES = 30
+_LEAST_GROUPS = 30  # different values of a column that names a few rows each,
+_MOST_ROWS_EACH = 20  # and rows of each, on average
 _MANY_RARE = 20  # strings
 _LIMITS = 10  # different numbers of rows of which many rare strings must have one
 _LEAST_REDRAWN = 2  # characters
@@ -55,8 +71,19 @@ _ASCII["o"] = "一二三四五六七八九十"
 _ASCII["a"] = _ASCII["l"] + _ASCII["d"]
 
 
-def code_strings(values: Values, *, public: bool = False) -> tuple[Coded, tuple[str, ...], Identifier | None]:
+def code_strings(
+    values: Values, *, public: bool = False, kept: Kept | None = None
+) -> tuple[Coded, tuple[str, ...], Identifier | None]:
     """Return a category column as a discrete variable; if its strings are public names, with all of them.
+
+    Parameters
+    ----------
+    values : Values
+        The column.
+    public : bool
+        Whether all strings are kept.
+    kept : callable, optional
+        From a string to the one to begin with, and the places of letters that an invented one keeps.
 
     Returns
     -------
@@ -69,16 +96,11 @@ def code_strings(values: Values, *, public: bool = False) -> tuple[Coded, tuple[
     if public:
         return code_column(values), values.strings, None
     counts = np.bincount(values.known, minlength=len(values.strings))
-    rows, name = len(values.known), values.column.name
+    rows = len(values.known)
     if rows >= _LEAST_ROWS and (counts == 1).sum() >= _NEARLY_ALL * rows:
         strings = [values.strings[i] for i in values.known.tolist()]
-        patterns, codes = find_patterns(strings)
-        separator = next((s for s in _SEPARATORS if not any(s in string for string in strings)), " #")
-        present, codes = np.unique(codes, return_inverse=True)
-        kept = tuple(patterns[i] for i in present.tolist())
-        emission = Emission(name, np.arange(len(kept)))
-        coded = Coded(name, codes.reshape(-1).astype(np.int64), len(kept), False, (emission,))
-        return over_all_rows(coded, values.missing), (), Identifier(name, kept, separator)
+        coded, identifier = _as_patterns(values, strings, np.arange(rows))
+        return coded, (), identifier
     inventor: Inventor | None = None
     categories: list[str] = []
     place = np.zeros(len(counts), np.int64)
@@ -89,13 +111,178 @@ def code_strings(values: Values, *, public: bool = False) -> tuple[Coded, tuple[
         place[i] = len(categories)
         if 0 < count < least[i]:
             inventor = inventor or Inventor([s for s, c in zip(values.strings, counts, strict=True) if c])
-            string = inventor.like(string)
+            string = inventor.like(*kept(string)) if kept else inventor.like(string)
         categories.append(string)
     if not values.scale:  # the order of the alphabet, in which an invented string has a place of its own
         rank = np.argsort(sorted(range(len(categories)), key=categories.__getitem__))
         place, categories = rank[place], sorted(categories)
     coded = code_column(replace(values, numbers=place[values.numbers]))
     return coded, tuple(categories), None
+
+
+def _as_patterns(values: Values, strings: Sequence[str], places: np.ndarray) -> tuple[Coded, Identifier]:
+    """Return strings as a variable whose codes are patterns, and how they are invented.
+
+    Parameters
+    ----------
+    values : Values
+        The column.
+    strings : sequence of str
+        Its different strings.
+    places : ndarray of int64 of shape (n_known,)
+        Which of them each row has.
+    """
+    name = values.column.name
+    patterns, codes = find_patterns(strings)
+    separator = next((s for s in _SEPARATORS if not any(s in string for string in strings)), " #")
+    present, codes = np.unique(codes[places], return_inverse=True)
+    kept = tuple(patterns[i] for i in present.tolist())
+    emission = Emission(name, np.arange(len(kept)))
+    coded = Coded(name, codes.reshape(-1).astype(np.int64), len(kept), False, (emission,))
+    return over_all_rows(coded, values.missing), Identifier(name, kept, separator)
+
+
+def code_repeated(values: Values, within: str, shared: Sequence[str]) -> tuple[Coded, Identifier] | None:
+    """Return values that name a few rows each as a variable of patterns, and how they are invented.
+
+    Parameters
+    ----------
+    values : Values
+        A column of strings or whole numbers.
+    within : str
+        The column that numbers the rows of a value.
+    shared : sequence of str
+        What a value determines.
+    """
+    different, places = np.unique(values.known, return_inverse=True)
+    if values.column.kind == "category":
+        strings = [values.strings[i] for i in different.tolist()]
+        coded, identifier = _as_patterns(values, strings, places.reshape(-1))
+    else:
+        pattern = _digits(different) if different[0] >= 0 else None
+        if pattern is None:
+            return None
+        coded, identifier = _as_numbers(values, pattern)
+    return coded, replace(identifier, within=(within,), shared=tuple(shared))
+
+
+def find_unique(
+    table: Mapping[str, Values], fixed: Collection[str]
+) -> tuple[dict[str, tuple[str, tuple[str, ...]]], list[Rule]]:
+    """Return which columns name a few rows each, numbered by another one, and all pairs without repetition.
+
+    A pair of columns counts if no combination occurs twice, though some would by chance.
+
+    Parameters
+    ----------
+    table : mapping of str to Values
+        The columns by name.
+    fixed : collection of str
+        Those whose values must be kept, or that are computed or read by formulas.
+
+    Returns
+    -------
+    repeated : dict of str to (str, tuple of str)
+        For a column that names rows: the one that numbers them, and what it determines.
+    rules : list of Rule
+        The pairs, with why they cannot be kept.
+    """
+    numbered: dict[str, Numbered] = {}
+    for name, values in table.items():
+        if values.column.kind in ("category", "integer", "boolean") and len(values.known) >= _LEAST_ROWS:
+            numbered[name] = Numbered.of(values)
+    pairs: list[tuple[float, str, str, int]] = []
+    for (a, one), (b, other) in itertools.combinations(numbered.items(), 2):
+        if max(one.most, 2) > other.different or max(other.most, 2) > one.different:
+            continue
+        known = (one.codes >= 0) & (other.codes >= 0)
+        rows = int(known.sum())
+        if rows < _LEAST_ROWS or min(one.most, other.most) < 2:
+            continue
+        x, y = one.codes[known], other.codes[known]
+        if len(np.unique(x * other.different + y)) < rows:
+            continue
+        by_chance = rows - len(np.unique(x * other.different + y[permutation(rows)]))
+        if by_chance >= _COLLISIONS:
+            large, small = (a, b) if one.different >= other.different else (b, a)
+            pairs.append((-by_chance, large, small, rows))
+    repeated: dict[str, tuple[str, tuple[str, ...]]] = {}
+    rules: list[Rule] = []
+    every = {name: Numbered.of(values).codes for name, values in table.items()} if pairs else {}
+    for _, large, small, rows in sorted(pairs):
+        why_not = ""
+        if large in repeated or small in repeated:
+            why_not = "a value is numbered by one column only"
+        elif large in fixed:
+            why_not = f"other columns are computed from {large}, or its values are public"
+        elif not _names_rows(table[large], numbered[large]):
+            why_not = f"the values of {large} are kept, and there are too few for rows without end"
+        else:
+            of = numbered[large].codes
+            twin = next((n for n, codes in every.items() if n != large and determines(codes, of)), "")
+            shared = [n for n, codes in every.items() if n not in (large, small) and determines(of, codes)]
+            if twin:
+                why_not = f"{large} follows from {twin}, whose values are kept"
+            else:
+                repeated[large] = small, tuple(shared)
+                rules += [Rule("functional dependency", (large, name), rows, rows) for name in shared]
+                apart = np.unique(np.stack([every[name] for name in (large, *shared)], axis=1), axis=0)
+                if shared and len(np.unique(apart[:, 1:], axis=0)) > len(apart) / 2:
+                    why = f"rows share a value of {large} only if they agree in {', '.join(shared)}"
+                    often = int((np.bincount(of[of >= 0])[of[of >= 0]] > 1).sum())
+                    rules.append(Rule("repeated", (large,), often, int((of >= 0).sum()), why))
+        rules.append(Rule("unique", (large, small), rows, rows, why_not))
+    return repeated, rules
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A column as numbers.
+
+    Parameters
+    ----------
+    codes : ndarray of int64 of shape (n_rows,)
+        The place of each value among the different ones, -1 where it is missing.
+    different : int
+        Number of different values.
+    most : int
+        Rows of the commonest value.
+    """
+
+    codes: np.ndarray
+    different: int
+    most: int
+
+    @classmethod
+    def of(cls, values: Values) -> Numbered:
+        """Return a column as numbers."""
+        codes = np.full(len(values.numbers), -1, np.int64)
+        codes[~values.missing] = np.unique(values.known, return_inverse=True)[1].reshape(-1)
+        counts = np.bincount(codes[codes >= 0], minlength=1)
+        return cls(codes, len(counts), int(counts.max()))
+
+
+def _names_rows(values: Values, numbered: Numbered) -> bool:
+    """Return whether a column names groups of few rows: then its values mean nothing else."""
+    if numbered.different < _LEAST_GROUPS or len(values.known) > _MOST_ROWS_EACH * numbered.different:
+        return False
+    if values.column.kind != "category":
+        return values.column.kind == "integer"
+    digits = sum(any(letter in _ASCII["d"] for letter in values.strings[i]) for i in np.unique(values.known))
+    return (
+        len(values.known) < SMALLEST_GROUP * numbered.different or digits >= _NEARLY_ALL * numbered.different
+    )
+
+
+def determines(codes: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether each value occurs with a single one of another column, beyond chance, gaps aside."""
+    known = (codes >= 0) & (other >= 0)
+    x, y = codes[known], other[known]
+    if len(x) < _LEAST_ROWS or y.min() == y.max():
+        return False
+    values, size = len(np.unique(x)), int(y.max()) + 1
+    pairs, by_chance = (len(np.unique(x * size + z)) for z in (y, y[permutation(len(y))]))
+    return pairs == values and by_chance - values >= _COLLISIONS
 
 
 def _least_rows(counts: np.ndarray) -> np.ndarray:
@@ -115,9 +302,9 @@ def code_integers(values: Values) -> tuple[Coded, Identifier] | None:
 
     They do if none occurs twice, though some would by chance.
     """
-    numbers, name = values.numbers, values.column.name
+    numbers = values.known
     n: int = len(numbers)
-    if n < _LEAST_ROWS or values.missing.any() or numbers.min() < 0 or len(np.unique(numbers)) < n:
+    if n < _LEAST_ROWS or numbers.min() < 0 or len(np.unique(numbers)) < n:
         return None
     ascending = np.sort(numbers)
     edges = ascending[np.linspace(0, n - 1, 1 + int(n**0.5)).astype(np.int64)]
@@ -129,22 +316,30 @@ def code_integers(values: Values) -> tuple[Coded, Identifier] | None:
         / 2
         * sum(share**2 / max(width, 1) for share, width in zip(shares.tolist(), widths, strict=True))
     )
-    if expected < _COLLISIONS:
-        return None
-    low, high = int(ascending[0]), int(ascending[-1])
+    pattern = _digits(ascending) if expected >= _COLLISIONS else None
+    return None if pattern is None else _as_numbers(values, pattern)
+
+
+def _digits(numbers: np.ndarray) -> Pattern | None:
+    """Return a pattern of different numbers, in ascending order; None if they have too many digits."""
+    low, high = int(numbers[0]), int(numbers[-1])
     unit = 10 ** max(0, len(str(high)) - 2)  # two digits of the range are kept
     first, stop = low // unit * unit, (high // unit + 1) * unit
     digits = _ASCII["d"]
-    if n >= _DENSE * (high - low + 1):  # a counter: it goes on
-        pattern = Pattern((digits,) * min(15, len(str(stop)) + 6), first=stop, ordered=True)
-    else:
-        width = len(str(stop - 1))
-        if width > _MOST_DIGITS:
-            return None
-        pattern = _without(Pattern((digits,) * width, first=first, stop=stop), numbers, _MOST_RESIDUES)
+    if len(numbers) >= _DENSE * (high - low + 1):  # a counter: it goes on
+        return Pattern((digits,) * min(15, len(str(stop)) + 6), first=stop, ordered=True)
+    width = len(str(stop - 1))
+    if width > _MOST_DIGITS:
+        return None
+    return _without(Pattern((digits,) * width, first=first, stop=stop), numbers, _MOST_RESIDUES)
+
+
+def _as_numbers(values: Values, pattern: Pattern) -> tuple[Coded, Identifier]:
+    """Return whole numbers of one pattern as a variable of one code, and how they are invented."""
+    name = values.column.name
     emission = Emission(name, np.zeros(1, np.int64))
-    coded = Coded(name, np.zeros(n, np.int64), 1, False, (emission,))
-    return coded, Identifier(name, (pattern,), "")
+    coded = Coded(name, np.zeros(len(values.known), np.int64), 1, False, (emission,))
+    return over_all_rows(coded, values.missing), Identifier(name, (pattern,), "")
 
 
 def _without(pattern: Pattern, combinations: np.ndarray, most: int) -> Pattern:
@@ -385,17 +580,17 @@ class Inventor:
         self._bits = np.random.Philox(0)
         self._ready: list[float] = []
 
-    def like(self, string: str) -> str:
-        """Return a new string that looks like this one; never the same one twice.
+    def like(self, string: str, kept: Collection[int] = ()) -> str:
+        """Return a new string that looks like this one, with the same letters at some places.
 
-        Where there is no room for another one, it becomes longer.
+        It is never the same one twice. Where there is no room for another one, it becomes longer.
         """
         n = len(string)
         start = next((i for i in range(n, 0, -1) if self._starts[string[:i]] >= SMALLEST_GROUP), 0)
         end = next((i for i in range(start, n) if self._ends[string[i:]] >= SMALLEST_GROUP), n)
-        open_places = [i for i in range(start, end) if _kind(string[i]) in _ASCII]
+        open_places = [i for i in range(start, end) if _kind(string[i]) in _ASCII and i not in kept]
         for i in (*range(end, n), *range(start - 1, -1, -1)):  # nearly all is common: some of it goes as well
-            if len(open_places) < _LEAST_REDRAWN and _kind(string[i]) in _ASCII:
+            if len(open_places) < _LEAST_REDRAWN and _kind(string[i]) in _ASCII and i not in kept:
                 open_places.append(i)
         letters = list(string)
         for number in itertools.count():
@@ -403,7 +598,8 @@ class Inventor:
                 letters[i] = self._drawn(letters[i - 1] if i else "", _kind(string[i]))
             if number >= _TRIES:
                 last = next((_kind(s) for s in reversed(string) if _kind(s) in _ASCII), "l")
-                letters.append(self._drawn(letters[-1] if letters else "", last))
+                at = max(open_places) + 1 if kept and open_places else len(letters)
+                letters.insert(at, self._drawn(letters[at - 1] if at else "", last))
             new = "".join(letters)
             if new not in self._taken:
                 self._taken.add(new)

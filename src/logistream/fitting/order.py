@@ -22,16 +22,17 @@ from logistream.errors import DataError
 from logistream.fitting.branches import combine
 from logistream.fitting.classes import find_classes
 from logistream.fitting.coding import SMALLEST_GROUP, code_together
-from logistream.model.network import missing_name
+from logistream.fitting.exceptions import NEARLY_ALL
+from logistream.model.network import Rule, missing_name
 from logistream.model.random_bits import permutation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from logistream.fitting.coding import Coded
     from logistream.model.network import Factor
 
-__all__ = ["Step", "find_associations", "find_keys", "find_steps"]
+__all__ = ["Step", "find_associations", "find_dependencies", "find_keys", "find_steps"]
 
 _ALPHA = 1e-3  # chance that one is found in a table that has none
 _FEW_COMBINATIONS = 0.75  # of those that shuffled columns have: a pair with fewer is associated
@@ -39,6 +40,9 @@ _BARRED = 0.02  # of all rows, at least: what independence would put into cells 
 _SMALL = 0.1  # share of the rows in combinations of fewer rows than the smallest group
 _RECURRING = 0.9  # share of the rows of an associated pair whose combination recurs
 _MOST_BRANCHES = 2**14  # cells of the table of values that a variable must keep to
+_MOST_CELLS = 4_000_000  # of a table of two variables
+_LEAST_ROWS = 50  # whose key recurs
+_BEYOND_CHANCE = 0.8  # of the rows that do not have the commonest value, a dependency must explain so many
 _NAMESAKES = (
     0.05  # of what chance would do: a variable that occurs less often with another value determines it
 )
@@ -71,6 +75,8 @@ def find_steps(
     coded: Mapping[str, Coded],
     together: Sequence[Sequence[str]] = (),
     keys: Mapping[str, Sequence[str]] | None = None,
+    dependencies: Sequence[Rule] = (),
+    given: Mapping[str, Step] | None = None,
 ) -> list[Step]:
     """Return all variables in the order of drawing.
 
@@ -80,6 +86,10 @@ def find_steps(
         The variables by name.
     together, keys
         As for `logistream.fit`.
+    dependencies : sequence of Rule
+        Functional dependencies, which may have exceptions.
+    given : mapping of str to Step, optional
+        Variables whose step is known.
 
     Raises
     ------
@@ -91,6 +101,8 @@ def find_steps(
     for name, others in (keys or {}).items():
         determines[name] = _checked_key(name, others, exact)
     strength = _strengths(coded, exact, determines, together)
+    for rule in dependencies:
+        strength.setdefault(frozenset(rule.columns), 1.0)
     pairs = [tuple(pair) for pair in strength]
     classed = {
         a for pair in pairs for a, b in (pair, pair[::-1]) if a in exact and _determines(exact[a], coded[b])
@@ -113,7 +125,12 @@ def find_steps(
         ),
     )
     steps: list[Step] = []
+    known = given or {}
+    order.sort(key=lambda name: name in known)
     for i, name in enumerate(order):
+        if name in known:
+            steps.append(known[name])
+            continue
         partners = [other for other in order[:i] if frozenset((name, other)) in strength]
         partners.sort(key=lambda other: -strength[frozenset((name, other))])
         implied = {other for partner in partners for other in determines.get(partner, ())}
@@ -198,6 +215,41 @@ def find_keys(coded: Mapping[str, Coded]) -> dict[str, tuple[str, ...]]:
             and (sizes[j] < sizes[i] or (sizes[j] == sizes[i] and i < j))
         )
     return {name: others for name, others in keys.items() if others}
+
+
+def find_dependencies(coded: Mapping[str, Coded], table: Collection[str]) -> list[Rule]:
+    """Return which columns of few values determine which others, in all or nearly all rows, gaps aside.
+
+    It is counted in the rows whose value recurs, since others say nothing: those that have the commonest
+    value of the other column beside it.
+
+    Parameters
+    ----------
+    coded : mapping of str to Coded
+        Variables whose every code is a single value, by name.
+    table : collection of str
+        The columns that are looked at.
+    """
+    known = {name: variable for name, variable in coded.items() if name in table and variable.size > 1}
+    found = []
+    for (name, key), (other, variable) in itertools.permutations(known.items(), 2):
+        if key.size < variable.size or key.size * variable.size > _MOST_CELLS:
+            continue
+        cells = np.bincount(key.codes * variable.size + variable.codes, minlength=key.size * variable.size)
+        pairs = cells.reshape(key.size, variable.size)
+        pairs = np.delete(pairs, [] if key.missing_code is None else key.missing_code, axis=0)
+        pairs = np.delete(pairs, [] if variable.missing_code is None else variable.missing_code, axis=1)
+        pairs = pairs[pairs.sum(axis=1) > 1]
+        checked = int(pairs.sum())
+        if checked < _LEAST_ROWS or min(pairs.shape) < 2:
+            continue
+        held, commonest = int(pairs.max(axis=1).sum()), int(pairs.sum(axis=0).max())
+        least = max(NEARLY_ALL * checked, commonest + _BEYOND_CHANCE * (checked - commonest))
+        if held >= least and (pairs.sum(axis=0) > 0).sum() > 1:
+            found.append(Rule("functional dependency", (name, other), held, checked))
+    place = {name: i for i, name in enumerate(known)}
+    both = {rule.columns for rule in found}  # of two that determine each other the first does
+    return [r for r in found if r.columns[::-1] not in both or place[r.columns[0]] < place[r.columns[1]]]
 
 
 def find_associations(coded: Mapping[str, Coded]) -> dict[frozenset[str], float]:

@@ -154,10 +154,15 @@ def _computed(formula: Formula, inputs: Sequence[Bounds]) -> Bounds | None:
         low, high = (compute(formula, {formula.left: end.reshape(-1)}).reshape(shape) for end in ends[0])
         steady = (low == high) & (ends[0][1] - ends[0][0] < _STEADY[formula.operation])
         return Bounds(over, low, high, missing) if steady.all() else None
-    if formula.operation == "blank":
+    if formula.operation in ("blank", "unless"):
         if not (ends[0][0] == ends[0][1]).all():
             return None
-        return Bounds(over, ends[1][0], ends[1][1], missing | (ends[0][0] == 1))
+        apart = ends[0][0] == 1
+        if formula.operation == "blank":
+            return Bounds(over, ends[1][0], ends[1][1], missing | apart)
+        apart &= ~np.logical_or.reduce(gaps[2:])
+        low, high = (np.where(apart, sum(end[i] for end in ends[2:]), ends[1][i]) for i in (0, 1))
+        return Bounds(over, low, high, gaps[1])
     if formula.keeps_order:
         if ranged:
             return None

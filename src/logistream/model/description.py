@@ -14,10 +14,10 @@ from logistream.model.findings import MUCH, SLIGHT, Findings, find
 from logistream.times import CALENDAR, DAY, HOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from logistream.model.findings import ColumnGroup, Dependence, Marginal
-    from logistream.model.network import Formula, Network
+    from logistream.model.network import Formula, Network, Rule
 
 __all__ = ["Description"]
 
@@ -166,7 +166,7 @@ class Description:
                 "never above",
                 [
                     (f"{f.left} ≤ {f.column}" if f.operation == "at least" else f"{f.column} ≤ {f.left}")
-                    + (f" (holds in {f.rows:,} rows)" if f.rows else "")
+                    + _support(f.rows, f.checked)
                     for f in self.model.formulas
                     if f.keeps_order
                 ],
@@ -174,7 +174,34 @@ class Description:
             (
                 "Functional dependencies",
                 "each value of the first column has a single one of the others",
-                [f"{key} → {', '.join(columns)}" for key, columns in determined.items()],
+                list(self._functional(determined)),
+            ),
+            (
+                "Unique",
+                "no value, or combination of values, comes twice",
+                [
+                    " with ".join(rule.columns)
+                    for rule in self.model.rules
+                    if rule.kind == "unique" and not rule.why_not
+                ],
+            ),
+            (
+                "Parts of strings",
+                "the same for each value of the other column",
+                [
+                    f"{rule.columns[1]} → a part of {rule.columns[0]}{_support(rule.held, rule.checked)}"
+                    for rule in self.model.rules
+                    if rule.kind == "part" and not rule.why_not
+                ],
+            ),
+            (
+                "Seen and not kept",
+                "in synthetic rows",
+                [
+                    f"{_in_words(rule)} (held in {rule.held:,} of {rule.checked:,} rows): {rule.why_not}"
+                    for rule in self.model.rules
+                    if rule.why_not
+                ],
             ),
             (
                 "Associated",
@@ -196,6 +223,22 @@ class Description:
         ]
         return ((heading, hint, sentences) for heading, hint, sentences in sections if sentences)
 
+    def _functional(self, determined: Mapping[str, Sequence[str]]) -> Iterator[str]:
+        """Give functional dependencies: those of the network, then those with gaps or exceptions."""
+        rules = {rule.columns: rule for rule in self.model.rules if rule.kind == "functional dependency"}
+        for key, columns in determined.items():
+            found = [rules.pop((key, column), None) for column in columns]
+            supports = {_support(rule.held, rule.checked) for rule in found if rule}
+            if len(supports) == 1 and None not in found:
+                yield f"{key} → {', '.join(columns)}{supports.pop()}"
+                continue
+            for column, rule in zip(columns, found, strict=True):
+                yield f"{key} → {column}{_support(rule.held, rule.checked) if rule else ''}"
+        implied = {(a, d) for a, b in rules for c, d in rules if b == c}
+        for (key, column), rule in rules.items():
+            if (key, column) not in implied or rule.held < rule.checked:
+                yield f"{key} → {column}{_support(rule.held, rule.checked)}"
+
     def _dependences(self) -> Iterator[str]:
         """Give a sentence for each group that depends on others."""
         for group in self.findings.groups:
@@ -209,11 +252,12 @@ class Description:
 
     def _equation(self, formula: Formula) -> str:
         """Return a formula as one reads it, with the rows in which it was seen to hold."""
-        support = f" (holds in {formula.rows:,} rows)" if formula.rows else ""
+        support = _support(formula.rows, formula.checked)
         if formula.operation in CALENDAR:  # of the date or the time of day, where those are drawn
             whole = next((f for f in self._computed if f.right and formula.left in (f.left, f.right)), None)
             if whole is None or formula.left in self.model.schema:
-                return f"{formula.column} = {formula.operation} of {formula.left}{_clock(formula.offsets)}"
+                clock = _clock(formula.offsets)
+                return f"{formula.column} = {formula.operation} of {formula.left}{clock}{support}"
             return f"{formula.column} = {formula.operation} of {whole.column}{_clock(whole.offsets)}"
         return f"{formula.column} = {self._right_side(formula)}{_clock(formula.offsets)}{support}"
 
@@ -253,7 +297,10 @@ class Description:
         for identifier in self.model.identifiers:
             if identifier.column == marginal.column:
                 example = identifier.values(np.zeros(1, np.int64), np.zeros(1, np.int64), 0).tolist()[0]
-                return f"{marginal.column}: invented for each row, never twice, such as {example!r}"
+                how = "for each row, never twice"
+                if identifier.within:
+                    how = f"for each group of rows, once with each {identifier.within[0]}"
+                return f"{marginal.column}: invented {how}, such as {example!r}"
         if marginal.different == 1 and not marginal.missing:
             parts.append(f"always {self._value(marginal, marginal.low)}")
         if marginal.continuous:
@@ -282,6 +329,9 @@ class Description:
             for start, pattern in _INSTANTS.items():
                 if marginal.column.startswith(start) and marginal.column.removeprefix(start) in schema:
                     return f"{pd.Timestamp(int(value), unit='us'):{pattern}}"
+            of = next((c for c in schema if marginal.column == f"exception of {c.name}"), None)
+            if of is not None and of.kind == "timestamp":
+                return f"{value / HOUR:.4g} hours"
         if column is None or column.kind == "number":
             return f"{value:.9g}"
         if column.kind == "timestamp":
@@ -291,6 +341,25 @@ class Description:
         if column.kind == "boolean":
             return "true" if value else "false"
         return f"{value:.0f}"
+
+
+def _support(held: int, checked: int) -> str:
+    """Return in how many rows a rule held, in words; an empty string if that was not counted."""
+    if not held:
+        return ""
+    of_all = f" of {checked:,}" if checked else ""
+    kept = "; exceptions come as often" if held < checked else ""
+    return f" (holds in {held:,}{of_all} rows{kept})"
+
+
+def _in_words(rule: Rule) -> str:
+    if rule.kind == "unique":
+        return f"{' with '.join(rule.columns)}: none twice"
+    if rule.kind == "part":
+        return f"a part of {rule.columns[0]} follows from {rule.columns[1]}"
+    if rule.kind == "repeated":
+        return f"several rows have the same {rule.columns[0]}"
+    return " → ".join(rule.columns)
 
 
 def _number(value: float) -> str:

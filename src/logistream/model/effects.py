@@ -75,7 +75,7 @@ class BaselineSampler(Sampler):
         """Draw a block; see `Sampler`."""
         if attempt or places is not None:
             return super().make(number, attempt, np.arange(BLOCK) if places is None else places)
-        return self.rows(self.drawn(number), number * BLOCK + np.arange(BLOCK))
+        return self.rows(self.drawn(number), number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class EffectsSampler(Sampler):
         places: np.ndarray | None = None,  # noqa: ARG002
     ) -> tuple[pa.RecordBatch, list[np.ndarray]]:
         """Draw a block as it is under the effects; see `Sampler`."""
-        return self.rows(self.drawn(number), number * BLOCK + np.arange(BLOCK))
+        return self.rows(self.drawn(number), number)
 
     def drawn(self, number: int) -> Drawn:
         """Return what is drawn of a block under the effects."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -302,7 +303,7 @@ def find(model: Network) -> Findings:
     pairs = FactorPairs(model.factors, [factor.name for factor in giving])
     flags = {f.name for f in giving if f.name.endswith(_MISSING) and f.name not in model.schema}
     home = _homes(model, giving, flags, pairs)
-    weights = _weights(giving, home, flags, pairs)
+    weights = _weights(giving, home, flags, pairs, _through_hidden(model.factors, giving))
     groups = {
         first: _group(model, [f for f in giving if home[f.name] == first], names, pairs)
         for first in _ordered(list(dict.fromkeys(home.values())), weights)
@@ -359,7 +360,8 @@ def _names(model: Network) -> dict[str, str]:
     names = {name: name for name in model.schema.names}
     for formula in model.formulas:
         for name in formula.inputs:
-            if name not in names and formula.operation not in CALENDAR and formula.operation != "blank":
+            flag = formula.operation in ("blank", "unless") and name == formula.left
+            if name not in names and formula.operation not in CALENDAR and not flag:
                 part = name.removeprefix(f"{formula.column}: ")
                 if part == name:
                     part = "rate" if formula.operation == "product" else "difference"
@@ -400,8 +402,37 @@ def _takes_few_values(model: Network, factor: Factor) -> bool:
     return exact and (strings or factor.size * _ROWS_EACH <= model.rows or factor.size <= _FEW_VALUES)
 
 
+_GROUPS = 12  # of a variable of many codes, where it is compared with one of the same cause
+
+
+def _through_hidden(factors: Sequence[Factor], giving: Sequence[Factor]) -> dict[str, set[str]]:
+    """Return for each factor that gives columns the hidden ones, classes and common causes, above it."""
+    visible = {factor.name for factor in giving}
+    hidden: dict[str, set[str]] = {}
+    for factor in factors:
+        above = [parent for parent in factor.parents if parent not in visible]
+        hidden[factor.name] = {*above}.union(*(hidden[parent] for parent in above))
+    drawn = {factor.name for factor in factors if not factor.deterministic}
+    return {name: hidden[name] & drawn for name in visible}
+
+
+def _grouped(factor: Factor, codes: np.ndarray) -> np.ndarray:
+    """Return the codes of a factor of many in groups of equal size; of others, as they are."""
+    if factor.size <= _GROUPS or any(emission.high is None for emission in factor.emissions):
+        return codes
+    rank = np.empty(len(codes), np.int64)
+    rank[np.argsort(codes, kind="stable")] = np.arange(len(codes))
+    first = np.zeros(factor.size, np.int64)
+    np.maximum.at(first, codes, rank * _GROUPS // len(codes))
+    return np.asarray(first[codes])
+
+
 def _weights(
-    factors: Sequence[Factor], home: Mapping[str, str], flags: set[str], pairs: FactorPairs
+    factors: Sequence[Factor],
+    home: Mapping[str, str],
+    flags: set[str],
+    pairs: FactorPairs,
+    hidden: Mapping[str, set[str]],
 ) -> dict[tuple[str, str], float]:
     """Return the weight of each dependence between two groups."""
     weights: dict[tuple[str, str], float] = {}
@@ -412,6 +443,14 @@ def _weights(
                 continue
             if factor.name in flags:  # how much of the column that is, if few values are missing
                 share *= _entropy(pairs.codes[factor.name]) / math.log(2)
+            weights[ends] = max(share, weights.get(ends, 0.0))
+    for one, two in combinations(factors, 2):
+        ends = home[one.name], home[two.name]
+        if ends[0] == ends[1] or not hidden[one.name] & hidden[two.name] or {one.name, two.name} & flags:
+            continue
+        codes = [_grouped(factor, pairs.codes[factor.name]) for factor in (one, two)]
+        share = _information(codes[0], codes[1])
+        if share >= SLIGHT:
             weights[ends] = max(share, weights.get(ends, 0.0))
     return weights
 

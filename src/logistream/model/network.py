@@ -29,7 +29,7 @@ from logistream.tables.files import replacing, shipped_file
 if TYPE_CHECKING:
     import os
 
-__all__ = ["DaysAfterEvent", "Emission", "Factor", "Formula", "Network", "missing_name"]
+__all__ = ["DaysAfterEvent", "Emission", "Factor", "Formula", "Network", "Rule", "missing_name"]
 
 
 N = TypeVar("N", bound="Network")
@@ -169,6 +169,7 @@ class Formula:
         - "local": the timestamp at which a clock showed the sum of two; or the name of a part of a timestamp,
           as in `logistream.times.CALENDAR`;
         - "at least" or "at most": the column itself, `right`, moved to that side of `left`;
+        - "unless": the column itself, `right`, but the sum of `others` where `left` is 1: an exception;
         - "blank": the column itself, `right`, missing where `left` is 1.
     left, right : str
         Columns or helpers; `right` is empty for an operation on one.
@@ -185,6 +186,8 @@ class Formula:
         Whether the result is rounded down, and not to the nearest.
     rows : int
         Fitted rows in which the formula was seen to hold, 0 if it was not counted.
+    checked : int
+        Fitted rows that have all its columns: those on which it could be checked.
     """
 
     column: str
@@ -197,6 +200,7 @@ class Formula:
     factors: tuple[float, ...] = ()
     floor: bool = False
     rows: int = 0
+    checked: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -243,6 +247,31 @@ class DaysAfterEvent:
     late: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule that the fitted rows keep, all or nearly all, and that is not a formula.
+
+    Parameters
+    ----------
+    kind : str
+        "functional dependency": each value of the first column has one of the second; "part": a part of the
+        first, which are strings, follows from the second; "unique": no combination of the columns occurs
+        twice; "repeated": a value of the column comes in several rows.
+    columns : tuple of str
+        What it is about.
+    held, checked : int
+        Fitted rows in which it held, and on which it could be checked.
+    why_not : str
+        Why synthetic rows do not keep it, a clause; empty if they do.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    held: int
+    checked: int
+    why_not: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """What was learned of a table: everything needed to make synthetic rows and events of it.
@@ -273,6 +302,8 @@ class Network:
     identifiers : tuple of Identifier
         Columns that name single rows: their values are invented from the event number. Such a column of
         strings has no categories.
+    rules : tuple of Rule
+        What else was seen in the fitted rows; sampling does not need it.
     """
 
     name: str
@@ -285,6 +316,7 @@ class Network:
     on_request: tuple[str, ...] = ()
     rows: int = 0
     identifiers: tuple[Identifier, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     @cached_property
     def event_schema(self) -> Schema:
@@ -372,7 +404,7 @@ def _dump(value: Any, arrays: list[np.ndarray]) -> Any:  # noqa: ANN401 - walks 
     if isinstance(value, np.ndarray):
         arrays.append(value)
         return {"array": len(arrays) - 1}
-    if isinstance(value, (Network, Factor, Emission, Formula, DaysAfterEvent, Identifier, Pattern)):
+    if isinstance(value, (Network, Factor, Emission, Formula, DaysAfterEvent, Identifier, Pattern, Rule)):
         return {f.name: _dump(getattr(value, f.name), arrays) for f in fields(value)}
     if isinstance(value, Mapping):
         return {key: _dump(item, arrays) for key, item in value.items()}
@@ -437,9 +469,12 @@ def _load(kind: type[N], data: dict[str, Any], arrays: Mapping[str, np.ndarray])
                     for p in item["patterns"]
                 ),
                 item["separator"],
+                tuple(item.get("within", ())),
+                tuple(item.get("shared", ())),
             )
             for item in data["identifiers"]
         ),
+        rules=tuple(Rule(**{**item, "columns": tuple(item["columns"])}) for item in data.get("rules", ())),
     )
 
 

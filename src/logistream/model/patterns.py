@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["MOST_COMBINATIONS", "Identifier", "Pattern", "permuted"]
+__all__ = ["MOST_COMBINATIONS", "Identifier", "Pattern", "first_of_group", "permuted"]
 
 MOST_COMBINATIONS = 2**53
 """Combinations of a pattern that are counted; further places are filled by a hash of the event number."""
@@ -61,6 +61,38 @@ def permuted(numbers: np.ndarray, sizes: np.ndarray, keys: np.ndarray) -> np.nda
         result[walking] = (left << half) | right
         walking = walking[result[walking] >= sizes[walking].astype(np.uint64)]
     return result.astype(np.int64)
+
+
+def first_of_group(within: np.ndarray, shared: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return for each row the place of the first one of its group, int64 of shape (n_rows,).
+
+    Rows of a group share one number and differ in the other. They are put together in the order of their
+    places: the first ones of each kind, then the second ones.
+
+    Parameters
+    ----------
+    within, shared : ndarray of int64 of shape (n_rows,)
+        Numbers from 0.
+    places : ndarray of int64 of shape (n_rows,)
+        Ascending.
+    """
+    kind = shared * (int(within.max(initial=0)) + 1) + within
+    rank = _rank_within(kind)
+    group = np.unique(shared * len(places) + rank, return_inverse=True)[1].reshape(-1)
+    first = np.full(int(group.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, group, places)
+    return np.asarray(first[group])
+
+
+def _rank_within(kinds: np.ndarray) -> np.ndarray:
+    """Return how many rows of the same kind stand before each row."""
+    order = np.argsort(kinds, kind="stable")
+    ascending = kinds[order]
+    begins = np.flatnonzero(np.diff(ascending, prepend=ascending[:1] - 1))
+    sizes = np.diff(np.append(begins, len(kinds)))
+    rank = np.empty(len(kinds), np.int64)
+    rank[order] = np.arange(len(kinds)) - np.repeat(begins, sizes)
+    return rank
 
 
 @dataclass(frozen=True)
@@ -144,11 +176,18 @@ class Identifier:
     separator : str
         Stands before the counter of a string whose pattern is used up; a sign that no real string has.
         Empty for whole numbers, whose counter stands in front.
+    within : tuple of str
+        Columns that number the rows of one value, such as the lines of an order: a value comes once with each
+        combination of theirs. Empty if it comes once at all.
+    shared : tuple of str
+        Columns that all rows of one value share.
     """
 
     column: str
     patterns: tuple[Pattern, ...]
     separator: str
+    within: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     @cached_property
     def _capacities(self) -> np.ndarray:

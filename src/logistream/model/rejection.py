@@ -153,7 +153,7 @@ class ConditionedSampler(Sampler):
         accepted = np.logical_and.reduce([condition.mask(probed) for condition in self._tests])
         count = int(accepted.sum())
         if count:
-            places = filled.accepted + np.cumsum(accepted) - 1
+            places = np.where(accepted, filled.accepted + np.cumsum(accepted) - 1, -1)
             columns, delays = self.make(number, filled.attempts, places)
             filled.batches.append(columns.filter(pa.array(accepted)))
             filled.delays.append([days[accepted] for days in delays])

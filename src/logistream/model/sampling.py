@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from logistream.errors import RequestError
+from logistream.model.patterns import first_of_group
 from logistream.model.random_bits import uniforms
 from logistream.schema import EVENT_TIME
 from logistream.times import CALENDAR, DAY, ahead_of_utc, from_local
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from logistream.model.network import DaysAfterEvent, Emission, Factor, Formula, Network
+    from logistream.model.patterns import Identifier
 
 __all__ = [
     "BLOCK",
@@ -355,9 +357,10 @@ class Sampler:
         """Draw a block: its columns, and the days of each delay.
 
         Each attempt at a block has bits of its own; `places`, of shape (BLOCK,), are where its rows will
-        stand in the block, since values that name the rows follow from their numbers.
+        stand in the block, since values that name the rows follow from their numbers; -1 for rows that are
+        left out.
         """
-        return self.rows(self.draw(number, attempt), number * BLOCK + places)
+        return self.rows(self.draw(number, attempt), number, places)
 
     def draw(self, number: int, attempt: int = 0, *, uniforms_too: bool = False) -> Drawn:
         """Draw the codes of a block; `uniforms_too` also returns what they follow from."""
@@ -400,19 +403,25 @@ class Sampler:
         drawn.days = [lane() for _ in self.model.days_after_event]
         return drawn
 
-    def rows(self, drawn: Drawn, numbers: np.ndarray) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+    def rows(
+        self, drawn: Drawn, number: int, places: np.ndarray = _PLACES
+    ) -> tuple[pa.RecordBatch, list[np.ndarray]]:
         """Make values of codes: the columns, and the days of each delay.
 
         Parameters
         ----------
         drawn : Drawn
             What was drawn.
-        numbers : ndarray of int64 of shape (BLOCK,)
-            Of the events: values that name the rows follow from them.
+        number : int
+            Of the block.
+        places : ndarray of int64 of shape (BLOCK,)
+            Where the rows stand in the block, -1 for rows that are left out: values that name the rows follow
+            from the numbers of the events.
         """
         columns: dict[str, pa.Array] = {}
         values: dict[str, np.ndarray] = {}
         gaps: dict[str, np.ndarray] = {}
+        repeated: list[tuple[Identifier, np.ndarray, np.ndarray | None]] = []
         for factor in self.model.factors:
             if factor.name not in self._needed.factors:
                 continue
@@ -424,18 +433,23 @@ class Sampler:
                 if emission.missing is not None:
                     gaps[name] = emission.missing[code]
                 mask = gaps.get(name)
-                if name in self._identifiers:
-                    columns[name] = self._invented(emission, code, numbers, mask)
-                else:
+                identifier = self._identifiers.get(name)
+                if identifier is None:
                     self._emit(emission, code, drawn, mask, columns, values)
+                elif identifier.within:
+                    repeated.append((identifier, emission.low.take(code), mask))
+                else:
+                    patterns, events = emission.low.take(code), number * BLOCK + places
+                    columns[name] = self._invented(identifier, patterns, events, mask)
         for formula in self.model.formulas:
             if formula.column not in self._needed.columns:
                 continue
             value = compute(formula, values)
             missing = [gaps[name] for name in formula.inputs if name in gaps]
-            if formula.keeps_order:
-                if formula.left in gaps:  # what is missing cannot be exceeded
-                    value = np.where(gaps[formula.left], values[formula.column], value)
+            if formula.keeps_order or formula.operation == "unless":
+                others = [gaps[name] for name in formula.inputs if name in gaps and name != formula.column]
+                if others:  # the rule is about values that are not there
+                    value = np.where(np.logical_or.reduce(others), values[formula.column], value)
             elif formula.operation == "blank":
                 gaps[formula.column] = np.logical_or.reduce([*missing, values[formula.left] == 1])
             elif missing:
@@ -444,6 +458,13 @@ class Sampler:
             if formula.column in self._fields:
                 mask = gaps.get(formula.column)
                 columns[formula.column] = finish(value, self._fields[formula.column], mask)
+        for identifier, patterns, mask in repeated:
+            within = _combined([_codes(name, columns, values, gaps) for name in identifier.within])
+            shared = [patterns, *(_codes(name, columns, values, gaps) for name in identifier.shared)]
+            there = np.flatnonzero(places >= 0)
+            first = places.copy()
+            first[there] = first_of_group(within[there], _combined(shared)[there], places[there])
+            columns[identifier.column] = self._invented(identifier, patterns, number * BLOCK + first, mask)
         delays = []
         for delay, within in zip(self.model.days_after_event, drawn.days, strict=True):
             service = columns[delay.service].indices.to_numpy()
@@ -471,10 +492,10 @@ class Sampler:
         return days
 
     def _invented(
-        self, emission: Emission, code: np.ndarray, numbers: np.ndarray, mask: np.ndarray | None
+        self, identifier: Identifier, patterns: np.ndarray, numbers: np.ndarray, mask: np.ndarray | None
     ) -> pa.Array:
-        """Return the values of a column that names the rows."""
-        values = self._identifiers[emission.column].values(emission.low.take(code), numbers, self.seed)
+        """Return the values of a column that names the rows, or a few rows each."""
+        values = identifier.values(patterns, numbers, self.seed)
         if values.dtype.kind != "U":
             return pa.array(values, pa.int64(), mask=mask)
         return pa.array(values.astype(object), pa.string(), mask=mask).dictionary_encode()
@@ -514,6 +535,28 @@ def require_range(start: int, stop: int) -> None:
         raise RequestError(f"event numbers must satisfy 0 <= start <= stop <= 2**53, not {start}, {stop}")
 
 
+def _codes(
+    name: str,
+    columns: Mapping[str, pa.Array],
+    numbers: Mapping[str, np.ndarray],
+    gaps: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """Return a column as numbers from 0 that are the same where its value is, 0 where it is missing."""
+    if name in numbers:
+        codes = np.unique(numbers[name], return_inverse=True)[1].reshape(-1) + 1
+    else:
+        codes = columns[name].indices.fill_null(-1).to_numpy().astype(np.int64) + 1
+    return np.where(gaps[name], 0, codes) if name in gaps else codes
+
+
+def _combined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return several lists of numbers from 0 as one, equal where all are."""
+    whole = np.zeros(len(parts[0]), np.int64)
+    for part in parts:
+        whole = np.unique(whole * (int(part.max()) + 1) + part, return_inverse=True)[1].reshape(-1)
+    return whole
+
+
 def _between(low: np.ndarray, high: np.ndarray, step: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
     """Return numbers that lie evenly from `low` to `high`, in steps where there are such."""
     span = high - low
@@ -546,6 +589,9 @@ def needed(model: Network, names: Iterable[str]) -> Needed:
     before = -1
     while len(columns) > before:  # again, since what adjusts a column stands after the formulas that read it
         before = len(columns)
+        for identifier in model.identifiers:
+            if identifier.column in columns:
+                columns |= {*identifier.within, *identifier.shared}
         for formula in reversed(model.formulas):
             if formula.column in columns:
                 columns |= {*formula.inputs}
@@ -582,11 +628,12 @@ OPERATIONS: Mapping[str, tuple[int, int, Callable[..., np.ndarray]]] = {
     "log": (1, 2, lambda f, a: f[0] * np.log(np.maximum(a + f[1], _SMALLEST))),
     "at least": (2, 0, lambda _, a, b: np.where(b < a, a + (a - b), b)),
     "at most": (2, 0, lambda _, a, b: np.where(b > a, a - (b - a), b)),
+    "unless": (0, 0, lambda _, a, b, *c: np.where(a == 1, sum(c), b)),
     "blank": (2, 0, lambda _, a, b: b),  # noqa: ARG005 - the flag makes a gap, not a value
 }
-"""Number of inputs, of factors ("linear" has any), and from factors and inputs to the result; see `Formula`.
+"""Number of inputs, of factors, and from factors and inputs to the result; see `Formula`.
 
-"local" and the parts of a timestamp need a clock besides.
+"linear" and "unless" have any number of them; "local" and the parts of a timestamp need a clock besides.
 """
 
 _ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {

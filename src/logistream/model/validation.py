@@ -86,6 +86,15 @@ def check(network: Network) -> None:
     _require(
         len({i.column for i in network.identifiers}) == len(network.identifiers), "an identifier occurs twice"
     )
+    for rule in network.rules:
+        words = (rule.kind, rule.why_not, *rule.columns)
+        _require(all(isinstance(word, str) for word in words), "a rule is not in words")
+        _require(
+            len(rule.columns) > 0 and all(name in network.schema for name in rule.columns),
+            "a rule is about columns that are not there",
+        )
+        _whole(rule.checked, "the support of a rule", 0, 2**53)
+        _whole(rule.held, "the support of a rule", 0, rule.checked)
     for delay in network.days_after_event:
         _check_days(delay, known, network)
     _require(
@@ -249,6 +258,8 @@ def _check_formula(
             formula.operation in OPERATIONS, f"{name} is computed by {formula.operation!r}, which is unknown"
         )
         wanted, factors, _ = OPERATIONS[formula.operation]
+    if formula.operation == "unless":
+        wanted = max(3, len(formula.inputs))
     if formula.operation == "linear":
         wanted, factors = max(1, len(formula.inputs)), len(formula.inputs) + 1
     _require(
@@ -262,7 +273,8 @@ def _check_formula(
     )
     _require(isinstance(formula.floor, bool), f"{name} is rounded neither down nor to the nearest")
     _whole(formula.rows, f"the support of {name}", 0, 2**53)
-    adjusts = formula.operation in ("at least", "at most", "blank")
+    _whole(formula.checked, f"the support of {name}", 0, 2**53)
+    adjusts = formula.operation in ("at least", "at most", "unless", "blank")
     _require(
         adjusts == formula.adjusts == (formula.column in known), f"{name} is computed twice, or out of itself"
     )
@@ -315,6 +327,8 @@ def _bounds(formula: Formula, inputs: list[tuple[float, float]]) -> tuple[float,
     elif operation == "linear":
         parts = [sorted(factor * end for end in ends) for factor, ends in zip(factors, inputs, strict=False)]
         ends = [factors[-1] + sum(part[0] for part in parts), factors[-1] + sum(part[1] for part in parts)]
+    elif operation == "unless":
+        ends = [*inputs[1], *(sum(end) for end in zip(*inputs[2:], strict=True))]
     elif operation in ("sum", "local"):
         slack = DAY if operation == "local" else 0
         ends = [inputs[0][0] + inputs[1][0] - slack, inputs[0][1] + inputs[1][1] + slack]
@@ -341,6 +355,11 @@ def _check_identifier(identifier: Identifier, network: Network) -> None:
         longest <= _MOST_PLACES and len(identifier.patterns) * longest * widest <= _MOST_LETTERS,
         f"the patterns of {name} are too long, or too many",
     )
+    named = {other.column for other in network.identifiers}
+    for other in (*identifier.within, *identifier.shared):
+        _require(
+            other in kinds and other not in named, f"{name} goes with {other!r}, which is no such column"
+        )
     for pattern in identifier.patterns:
         _require(bool(pattern.places), f"a pattern of {name} is empty")
         for letters in pattern.places:
