@@ -807,15 +807,28 @@ def find_orders(
         numbers = {v.column.name: v.numbers for v in of_kind}
         below = _below({v.column.name: v for v in of_kind})
         ascending = sorted(numbers, key=lambda n: sum(n in lower for lower in below.values()), reverse=True)
+
+        def moved(name: str, operation: str, beside: str) -> Formula:
+            factors = _step_beside(columns[name], columns[beside])
+            return Formula(name, operation, beside, name, columns[name].column.decimals, factors=factors)
+
         for name in ascending:
             if name in movable:
-                digits = columns[name].column.decimals
-                found += [Formula(name, "at least", low, name, digits) for low in _nearest(below, name)]
+                found += [moved(name, "at least", low) for low in _nearest(below, name)]
         for name in reversed(ascending):
             if name not in movable:
                 lower = [low for low in _nearest(below, name) if low in movable]
-                found += [Formula(low, "at most", name, low, columns[low].column.decimals) for low in lower]
+                found += [moved(low, "at most", name) for low in lower]
     return found
+
+
+def _step_beside(values: Values, other: Values) -> tuple[float, ...]:
+    """Return the step of which whole numbers or timestamps are multiples, if those of the other are not."""
+    if values.numbers.dtype.kind != "i" or other.numbers.dtype.kind != "i":
+        return ()
+    known = values.known
+    step = int(np.gcd.reduce(known - known[0])) if len(known) else 0
+    return (float(step),) if step > 1 and ((other.known - known[0]) % step).any() else ()
 
 
 def _below(columns: Mapping[str, Values]) -> dict[str, set[str]]:

@@ -172,6 +172,8 @@ class Sampler:
         The only columns of the table to make; their values are the same as among all columns.
     samplers : sequence of FactorSampler, optional
         How each factor is drawn, in the order of the factors; by default as often as counted.
+    factors : collection of str
+        Factors to draw besides those that the columns need.
 
     Raises
     ------
@@ -187,6 +189,7 @@ class Sampler:
         live: bool = False,
         columns: Collection[str] | None = None,
         samplers: Sequence[FactorSampler] | None = None,
+        factors: Collection[str] = (),
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
             raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
@@ -211,7 +214,7 @@ class Sampler:
             if c.name not in overwritten and (columns is None or c.name in columns)
         }
         self._schema, self._live_schema = pa.schema(list(self._fields.values())), model.full_schema.arrow
-        self._needed = needed(model, self._fields)
+        self._needed = needed(model, self._fields, factors)
         self._blocks: OrderedDict[int, tuple[pa.RecordBatch, list[np.ndarray]]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -275,17 +278,19 @@ class Sampler:
         return made
 
     def make(
-        self, number: int, attempt: int = 0, places: np.ndarray = _PLACES
+        self,
+        number: int,
+        attempt: int = 0,
+        places: np.ndarray = _PLACES,
+        codes: dict[str, np.ndarray] | None = None,
     ) -> tuple[pa.RecordBatch, list[np.ndarray]]:
         """Draw a block: its columns, and the days of each delay.
 
         Each attempt at a block has bits of its own; `places`, of shape (BLOCK,), are where its rows will
-        stand in the block, since values that name the rows follow from their numbers.
+        stand in the block, since values that name the rows follow from their numbers. The codes of the
+        factors are added to `codes`.
         """
-        bits = np.random.Philox(
-            key=np.array([self.seed, _STREAM_KEY], np.uint64),
-            counter=np.array([0, 0, attempt, number], np.uint64),
-        )
+        bits = self._bits(number, attempt)
 
         def lane() -> np.ndarray:
             # One by one: arrays of this size stay in the processor's cache and in the allocator's hands.
@@ -294,7 +299,7 @@ class Sampler:
         def skip(lanes: int) -> None:
             bits.advance(lanes * BLOCK // 4)  # a step of the counter gives four numbers
 
-        codes: dict[str, np.ndarray] = {}
+        codes = {} if codes is None else codes
         columns: dict[str, pa.Array] = {}
         numbers: dict[str, np.ndarray] = {}
         gaps: dict[str, np.ndarray] = {}
@@ -343,6 +348,13 @@ class Sampler:
             delays.append(low + (lane() * (high - low + 1)).astype(np.int64))
         arrays = [columns[name] for name in self._fields]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema), delays
+
+    def _bits(self, number: int, attempt: int, purpose: int = 0) -> np.random.Philox:
+        """Return the bits of an attempt at a block; those of another purpose are others."""
+        return np.random.Philox(
+            key=np.array([self.seed, _STREAM_KEY], np.uint64),
+            counter=np.array([0, purpose, attempt, number], np.uint64),
+        )
 
     def _invented(
         self, emission: Emission, code: np.ndarray, numbers: np.ndarray, mask: np.ndarray | None
@@ -405,9 +417,9 @@ class Needed:
     factors: frozenset[str]
 
 
-def needed(model: Network, names: Iterable[str]) -> Needed:
-    """Return what must be drawn and computed for these columns and for the delays."""
-    columns, factors = set(names), set()
+def needed(model: Network, names: Iterable[str], also: Iterable[str] = ()) -> Needed:
+    """Return what must be drawn and computed for these columns, for the delays and for other factors."""
+    columns, factors = set(names), set(also)
     for delay in model.days_after_event:
         columns |= {delay.service, delay.promised, delay.late}
     before = -1
@@ -473,6 +485,10 @@ def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     if formula.operation == "local":
         return from_local(inputs[0] + inputs[1], formula.offsets)
     value = OPERATIONS[formula.operation][2](formula.factors, *inputs)
+    if formula.keeps_order and formula.factors:
+        step, right = int(formula.factors[0]), inputs[1]
+        moved = (value - right) // step if formula.operation == "at most" else -((right - value) // step)
+        return np.asarray(right + moved * step)
     if formula.decimals is None or value.dtype.kind == "i" or formula.operation == "blank":
         return np.asarray(value)
     scale = 10.0**formula.decimals
