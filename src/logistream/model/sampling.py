@@ -5,7 +5,8 @@ the seed and whose counter starts at `b`, so any block can be made at any time w
 the bits on only comparisons, table look-ups and the four basic operations are used, which give the same
 result on every machine.
 
-Events are independent with one exception: within a block, variables of many values are drawn in strata.
+Events are independent with one exception: within a segment of 1,024, variables of many values are drawn in
+strata.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLOCK",
     "OPERATIONS",
+    "SEGMENT",
     "CountSampler",
     "FactorSampler",
     "Needed",
@@ -44,11 +46,20 @@ __all__ = [
 BLOCK = 4096
 """Events drawn at once; part of what a seed means, so never to be changed."""
 
+SEGMENT = 1024
+"""Events of a block that share their strata, never to be changed either.
+
+They are fewer than most tables have rows, so that few events repeat a rare value no more than as many rows do.
+"""
+
 _CACHED_BLOCKS = 3
 _PLACES = np.arange(BLOCK)
 _INSTANT = pa.timestamp("us", tz="UTC")
 _NUMPY = {pa.int64(): np.int64, pa.float64(): np.float64, pa.bool_(): np.bool_}
 _RANKS = np.arange(BLOCK, dtype=np.float64)
+_PLACE_BITS = SEGMENT.bit_length() - 1
+_SEGMENT_STARTS = _PLACES & -SEGMENT
+_RANKS_IN_SEGMENT = (_PLACES - _SEGMENT_STARTS).astype(np.float64)
 _MANY_CODES = 64  # a factor of so many is drawn in strata
 _MOST_COMBINATIONS = 2**18  # that fit beside uniform and place into 63 bits
 _STREAM_KEY = 0x4C4F474953545245  # "LOGISTRE": keeps our draws apart from other users of the same seed
@@ -114,7 +125,7 @@ class CountSampler:
 
 
 def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarray:
-    """Return uniforms that lie evenly among the events of a block that draw from the same distribution.
+    """Return uniforms that lie evenly among the events of a segment that draw from the same distribution.
 
     Independent draws repeat the rare values of a small sample: a value that was seen once comes twice as
     often as in a sample of the population, where other rare values take its place. Stratified draws (McKay,
@@ -131,25 +142,28 @@ def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarr
     whole = scaled.astype(np.int64)
     scaled -= whole
     # Combination, uniform and place in one number: no two are equal, so every way of sorting gives the same.
-    whole <<= 12
-    whole |= _PLACES
+    whole <<= _PLACE_BITS
+    whole |= _PLACES & (SEGMENT - 1)
+    if combination is not None:
+        whole |= combination << (33 + _PLACE_BITS)
+    whole.reshape(-1, SEGMENT).sort(axis=1)
+    order = whole & (SEGMENT - 1)
+    order += _SEGMENT_STARTS
+    rank = np.empty(BLOCK)
     if combination is None:
-        whole.sort()
-        whole &= BLOCK - 1
-        rank = np.empty(BLOCK)
-        rank[whole] = _RANKS
+        rank[order] = _RANKS_IN_SEGMENT
         rank += scaled
-        rank *= 1 / BLOCK  # exact, a power of two
+        rank *= 1 / SEGMENT  # exact, a power of two
         return rank
-    whole |= combination << 45
-    whole.sort()
-    order, group = whole & (BLOCK - 1), whole >> 45
-    first = np.flatnonzero(group[1:] != group[:-1])
+    group = whole >> (33 + _PLACE_BITS)
+    changes = group[1:] != group[:-1]
+    changes[SEGMENT - 1 :: SEGMENT] = True
+    first = np.flatnonzero(changes)
     first += 1
     edges = np.empty(len(first) + 2, np.int64)
     edges[0], edges[1:-1], edges[-1] = 0, first, BLOCK
     size = edges[1:] - edges[:-1]
-    rank, among = np.empty(BLOCK), np.empty(BLOCK)
+    among = np.empty(BLOCK)
     rank[order] = _RANKS - edges[:-1].repeat(size)
     among[order] = size.repeat(size)
     rank += scaled
