@@ -49,7 +49,7 @@ BLOCK = 4096
 SEGMENT = 1024
 """Events of a block that share their strata, never to be changed either.
 
-They are fewer than most tables have rows, so that few events repeat a rare value no more than as many rows do.
+They are fewer than most tables have rows, so few events repeat a rare value no more than as many rows do.
 """
 
 _CACHED_BLOCKS = 3
