@@ -136,3 +136,15 @@ def test_the_clock_is_described_and_saved(model: Model, tmp_path: Path) -> None:
     again = load_model(tmp_path / "trips.model")
     assert again.formulas == model.formulas
     assert again.sample(50).equals(model.sample(50))
+
+
+@pytest.mark.parametrize("grid", ["min", "h"])
+def test_a_timestamp_on_a_grid_stays_on_it_beside_a_finer_one(grid: str) -> None:
+    """What ends at full minutes or hours does so in synthetic rows, and not before it begins."""
+    rng = np.random.default_rng(0)
+    begun = pd.to_datetime(instants_of(0, step=1_000_000), unit="us")
+    ended = (begun + pd.to_timedelta(rng.integers(3600, 3 * 86400, N), "s")).floor(grid)
+    rows = fit(pd.DataFrame({"begun": begun, "ended": ended})).sample(3000)
+    assert (rows["ended"] == rows["ended"].dt.floor(grid)).all()
+    assert (rows["ended"] >= rows["begun"]).all()
+    assert (rows["begun"] != rows["begun"].dt.floor("min")).mean() > 0.9

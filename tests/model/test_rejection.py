@@ -394,12 +394,71 @@ def test_what_hardly_any_row_fulfils_is_refused(parcels: Model) -> None:
         sampler.batch(0, 4000)
 
 
+def few_cells(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
+    """Bound messages wherever a table has more cells than that."""
+    monkeypatch.setattr(elimination, "MAX_CELLS", cells)
+    monkeypatch.setattr(elimination, "_BOUNDED_CELLS", cells)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_rows_drawn_by_bounds_are_as_an_enumeration_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any chain, a condition on its end gives the same distribution where tables are too large for it."""
+    model, given = chain(seed)
+    some = np.random.default_rng(seed).permutation(np.unique(model.factors[4].codes))[:2]
+    where = {"c4": [None if code == model.factors[4].size - 1 else int(code) for code in some]}
+    few_cells(monkeypatch, 2 + seed % 12)
+    sampler = ConditionedSampler(model, where, seed)
+    joint = np.ones(())
+    for shares in given:
+        joint = joint[..., None] * shares
+    joint = joint * np.isin(np.arange(model.factors[4].size), some)
+    frame = to_frame(model, sampler.batch(0, 4 * BLOCK))
+    drawn = [
+        frame[f"c{i}"].fillna(factor.size - 1).to_numpy(dtype=int) for i, factor in enumerate(model.factors)
+    ]
+    counts = np.bincount(np.ravel_multi_index(drawn, joint.shape), minlength=joint.size)
+    assert_alike(counts, joint.reshape(-1) / joint.sum() * len(frame), where)
+    error = math.sqrt(joint.sum() * (1 - joint.sum()) / len(frame))
+    assert abs(sampler.share - joint.sum()) < 6 * error + 1e-12
+
+
+@pytest.fixture(scope="module")
+def measurements() -> Model:
+    """Return a model of continuous columns, each of which depends on several before it."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    a = np.exp(rng.normal(3, 1, n)).round(2)
+    b = (a * rng.uniform(0.5, 2, n) + rng.exponential(5, n)).round(2)
+    c = (np.sqrt(b) * rng.uniform(1, 4, n)).round(2)
+    begun = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 86400 * 60, n), "s")
+    ended = begun + pd.to_timedelta((a * 60 * rng.uniform(1, 9, n)).astype(int), "s")
+    return fit(
+        pd.DataFrame({"a": a, "b": b, "c": c, "sum": (a + b + c).round(2), "begun": begun, "ended": ended})
+    )
+
+
+@pytest.mark.parametrize("column", ["c", "sum", "ended"])
+def test_the_end_of_a_range_far_down_a_chain_is_drawn_and_not_waited_for(
+    measurements: Model, column: str
+) -> None:
+    """Of rows drawn for the last 1 in 1,000 many are accepted, and they are like what a filter leaves."""
+    rows = measurements.sample(200_000, 5)
+    low = rows[column].quantile(0.999)
+    kept = rows[rows[column] >= low]
+    drawn = measurements.sample(1000, where={column: slice(low, None)})
+    assert (drawn[column] >= low).all()
+    assert drawn.attrs["acceptance_rate"] > 0.02
+    for name in ("a", "b", "c"):
+        error = math.sqrt(kept[name].var() / len(kept) + drawn[name].var() / len(drawn))
+        assert abs(kept[name].mean() - drawn[name].mean()) < 5 * error, name
+
+
 @pytest.mark.parametrize("cells", [1, 50, 2000])
 def test_conditions_that_take_too_large_tables_are_left_to_rejection(
     model: Model, everything: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, cells: int
 ) -> None:
     """With fewer cells more rows are rejected, and those that remain have the same distribution."""
-    monkeypatch.setattr(elimination, "MAX_CELLS", cells)
+    few_cells(monkeypatch, cells)
     sampler = ConditionedSampler(model, {"Market": "Europe", "Sales": slice(100, 300)}, seed=2)
     assert not sampler.exact
     assert sampler.acceptance_rate < 0.9

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 import logistream as ls
 from logistream.cli import main
 from logistream.errors import DataError, DataWarning, RequestError
+from logistream.tables import files
 from logistream.tables.files import check_writable, open_table, write_table
 
 if TYPE_CHECKING:
@@ -471,3 +472,15 @@ def test_orders_are_found_in_any_form(sample_path: Path, orders: pd.DataFrame, t
     raw = pd.read_csv(sample_path, encoding="latin-1", dtype=str, keep_default_na=False)
     raw.to_csv(tmp_path / "t.gz", sep=";", index=False, encoding="utf-16", compression="gzip")
     pd.testing.assert_frame_equal(silently(tmp_path / "t.gz"), orders)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(alphabet='ab ",\r\n', max_size=40))
+def test_rows_that_are_lines_have_as_many_fields_as_a_reader_of_csv_finds(text: str) -> None:
+    """The fast count of fields is that of the csv module, for any text whose rows are lines."""
+    quick = files._lengths_of_lines(text, ",")
+    records = [record for record in files._records(text, ",") if record]
+    if quick is not None:
+        assert quick[1] == (records[0] if records else [])
+        assert sorted(quick[0].elements()) == sorted(map(len, records[1:]))
+    assert quick is not None or "\r" in text or '"' in text

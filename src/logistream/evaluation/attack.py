@@ -69,8 +69,9 @@ def membership_inference(
     density = np.zeros(len(rows))
     for start in range(0, len(synthetic), _AT_ONCE):
         points = coordinates(synthetic.take(slice(start, start + _AT_ONCE)), known)
-        nearest = np.minimum(nearest, nearest_distance(rows, points))
-        density += _kernel_sums(rows, points, width)
+        nearer, sums = _distances_and_sums(rows, points, width)
+        nearest = np.minimum(nearest, nearer)
+        density += sums
     scores: dict[str, np.ndarray] = {
         "nearest": -nearest,
         "ratio": -(nearest + _NARROWEST) / (to_reference + _NARROWEST),
@@ -80,13 +81,20 @@ def membership_inference(
     return pd.DataFrame(success, index=list(scores), columns=["auc", "found"])
 
 
-def _kernel_sums(rows: np.ndarray, points: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Return how many points lie around each row, by a Gaussian kernel of the row's own width."""
-    sums = np.empty(len(rows))
+def _distances_and_sums(
+    rows: np.ndarray, points: np.ndarray, width: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's distance to the nearest point, and how many points lie around it.
+
+    The latter by a Gaussian kernel of the row's own width.
+    """
+    nearest, sums = np.empty(len(rows), np.float32), np.empty(len(rows))
     for chunk, distance in squared_distances(rows, points):
+        exact = rows[chunk] - points[distance.argmin(axis=1)]  # the rounding of the product is left behind
+        nearest[chunk] = np.sqrt(np.square(exact).sum(axis=1))
         distance *= (-0.5 / np.square(width[chunk]))[:, None]
         sums[chunk] = np.exp(distance, out=distance).sum(axis=1)
-    return sums
+    return nearest, sums
 
 
 def _success(members: np.ndarray, others: np.ndarray) -> tuple[float, float]:

@@ -108,9 +108,18 @@ def _formula(columns: Mapping[str, Values], column: str, low: str, high: str) ->
     known = ~(a.missing | b.missing)
     held = int((a.numbers[known] <= b.numbers[known]).sum())
     digits, checked = columns[column].column.decimals, int(known.sum())
-    if column == high:
-        return Formula(high, "at least", low, high, digits, rows=held, checked=checked)
-    return Formula(low, "at most", high, low, digits, rows=held, checked=checked)
+    side, other = ("at least", low) if column == high else ("at most", high)
+    step = _step_beside(columns[column], columns[other])
+    return Formula(column, side, other, column, digits, factors=step, rows=held, checked=checked)
+
+
+def _step_beside(values: Values, other: Values) -> tuple[float, ...]:
+    """Return the step of which whole numbers or timestamps are multiples, if those of the other are not."""
+    if values.numbers.dtype.kind != "i" or other.numbers.dtype.kind != "i":
+        return ()
+    known = values.known
+    step = int(np.gcd.reduce(known - known[0])) if len(known) else 0
+    return (float(step),) if step > 1 and ((other.known - known[0]) % step).any() else ()
 
 
 def _with_exceptions(

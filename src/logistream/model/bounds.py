@@ -139,14 +139,44 @@ def _emitted(network: Network, factor: Factor, emission: Emission) -> Bounds | N
     return Bounds(over, low, high, missing)
 
 
-def _computed(formula: Formula, inputs: Sequence[Bounds]) -> Bounds | None:
-    """Return the bounds of what a formula computes, None if the ends of its inputs do not give them."""
+def _refined(inputs: Sequence[Bounds]) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+    """Return groups that keep apart what any of the inputs does, and how many there are of each factor."""
     names = dict.fromkeys(name for bounds in inputs for name in bounds.over)
     over = {name: common_refinement([b.over[name] for b in inputs if name in b.over]) for name in names}
-    shape = tuple(int(groups.max()) + 1 for groups in over.values())
-    ranged = sum(not bool((b.low == b.high).all()) for b in inputs)
-    if math.prod(shape) * 2**ranged > MAX_CELLS:
-        return None
+    return over, tuple(int(groups.max()) + 1 for groups in over.values())
+
+
+def _halved(bounds: Bounds, name: str) -> Bounds:
+    """Return wider bounds over about half as many groups of a factor: neighbours merged, gaps kept apart."""
+    if name not in bounds.over:
+        return bounds
+    axis = list(bounds.over).index(name)
+    low, high, missing = (np.moveaxis(a, axis, 0) for a in (bounds.low, bounds.high, bounds.missing))
+    many = len(low)
+    flat = missing.reshape(many, -1)
+    gaps = np.unique(flat, axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.lexsort([low.reshape(many, -1).mean(axis=1), gaps])
+    begins = np.flatnonzero(np.diff(gaps[order], prepend=-1))
+    within = np.arange(many) - np.repeat(begins, np.diff(np.append(begins, many)))
+    starts = np.flatnonzero(within % 2 == 0)
+    number = np.empty(many, np.int64)
+    number[order] = np.cumsum(within % 2 == 0) - 1
+    return Bounds(
+        {**bounds.over, name: number[bounds.over[name]]},
+        np.moveaxis(np.minimum.reduceat(low[order], starts, axis=0), 0, axis),
+        np.moveaxis(np.maximum.reduceat(high[order], starts, axis=0), 0, axis),
+        np.moveaxis(missing[order][starts], 0, axis),
+    )
+
+
+def _computed(formula: Formula, inputs: Sequence[Bounds]) -> Bounds | None:
+    """Return the bounds of what a formula computes, None if the ends of its inputs do not give them."""
+    over, shape = _refined(inputs)
+    while math.prod(shape) * 2 ** (ranged := _ranged(inputs)) > MAX_CELLS:
+        inputs = [_halved(bounds, list(over)[int(np.argmax(shape))]) for bounds in inputs]
+        before, (over, shape) = shape, _refined(inputs)
+        if shape == before:
+            return None
     ends = [[np.broadcast_to(spread(a, b.over, over), shape) for a in (b.low, b.high)] for b in inputs]
     gaps = [np.broadcast_to(spread(b.missing, b.over, over), shape) for b in inputs]
     missing = np.logical_or.reduce(gaps)
@@ -163,9 +193,9 @@ def _computed(formula: Formula, inputs: Sequence[Bounds]) -> Bounds | None:
         apart &= ~np.logical_or.reduce(gaps[2:])
         low, high = (np.where(apart, sum(end[i] for end in ends[2:]), ends[1][i]) for i in (0, 1))
         return Bounds(over, low, high, gaps[1])
+    if formula.keeps_order and ranged:
+        return Bounds(over, *_moved(formula, ends, gaps[0]), gaps[1])
     if formula.keeps_order:
-        if ranged:
-            return None
         value = _values(formula, [low for low, _ in ends])
         value = np.where(gaps[0], ends[1][0], value)  # what is missing cannot be exceeded
         return Bounds(over, value, value, gaps[1])
@@ -184,6 +214,24 @@ def _computed(formula: Formula, inputs: Sequence[Bounds]) -> Bounds | None:
         room = np.where(low == high, 0, max(ahead) - min(ahead))  # clocks are put forward and back between
         low, high = low - room, high + room
     return Bounds(over, low, high, missing)
+
+
+def _moved(
+    formula: Formula, ends: Sequence[Sequence[np.ndarray]], gap: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of a column that is moved to one side of another one, which has gaps."""
+    (low, high), (a, b) = ends
+    room = formula.factors[0] if formula.factors else 10.0 ** -(formula.decimals or 0)  # for rounding
+    if formula.operation == "at least":
+        bounds = np.maximum(a, low), np.maximum(b, 2 * high - a + room)
+    else:
+        bounds = np.minimum(a, 2 * low - b - room), np.minimum(b, high)
+    return np.where(gap, a, bounds[0]), np.where(gap, b, bounds[1])
+
+
+def _ranged(inputs: Sequence[Bounds]) -> int:
+    """Return how many of the inputs have a range somewhere."""
+    return sum(not bool((bounds.low == bounds.high).all()) for bounds in inputs)
 
 
 def _values(formula: Formula, inputs: Sequence[np.ndarray]) -> np.ndarray:

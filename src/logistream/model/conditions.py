@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,6 +60,8 @@ _SAME = {"=": "==", ":": "=="}
 _WRITTEN = re.compile(r"\s*(==|!=|<=|>=|[:=<>]|(?<=\s)(?:not\s+in|in|between)(?=\s))", re.IGNORECASE)
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_MOST_SHOWN = 80  # characters of a value in an error
+_MOST_BITS = 1023  # of a whole number: a larger one is no real number either
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ORDERS = {"<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}
 
@@ -198,6 +201,7 @@ def read_conditions(where: Where, schema: Schema) -> tuple[Condition, ...]:
             )
         else:
             orders[condition] = None
+    _check_ranges(orders)
     lists = [Condition(*key, tuple(sorted(values, key=_sorting))) for key, values in merged.items()]
     return tuple(sorted([*lists, *orders], key=str))
 
@@ -209,6 +213,18 @@ def write_conditions(where: Where | None) -> tuple[str, ...]:
         for item in _items(() if where is None else where)
         for string in ([item] if isinstance(item, str) else [s for c in item for s in c.strings()])
     )
+
+
+def _check_ranges(orders: Iterable[Condition]) -> None:
+    """Raise `RequestError` if no value lies between the bounds that are asked of a column."""
+    for low, high in itertools.permutations(orders, 2):
+        if low.column == high.column and low.operator in (">", ">=") and high.operator in ("<", "<="):
+            least: Any = low.values[0]
+            most: Any = high.values[0]
+            if least > most or (least == most and (low.operator, high.operator) != (">=", "<=")):
+                raise RequestError(
+                    f"no value fulfils both {low} and {high}: give a lower bound below the upper one"
+                )
 
 
 def _sorting(value: Value) -> tuple[bool, Any]:
@@ -306,7 +322,9 @@ def _is_simple(name: str, written: str) -> bool:
 
 def _is_missing(value: Any) -> bool:  # noqa: ANN401 - as users write it
     """Return whether a value is what Python, NumPy and pandas write for a missing one."""
-    return value is None or (not isinstance(value, Iterable) and str(value) in ("nan", "NaT", "<NA>"))
+    if isinstance(value, int | Iterable):
+        return False
+    return value is None or str(value) in ("nan", "NaT", "<NA>")
 
 
 def _plain(name: str, value: Any) -> Value:  # noqa: ANN401 - as users write it
@@ -324,6 +342,10 @@ def _plain(name: str, value: Any) -> Value:  # noqa: ANN401 - as users write it
         return plain.astimezone(UTC)
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise RequestError(
+            f"a condition on {name!r} needs a number of at most 64 bits, not one of {value.bit_length():,}"
+        )
     if isinstance(value, str | bool | int | float):
         return value
     try:
@@ -420,7 +442,13 @@ def _wrong_kind(column: Column, value: object, *, order: bool = False) -> Reques
         "category": "a string",
         "timestamp": "a time such as 2026-11-24T06:23:00Z",
     }[column.kind]
-    return RequestError(f"a condition on {column.name!r} needs {expected}, not {value!r}")
+    return RequestError(f"a condition on {column.name!r} needs {expected}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """Return a value as an error names it: a long one in part."""
+    shown = repr(value)
+    return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
 
 
 def _checked(conditions: list[Condition], schema: Schema) -> list[Condition]:
@@ -477,7 +505,9 @@ def _of_kind(column: Column, value: Value, *, order: bool = False) -> Value:
     except (OverflowError, ValueError):
         raise wrong from None
     if not -(2**63) <= value < 2**63:
-        raise RequestError(f"a condition on {column.name!r} needs a whole number of 64 bits")
+        raise RequestError(
+            f"a condition on {column.name!r} needs a whole number of 64 bits, not {_shown(value)}"
+        )
     return int(value)
 
 

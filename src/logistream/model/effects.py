@@ -22,7 +22,7 @@ import numpy as np
 from logistream.errors import RequestError, listed
 from logistream.model.bounds import MAX_CELLS, common_refinement, spread
 from logistream.model.conditions import Condition, operand, read_conditions
-from logistream.model.elimination import Table, TooManyCellsError, eliminate
+from logistream.model.elimination import Table, TooManyCellsError, eliminate_exactly
 from logistream.model.findings import find_associated
 from logistream.model.random_bits import uniforms
 from logistream.model.rejection import possible
@@ -476,7 +476,7 @@ def _require_possible(
         never = ~pairs.allowed[:, wanted].all(axis=1)
         table = Table({other: pairs.group}, np.asarray(never, np.float64))
         try:
-            reached = eliminate(network, [match, table])[0] if never.any() else 0.0
+            reached = eliminate_exactly(network, [match, table]).share if never.any() else 0.0
         except TooManyCellsError:
             raise _too_large(effect) from None
         if reached > 0:
@@ -612,7 +612,7 @@ def _adapt(network: Network, found: list[WeightedTable], shares: Mapping[int, Ef
     joint = np.zeros([2] * len(shares))
     for case in np.ndindex(joint.shape):
         ends = [m if on else Table(m.over, 1 - m.values) for m, on in zip(matches, case, strict=True)]
-        joint[case] = eliminate(network, [*tables, *ends])[0]
+        joint[case] = eliminate_exactly(network, [*tables, *ends]).share
     joint /= joint.sum() or 1.0
     weights = np.ones((len(shares), 2))  # of each: for events that are not meant, and for those that are
     for _ in range(_ROUNDS):
@@ -649,14 +649,15 @@ def _replacements(
     before: list[Table] = []
     total = 1.0  # mean of the product of the weights before
     for item in weights:
-        meant, weighted = eliminate(network, [*before, item.match])
-        share = meant / total
+        found = eliminate_exactly(network, [*before, item.match])
+        weighted, share = found.samplers, found.share / total
         mean = item.on * share + item.off * (1 - share)
         if mean <= 0:
             raise RequestError("no event is left under these weights and shares: raise one that is 0")
         if item.on != item.off and 0 < share < 1:
             if item.off > item.on:
-                weighted = eliminate(network, [*before, Table(item.match.over, 1 - item.match.values)])[1]
+                others = Table(item.match.over, 1 - item.match.values)
+                weighted = eliminate_exactly(network, [*before, others]).samplers
             yield _Replacement(
                 item.match,
                 (min(1.0, item.off / mean), min(1.0, item.on / mean)),

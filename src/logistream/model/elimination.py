@@ -7,6 +7,10 @@ factors. Forwards, each factor concerned is drawn with its counts times the mess
 message keeps codes apart only where its values differ, so tables stay small: the thousand places behind
 "Market is Europe" become two groups. As everywhere in sampling, only comparisons, look-ups and the four
 basic operations are used.
+
+Far down a chain of continuous columns messages would grow without end. One that is too large is replaced by
+an upper bound over fewer groups ("mini-buckets", Dechter and Rish 2003). A row is then accepted with the
+probability message / bound, so accepted rows still have the exact distribution.
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ if TYPE_CHECKING:
     from logistream.model.network import Factor, Network
     from logistream.model.sampling import FactorSampler
 
-__all__ = ["Table", "TooManyCellsError", "eliminate"]
+__all__ = ["Eliminated", "Table", "TooManyCellsError", "eliminate", "eliminate_exactly"]
+
+
+_BOUNDED_CELLS = 2**19  # of a factor with bounds of its messages, where with these it has more than MAX_CELLS
 
 
 class TooManyCellsError(Exception):
@@ -42,10 +49,6 @@ class Table:
     def spread(self, fine: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the values over the finer groups `fine`: an axis for each, of length 1 if not concerned."""
         return spread(self.values, self.over, fine)
-
-    def at(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the value of each row, shape (n_rows,); without factors a single one, shape ()."""
-        return np.asarray(self.values[tuple(groups[codes[name]] for name, groups in self.over.items())])
 
     def merged(self) -> Table:
         """Return the same with groups merged where no value differs, without factors that change nothing."""
@@ -66,8 +69,32 @@ class Table:
                 over[name] = merged[groups]
         return Table(over, values)
 
+    def at(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the value for each event's codes, shape (n_events,); shape () if no factor is concerned."""
+        return np.asarray(self.values[tuple(groups[codes[name]] for name, groups in self.over.items())])
 
-def eliminate(network: Network, tables: Sequence[Table]) -> tuple[float, dict[int, FactorSampler]]:
+
+@dataclass(frozen=True, slots=True)
+class Eliminated:
+    """How to draw rows that tables allow.
+
+    Attributes
+    ----------
+    share : float
+        The probability that a row is allowed, or how many times as likely a row becomes on average; an upper
+        bound of it where there are `chances`.
+    samplers : dict of int to FactorSampler
+        Samplers of the factors that are drawn otherwise than without the tables, by their place.
+    chances : list of Table
+        With the product of these probabilities a row that is drawn must be accepted.
+    """
+
+    share: float
+    samplers: dict[int, FactorSampler]
+    chances: list[Table]
+
+
+def eliminate(network: Network, tables: Sequence[Table]) -> Eliminated:
     """Return the probability of what the tables allow, and how to draw the factors concerned.
 
     Parameters
@@ -77,19 +104,6 @@ def eliminate(network: Network, tables: Sequence[Table]) -> tuple[float, dict[in
     tables : sequence of Table
         Each 1 where a combination of codes is allowed and 0 elsewhere; or how many times as likely it
         becomes.
-
-    Returns
-    -------
-    share : float
-        The probability that a row is allowed by all of them; or how many times as likely a row becomes on
-        average.
-    samplers : dict of int to FactorSampler
-        Samplers of the factors that are drawn otherwise than without the tables, by their place.
-
-    Raises
-    ------
-    TooManyCellsError
-        If a factor depends on too many others at once.
     """
     masks: dict[str, np.ndarray] = {}
     messages: list[Table] = []
@@ -101,19 +115,127 @@ def eliminate(network: Network, tables: Sequence[Table]) -> tuple[float, dict[in
         else:
             messages.append(table)
     samplers: dict[int, FactorSampler] = {}
+    chances: list[Table] = []
     for place in reversed(range(len(network.factors))):
         factor = network.factors[place]
         received = [message for message in messages if factor.name in message.over]
         if factor.name not in masks and not received:
             continue
         messages = [message for message in messages if factor.name not in message.over]
-        sampler = _WeightedSampler.of(factor, masks.get(factor.name), received)
+        bounds = _bounded(factor, received)
+        chances += [
+            _ratio(exact, bound) for exact, bound in zip(received, bounds, strict=True) if bound is not exact
+        ]
+        sampler = _WeightedSampler.of(factor, masks.get(factor.name), bounds)
         message = sampler.message()
         messages.append(message)
-        # A case of weight 0 never comes, and one of weight 1 is drawn right by the plain sampler.
+        # A case of weight 0 never comes or is not accepted; the plain sampler draws one of weight 1 right.
         if not (allowing and np.isin(message.values, (0.0, 1.0)).all()):
             samplers[place] = sampler
-    return math.prod(float(message.values) for message in messages), samplers
+    return Eliminated(math.prod(float(message.values) for message in messages), samplers, chances)
+
+
+def eliminate_exactly(network: Network, tables: Sequence[Table]) -> Eliminated:
+    """Return what `eliminate` does, if that is exact without `chances`.
+
+    Raises
+    ------
+    TooManyCellsError
+        If a factor depends on too many others at once.
+    """
+    found = eliminate(network, tables)
+    if found.chances:
+        raise TooManyCellsError
+    return found
+
+
+def _bounded(factor: Factor, received: Sequence[Table]) -> list[Table]:
+    """Return upper bounds of messages, over so few groups that one table holds them with the factor.
+
+    They are the messages themselves if these fit. Groups that the factor itself keeps apart stay so.
+    """
+    messages = list(received)
+    own = dict(zip(factor.parents, factor.groups, strict=True))
+    if _cells(own, messages) <= MAX_CELLS:
+        return messages
+    while _cells(own, messages) > _BOUNDED_CELLS:
+        tried = [
+            halved
+            for name in dict.fromkeys(name for message in messages for name in message.over)
+            if (halved := _halved(messages, name, own.get(name))) is not None
+        ]
+        if not tried:
+            break
+        messages = min(tried, key=lambda halved: halved[0])[1]
+    return messages
+
+
+def _ratio(exact: Table, bound: Table) -> Table:
+    """Return a message divided by its upper bound."""
+    fine = {
+        name: common_refinement([groups, bound.over[name]]) if name in bound.over else groups
+        for name, groups in exact.over.items()
+    }
+    highest = bound.spread(fine)
+    return Table(fine, exact.spread(fine) / np.where(highest > 0, highest, 1.0))
+
+
+def _cells(own: Mapping[str, np.ndarray], messages: Sequence[Table]) -> int:
+    """Return the size of a table over all groups that a factor and messages keep apart."""
+    overs = [own, *(message.over for message in messages)]
+    names = dict.fromkeys(name for over in overs for name in over)
+    return math.prod(
+        int(common_refinement([over[name] for over in overs if name in over]).max()) + 1 for name in names
+    )
+
+
+def _halved(messages: Sequence[Table], name: str, own: np.ndarray | None) -> tuple[float, list[Table]] | None:
+    """Return bounds of messages over about half as many groups of one factor, those of similar values merged.
+
+    Parameters
+    ----------
+    messages : sequence of Table
+        What to bound.
+    name : str
+        The factor whose groups to merge.
+    own : ndarray of shape (n_codes,) or None
+        Groups of its codes that must stay apart.
+
+    Returns
+    -------
+    tuple of float and list of Table, or None
+        By how much the bounds are larger on average, and they; None if no groups can be merged.
+    """
+    groupings = [message.over[name] for message in messages if name in message.over]
+    apart = np.zeros(len(groupings[0]), np.int64) if own is None else own
+    groups = common_refinement([apart, *groupings])
+    first = np.unique(groups, return_index=True)[1]
+    places = [list(message.over).index(name) if name in message.over else -1 for message in messages]
+    slices = [
+        np.moveaxis(np.take(message.values, message.over[name][first], axis=axis), axis, 0)
+        for message, axis in zip(messages, places, strict=True)
+        if axis >= 0
+    ]
+    mean = [part.reshape(len(first), -1).mean(axis=1) / max(float(part.mean()), 1e-300) for part in slices]
+    order = np.lexsort([np.sum(mean, axis=0), apart[first]])
+    begins = np.flatnonzero(np.diff(apart[first][order], prepend=-1))
+    within = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
+    starts = np.flatnonzero(within % 2 == 0)
+    if len(starts) == len(order):
+        return None
+    number = np.empty(len(order), np.int64)
+    number[order] = np.cumsum(within % 2 == 0) - 1
+    larger, bounds = 1.0, []
+    for message, axis in zip(messages, places, strict=True):
+        if axis < 0:
+            bounds.append(message)
+            continue
+        part = slices.pop(0)
+        highest = np.maximum.reduceat(part[order], starts, axis=0)
+        larger *= float(highest[number].mean()) / max(float(part.mean()), 1e-300)
+        over = {key: number[groups] if key == name else old for key, old in message.over.items()}
+        bounds.append(Table(over, np.moveaxis(highest, 0, axis)).merged())
+    return larger, bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +270,6 @@ class _WeightedSampler:
         own = groupings.pop(factor.name, np.zeros(factor.size, np.int64))
         n_groups = int(own.max()) + 1
         shape = tuple(int(groups.max()) + 1 for groups in groupings.values())
-        if math.prod(shape) * n_groups > MAX_CELLS:
-            raise TooManyCellsError
         n_distributions = len(factor.totals)
         slot = np.repeat(np.arange(n_distributions), np.diff(factor.offsets)) * n_groups + own[factor.codes]
         counts = factor.counts if mask is None else factor.counts * mask[factor.codes]
@@ -187,13 +307,15 @@ class _WeightedSampler:
         for (name, groups), size in zip(self.scope.items(), self.shape, strict=True):
             case = case * size + groups[codes[name]]
         n_groups = len(self.upto)
-        wanted = uniform * self.upto[-1, case]
+        wanted = uniform * self.upto[-1, case]  # 0 in rows that will not be accepted: they get any code
         group = np.zeros(len(uniform), np.int64)  # by bisection: number of groups with upto <= wanted
         for step in (1 << power for power in reversed(range(n_groups.bit_length()))):
             further = np.minimum(group + step, n_groups)
             group = np.where(self.upto[further - 1, case] <= wanted, further, group)
+        group = np.minimum(group, n_groups - 1)
         before = np.where(group > 0, self.upto[group - 1, case], 0.0)
-        left = (wanted - before) / (self.upto[group, case] - before)
+        weight = self.upto[group, case] - before
+        left = (wanted - before) / np.where(weight > 0, weight, 1.0)
         slot = self.distribution[case] * n_groups + group
         within = np.minimum((left * self.total[slot]).astype(np.int64), self.total[slot] - 1)
-        return np.asarray(self.code[self.start[slot] + within])
+        return np.asarray(self.code[np.clip(self.start[slot] + within, 0, len(self.code) - 1)])

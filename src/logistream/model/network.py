@@ -168,7 +168,8 @@ class Formula:
         - "square" of one; "log": a factor times the logarithm of one plus a second factor;
         - "local": the timestamp at which a clock showed the sum of two; or the name of a part of a timestamp,
           as in `logistream.times.CALENDAR`;
-        - "at least" or "at most": the column itself, `right`, moved to that side of `left`;
+        - "at least" or "at most": the column itself, `right`, moved to that side of `left`, by multiples of a
+          factor if there is one;
         - "unless": the column itself, `right`, but the sum of `others` where `left` is 1: an exception;
         - "blank": the column itself, `right`, missing where `left` is 1.
     left, right : str

@@ -2,13 +2,14 @@
 
 For each condition the codes of the factors tell which combinations can fulfil it (`logistream.model.bounds`).
 Those are drawn by variable elimination. Where such a combination does not say whether a row fulfils the
-condition, since its range of values holds the bound or the tables would be too large, rows are drawn until
-enough fulfil it. The candidates of a block come in attempts, each with bits of its own, so a row is a pure
-function of model, seed, conditions and number.
+condition, since its range of values holds the bound, or where a table was bounded since it would be too
+large, rows are drawn until enough are accepted. The candidates of a block come in attempts, each with bits of
+its own, so a row is a pure function of model, seed, conditions and number.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections import OrderedDict
@@ -22,7 +23,8 @@ import pyarrow as pa
 from logistream.errors import RequestError, RequestWarning, listed
 from logistream.model.bounds import find_bounds
 from logistream.model.conditions import Condition, read_conditions, string_of
-from logistream.model.elimination import Table, TooManyCellsError, eliminate
+from logistream.model.elimination import Table, eliminate
+from logistream.model.random_bits import uniforms
 from logistream.model.sampling import BLOCK, Sampler, count_samplers
 from logistream.times import rfc3339
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from logistream.model.bounds import Bounds
     from logistream.model.conditions import Value, Where
     from logistream.model.network import Network
-    from logistream.model.sampling import FactorSampler
     from logistream.schema import Column
 
 __all__ = ["ConditionedSampler", "possible"]
@@ -87,19 +88,25 @@ class ConditionedSampler(Sampler):
                 uncertain.append(condition)
             if table is not None and table.over:
                 tables.append(table)
-        share, weighted, dropped = _eliminated(model, tables)
-        if share == 0:
+        found = eliminate(model, tables)
+        if found.share == 0:
             asked = " and ".join(map(str, self.conditions))
             raise RequestError(f"no row of this model has {asked} together: ask for others")
-        tests = self.conditions if dropped else tuple(uncertain)
+        tests, chances = tuple(uncertain), found.chances
         # Rows of a block that are drawn in strata depend on each other; those accepted would be biased.
-        samplers = count_samplers(model.factors, stratified=not tests, replaced=weighted)
+        samplers = count_samplers(model.factors, stratified=not (tests or chances), replaced=found.samplers)
         super().__init__(model, seed, samplers=samplers)
-        self.exact = not tests
-        self._tests = tests
-        if tests:
-            self._probe = Sampler(model, seed, samplers=samplers, columns={test.column for test in tests})
-        self._share = share
+        self.exact = not (tests or chances)
+        self._tests, self._chances = tests, chances
+        if not self.exact:
+            self._probe = Sampler(
+                model,
+                seed,
+                samplers=samplers,
+                columns={test.column for test in tests},
+                factors={name for chance in chances for name in chance.over},
+            )
+        self._share = found.share
         self._tried = self._accepted = 0
         self._warned = False
         self._filled: OrderedDict[int, _Filled] = OrderedDict()
@@ -149,8 +156,12 @@ class ConditionedSampler(Sampler):
             )
         if filled.attempts >= _WARNED_FROM and filled.accepted < _LOW_RATE * candidates:
             self._warn()
-        probed, _ = self._probe.make(number, filled.attempts)
-        accepted = np.logical_and.reduce([condition.mask(probed) for condition in self._tests])
+        drawn = self._probe.draw(number, filled.attempts)
+        probed, _ = self._probe.rows(drawn, number)
+        accepted = np.logical_and.reduce([np.ones(BLOCK, bool), *(test.mask(probed) for test in self._tests)])
+        if self._chances:
+            chance = math.prod(table.at(drawn.codes) for table in self._chances)
+            accepted &= uniforms(self._bits(number, filled.attempts, 1), BLOCK) < chance
         count = int(accepted.sum())
         if count:
             places = np.where(accepted, filled.accepted + np.cumsum(accepted) - 1, -1)
@@ -174,7 +185,7 @@ class ConditionedSampler(Sampler):
             )
 
     def _asked(self) -> str:
-        return " and ".join(map(str, self._tests))
+        return " and ".join(map(str, self.conditions))
 
 
 def possible(model: Network, condition: Condition) -> tuple[Table | None, bool]:
@@ -250,13 +261,3 @@ def _occurring(column: Column, bounds: Bounds, *wanted: Value) -> str:
 def _nearest(known: list[Any], value: float) -> list[Any]:
     """Return the values next to one, in order."""
     return sorted(sorted(known, key=lambda other: abs(other - value))[:4])
-
-
-def _eliminated(model: Network, tables: list[Table]) -> tuple[float, dict[int, FactorSampler], bool]:
-    """Return what `eliminate` does, without tables that take too many cells, and whether any was left out."""
-    kept = sorted(tables, key=lambda table: table.values.size)
-    while True:
-        try:
-            return (*eliminate(model, kept), len(kept) < len(tables))
-        except TooManyCellsError:
-            kept.pop()

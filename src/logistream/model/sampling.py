@@ -5,7 +5,8 @@ the seed and whose counter starts at `b`, so any block can be made at any time w
 the bits on only comparisons, table look-ups and the four basic operations are used, which give the same
 result on every machine.
 
-Events are independent with one exception: within a block, variables of many values are drawn in strata.
+Events are independent with one exception: within a segment of 1,024, variables of many values are drawn in
+strata.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLOCK",
     "OPERATIONS",
+    "SEGMENT",
     "CountSampler",
     "Drawn",
     "FactorSampler",
@@ -50,11 +52,20 @@ __all__ = [
 BLOCK = 4096
 """Events drawn at once; part of what a seed means, so never to be changed."""
 
+SEGMENT = 1024
+"""Events of a block that share their strata, never to be changed either.
+
+They are fewer than most tables have rows, so few events repeat a rare value no more than as many rows do.
+"""
+
 _CACHED_BLOCKS = 3
 _PLACES = np.arange(BLOCK)
 _INSTANT = pa.timestamp("us", tz="UTC")
 _NUMPY = {pa.int64(): np.int64, pa.float64(): np.float64, pa.bool_(): np.bool_}
 _RANKS = np.arange(BLOCK, dtype=np.float64)
+_PLACE_BITS = SEGMENT.bit_length() - 1
+_SEGMENT_STARTS = _PLACES & -SEGMENT
+_RANKS_IN_SEGMENT = (_PLACES - _SEGMENT_STARTS).astype(np.float64)
 _MANY_CODES = 64  # a factor of so many is drawn in strata
 _LAID_OUT = 2**24  # counts of all factors of a model, 64 MiB; less if it has many combinations
 _MOST_COMBINATIONS = 2**18  # that fit beside uniform and place into 63 bits
@@ -162,7 +173,7 @@ def count_samplers(
 
 
 def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarray:
-    """Return uniforms that lie evenly among the events of a block that draw from the same distribution.
+    """Return uniforms that lie evenly among the events of a segment that draw from the same distribution.
 
     Independent draws repeat the rare values of a small sample: a value that was seen once comes twice as
     often as in a sample of the population, where other rare values take its place. Stratified draws (McKay,
@@ -179,25 +190,28 @@ def _stratified(uniform: np.ndarray, combination: np.ndarray | None) -> np.ndarr
     whole = scaled.astype(np.int64)
     scaled -= whole
     # Combination, uniform and place in one number: no two are equal, so every way of sorting gives the same.
-    whole <<= 12
-    whole |= _PLACES
+    whole <<= _PLACE_BITS
+    whole |= _PLACES & (SEGMENT - 1)
+    if combination is not None:
+        whole |= combination << (33 + _PLACE_BITS)
+    whole.reshape(-1, SEGMENT).sort(axis=1)
+    order = whole & (SEGMENT - 1)
+    order += _SEGMENT_STARTS
+    rank = np.empty(BLOCK)
     if combination is None:
-        whole.sort()
-        whole &= BLOCK - 1
-        rank = np.empty(BLOCK)
-        rank[whole] = _RANKS
+        rank[order] = _RANKS_IN_SEGMENT
         rank += scaled
-        rank *= 1 / BLOCK  # exact, a power of two
+        rank *= 1 / SEGMENT  # exact, a power of two
         return rank
-    whole |= combination << 45
-    whole.sort()
-    order, group = whole & (BLOCK - 1), whole >> 45
-    first = np.flatnonzero(group[1:] != group[:-1])
+    group = whole >> (33 + _PLACE_BITS)
+    changes = group[1:] != group[:-1]
+    changes[SEGMENT - 1 :: SEGMENT] = True
+    first = np.flatnonzero(changes)
     first += 1
     edges = np.empty(len(first) + 2, np.int64)
     edges[0], edges[1:-1], edges[-1] = 0, first, BLOCK
     size = edges[1:] - edges[:-1]
-    rank, among = np.empty(BLOCK), np.empty(BLOCK)
+    among = np.empty(BLOCK)
     rank[order] = _RANKS - edges[:-1].repeat(size)
     among[order] = size.repeat(size)
     rank += scaled
@@ -242,6 +256,8 @@ class Sampler:
         The only columns of the table to make; their values are the same as among all columns.
     samplers : sequence of FactorSampler, optional
         How each factor is drawn, in the order of the factors; by default as often as counted.
+    factors : collection of str
+        Factors to draw besides those that the columns need.
 
     Attributes
     ----------
@@ -262,6 +278,7 @@ class Sampler:
         live: bool = False,
         columns: Collection[str] | None = None,
         samplers: Sequence[FactorSampler] | None = None,
+        factors: Collection[str] = (),
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
             raise RequestError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
@@ -287,7 +304,7 @@ class Sampler:
             if c.name not in overwritten and (columns is None or c.name in columns)
         }
         self._schema, self._live_schema = pa.schema(list(self._fields.values())), model.full_schema.arrow
-        self._needed = needed(model, self._fields)
+        self._needed = needed(model, self._fields, factors)
         self._blocks: OrderedDict[int, tuple[pa.RecordBatch, list[np.ndarray]]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -364,10 +381,7 @@ class Sampler:
 
     def draw(self, number: int, attempt: int = 0, *, uniforms_too: bool = False) -> Drawn:
         """Draw the codes of a block; `uniforms_too` also returns what they follow from."""
-        bits = np.random.Philox(
-            key=np.array([self.seed, _STREAM_KEY], np.uint64),
-            counter=np.array([0, 0, attempt, number], np.uint64),
-        )
+        bits = self._bits(number, attempt)
 
         def lane() -> np.ndarray:
             # One by one: arrays of this size stay in the processor's cache and in the allocator's hands.
@@ -491,6 +505,13 @@ class Sampler:
         """Return the days of a delay as they shall be: a scenario may change them, and what follows."""
         return days
 
+    def _bits(self, number: int, attempt: int, purpose: int = 0) -> np.random.Philox:
+        """Return the bits of an attempt at a block; those of another purpose are others."""
+        return np.random.Philox(
+            key=np.array([self.seed, _STREAM_KEY], np.uint64),
+            counter=np.array([0, purpose, attempt, number], np.uint64),
+        )
+
     def _invented(
         self, identifier: Identifier, patterns: np.ndarray, numbers: np.ndarray, mask: np.ndarray | None
     ) -> pa.Array:
@@ -581,9 +602,9 @@ class Needed:
     factors: frozenset[str]
 
 
-def needed(model: Network, names: Iterable[str]) -> Needed:
-    """Return what must be drawn and computed for these columns and for the delays."""
-    columns, factors = set(names), set()
+def needed(model: Network, names: Iterable[str], also: Iterable[str] = ()) -> Needed:
+    """Return what must be drawn and computed for these columns, for the delays and for other factors."""
+    columns, factors = set(names), set(also)
     for delay in model.days_after_event:
         columns |= {delay.service, delay.promised, delay.late}
     before = -1
@@ -653,6 +674,10 @@ def compute(formula: Formula, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     if formula.operation == "local":
         return from_local(inputs[0] + inputs[1], formula.offsets)
     value = OPERATIONS[formula.operation][2](formula.factors, *inputs)
+    if formula.keeps_order and formula.factors:
+        step, right = int(formula.factors[0]), inputs[1]
+        moved = (value - right) // step if formula.operation == "at most" else -((right - value) // step)
+        return np.asarray(right + moved * step)
     if formula.decimals is None or value.dtype.kind == "i" or formula.operation == "blank":
         return np.asarray(value)
     scale = 10.0**formula.decimals

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from logistream.dataco import TARGET, are_orders, booked_columns
 from logistream.errors import RequestError
 from logistream.model.effects import EffectsSampler
-from logistream.model.elimination import eliminate
+from logistream.model.elimination import eliminate_exactly
 from logistream.model.posterior import Posterior, Rows, multiplied, yes_codes
 from logistream.model.sampling import BLOCK
 
@@ -216,7 +216,7 @@ class _Likelihood:
         if isinstance(sampler, EffectsSampler):
             network = sampler.network
             weights = [item.table for item in sampler.weights]
-            self._total = eliminate(network, weights)[0]
+            self._total = eliminate_exactly(network, weights).share
             if any(delay.late == target for delay in model.days_after_event):
                 self._delays = sampler.delays
         self._posterior = Posterior(

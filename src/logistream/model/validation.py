@@ -262,6 +262,10 @@ def _check_formula(
         wanted = max(3, len(formula.inputs))
     if formula.operation == "linear":
         wanted, factors = max(1, len(formula.inputs)), len(formula.inputs) + 1
+    if formula.keeps_order and formula.factors:
+        factors = 1
+        [step, *_] = formula.factors
+        _require(step >= 1 and step == int(step), f"{name} is moved by {step}, which is no whole number")
     _require(
         bool(formula.left) and len(formula.inputs) == wanted and bool(formula.right or not formula.others),
         f"{name} is computed from {len(formula.inputs)} columns by {formula.operation!r}",
@@ -334,7 +338,8 @@ def _bounds(formula: Formula, inputs: list[tuple[float, float]]) -> tuple[float,
         ends = [inputs[0][0] + inputs[1][0] - slack, inputs[0][1] + inputs[1][1] + slack]
     else:  # a reflection stays within as far again
         (low, high), (a, b) = inputs
-        ends = [low, high, a, b, 2 * high - a, 2 * low - b]
+        step = factors[0] if factors else 0
+        ends = [low, high, a, b, 2 * high - a + step, 2 * low - b - step]
     return min(ends), max(ends)
 
 
