@@ -124,6 +124,8 @@ def test_what_an_option_or_parameter_means_is_where_one_looks_it_up(model: Model
             assert all(parameter.get("description") for parameter in call.get("parameters", [])), path
     for name in logistream.__all__:
         value = getattr(logistream, name)
+        if inspect.ismodule(value):
+            continue
         documented = str(value.__doc__)
         parameters = [
             parameter.name
