@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 KILLS = 12
-PATIENCE = 180.0  # seconds, for a session to start on a busy machine
+PATIENCE = 300.0  # seconds, for a session to start on a busy machine
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1800)]
 
