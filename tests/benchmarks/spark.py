@@ -75,7 +75,7 @@ class TupleReader(DataSourceReader):
 
 
 def processor_seconds() -> float:
-    """Return the processor time of this process, the JVM and its Python workers so far, without a server's."""
+    """Return the processor time of this process, the JVM and its Python workers so far; not of a server."""
     total = time.process_time()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):

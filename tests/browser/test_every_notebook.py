@@ -1,4 +1,4 @@
-"""Each notebook but that on Spark, in JupyterLab in a real browser: all cells run, nothing leaves the host."""
+"""Each notebook but that on Spark, in JupyterLab in a browser: all cells run, nothing leaves the host."""
 
 from __future__ import annotations
 
