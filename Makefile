@@ -1,5 +1,6 @@
 # Two commands do everything: `make lab` and `make test`. Each works alone on a fresh clone.
 # LAB_FLAGS and TEST_FLAGS are passed on: make lab LAB_FLAGS=--no-browser, make test TEST_FLAGS="-k encoding".
+# MORE names an extra that is installed too: make test MORE=spark installs pyspark (half a gigabyte), as CI does.
 .PHONY: lab test pictures setup clean
 
 # An active conda or virtual environment is used as it is; else .venv is made. Its bin folder is on PATH below.
@@ -12,7 +13,8 @@ CHOSEN := $(if $(filter-out file,$(origin PYTHON)),--python "$(PYTHON)")
 FIRST := notebooks/01_live_stream.ipynb
 # In a container one is root, which Jupyter accepts only with a flag.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
-STAMP := $(subst $() ,\ ,$(VENV))/.logistream-installed
+comma := ,
+STAMP := $(subst $() ,\ ,$(VENV))/.logistream-installed$(MORE:%=-with-%)
 TEST_STAMP := $(STAMP)-for-tests
 export PATH := $(VENV)/bin:$(PATH)
 
@@ -49,8 +51,8 @@ define install
 endef
 
 # Installed again only when the requirements have changed.
-$(STAMP): EXTRAS := lab,report
-$(TEST_STAMP): EXTRAS := lab,report,test
+$(STAMP): EXTRAS := lab,report$(MORE:%=$(comma)%)
+$(TEST_STAMP): EXTRAS := lab,report,test$(MORE:%=$(comma)%)
 $(STAMP) $(TEST_STAMP): pyproject.toml | $(STAMP)-python
 	$(install)
 

@@ -11,6 +11,7 @@ import hypothesis
 import pandas as pd
 import pytest
 
+from helpers.spark import why_no_spark
 from logistream.dataco import read_orders
 from logistream.fitting.fit import fit
 from logistream.model.model import Model, load_model
@@ -31,12 +32,16 @@ hypothesis.settings.load_profile("suite")
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses, and before xdist looks at groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need the real sample; have tests in a browser run one after another."""
+    """Mark the tests that need the real sample; run those in a browser, and with Spark, one after another."""
     for item in items:
         if "sample_path" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.sample)
         if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.xdist_group("browser"))
+        if item.get_closest_marker("spark"):  # one session for all of them
+            item.add_marker(pytest.mark.xdist_group("spark"))
+            if missing := why_no_spark():
+                item.add_marker(pytest.mark.skip(missing))
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,14 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
 from types import ModuleType
 
 import pytest
 
 import logistream
+from helpers.spark import modules
 
-MODULES = ["logistream", *(info.name for info in walk_packages(logistream.__path__, "logistream."))]
+MODULES = ["logistream", *modules()]
 
 each_module = pytest.mark.parametrize("name", MODULES)
 
@@ -64,15 +64,22 @@ def test_type_checkers_see_the_same_names() -> None:
         for alias in node.names
     }
     assert imported == {(name, f"logistream.{home}") for name, home in logistream._HOME.items()}
-    assert sorted(logistream.__all__) == sorted(logistream._HOME)
+    assert sorted(logistream.__all__) == sorted([*logistream._HOME, *logistream._FOLDERS])
 
 
-@pytest.mark.parametrize("name", logistream.__all__)
+@pytest.mark.parametrize("name", logistream._HOME)
 def test_every_name_can_be_imported(name: str) -> None:
     """`from logistream import …` gives what its home module defines."""
     value = getattr(logistream, name)
     assert value.__module__.startswith(f"logistream.{logistream._HOME[name]}")
     assert name in dir(logistream)
+
+
+def test_spark_is_imported_where_it_is_used() -> None:
+    """`ls.spark` is a folder whose names need pyspark only when they are called."""
+    code = "import sys, logistream as ls; print(sorted(ls.spark.__all__), 'pyspark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['local_session', 'register', 'stop'] False\n"
 
 
 def test_completion_offers_public_names_only() -> None:

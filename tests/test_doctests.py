@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import doctest
 from importlib import import_module
-from pkgutil import walk_packages
 
 import pytest
 
-import logistream
+from helpers.spark import modules
 
 EXAMPLES = [
     test
-    for info in walk_packages(logistream.__path__, "logistream.")
-    if info.name != "logistream.__main__"
-    for test in doctest.DocTestFinder().find(import_module(info.name))
+    for name in modules()
+    if name != "logistream.__main__"
+    for test in doctest.DocTestFinder().find(import_module(name))
     if test.examples
 ]
 

@@ -38,6 +38,20 @@ def test_conda_installs_what_the_workbench_needs() -> None:
     assert lines[-2:] == ["  - pip:", "      - -e .[test]"]
 
 
+def test_conda_installs_what_spark_needs() -> None:
+    """The bound of pyspark agrees; Java comes along; the environment and its channels are the same."""
+    more = (ROOT / "environment-spark.yml").read_text("utf-8")
+    assert [line.partition(" #")[0] for line in re.findall(r"^  - (py.*)", more, re.MULTILINE)] == EXTRAS[
+        "spark"
+    ]
+    assert re.search(r"^  - openjdk>=17", more, re.MULTILINE)
+    first = (ROOT / "environment.yml").read_text("utf-8")
+    for text in (first, more):
+        assert re.search(
+            r"^name: logistream\nchannels:\n  - conda-forge\n  - nodefaults\n", text, re.MULTILINE
+        )
+
+
 def test_every_dependency_says_why() -> None:
     """Each line of a dependency list in pyproject.toml carries a reason."""
     text = (ROOT / "pyproject.toml").read_text("utf-8")

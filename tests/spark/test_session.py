@@ -1,0 +1,58 @@
+"""What has to be installed for Spark, and the end of a session."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import logistream as ls
+from logistream.errors import MissingJavaError, MissingPackageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_without_pyspark_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a session of one's own as for ours."""
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    for work in (ls.spark.local_session, lambda: ls.spark.register(None)):
+        with pytest.raises(
+            MissingPackageError, match=r"^Spark needs pyspark: pip install 'logistream\[spark\]'$"
+        ):
+            work()
+
+
+@pytest.mark.parametrize(
+    ("home", "script", "reason"),
+    [
+        (False, None, "there is no java on the PATH"),
+        (True, None, "JAVA_HOME is {home}, which has no bin/java"),
+        (True, "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2", "{home}/bin/java is version 11"),
+        (True, "echo 'java version \"1.8.0_251\"' >&2", "{home}/bin/java is version 8"),
+        (True, "exit 1", "{home}/bin/java does not give its version"),
+    ],
+)
+def test_without_java_a_sentence_says_what_to_install(
+    home: bool, script: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or with one that is too old."""
+    pytest.importorskip("pyspark", reason="the extra spark is not installed")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    if home:
+        monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    else:
+        monkeypatch.delenv("JAVA_HOME", raising=False)
+    if script is not None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "java").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / "java").chmod(0o755)
+    monkeypatch.setattr("pyspark.sql.SparkSession.getActiveSession", lambda: None)
+    with pytest.raises(MissingJavaError) as caught:
+        ls.spark.local_session()
+    assert str(caught.value) == (
+        f"Spark needs Java 17 or later, and {reason.format(home=tmp_path)}: install one (Debian and Ubuntu: "
+        f"apt install openjdk-17-jre-headless; macOS: brew install openjdk@17; conda: conda install "
+        f"openjdk=17), and set JAVA_HOME if java is not on the PATH"
+    )
