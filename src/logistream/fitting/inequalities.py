@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logistream.fitting.coding import in_steps
+from logistream.fitting.coding import SMALLEST_GROUP, in_steps
 from logistream.fitting.exceptions import NEARLY_ALL, code_exceptions, fresh_name
 from logistream.fitting.order import find_associations
 from logistream.model.network import Formula
@@ -34,7 +34,8 @@ _MOST_MISSES = 0.125  # of which so many may be exceptions
 _LEAST_ROWS = 100
 _EASILY_BROKEN = 0.05  # an order must be broken in so many rows of values put together at random,
 _TIMES_MORE = 5  # and in so many times more of them than there are exceptions
-_DROP = 3  # rows just above for each exception as far below: an order is an edge of a distribution
+_DROP = 3  # rows just above for each exception as far below: an order is an edge of a distribution,
+_SURE = 25  # which is no chance: squares of standard deviations
 
 
 def find_inequalities(
@@ -175,8 +176,10 @@ def _below(columns: Mapping[str, Values]) -> tuple[dict[str, set[str]], list[tup
         elif 0 < broken <= 1 - NEARLY_ALL and easily >= max(_EASILY_BROKEN, _TIMES_MORE * broken):
             distance = b - a
             far = np.median(-distance[distance < 0])
-            above = ((distance >= 0) & (distance <= far)).sum()
-            if above == 0 or above >= _DROP * ((distance < 0) & (distance >= -far)).sum():
+            above = int(((distance >= 0) & (distance <= far)).sum())
+            under = int(((distance < 0) & (distance >= -far)).sum())
+            edge = above >= _DROP * under and (above - under) ** 2 >= _SURE * (above + under)
+            if (edge or above == 0) and (distance < 0).sum() >= SMALLEST_GROUP:
                 nearly.append((float(broken), low, high))
     return below, [(low, high) for _, low, high in sorted(nearly)]
 
