@@ -163,8 +163,8 @@ def test_what_pip_is_asked_for_exists() -> None:
 
 
 def test_it_is_short() -> None:
-    """At most 160 lines, and two small pictures."""
-    assert len(README.splitlines()) <= 160
+    """At most 150 lines, and two small pictures."""
+    assert len(README.splitlines()) <= 150
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
     assert len(pictures) == 2
     assert all(10_000 < (ROOT / picture).stat().st_size < 150_000 for picture in pictures)
