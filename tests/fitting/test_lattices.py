@@ -128,3 +128,15 @@ def test_a_file_keeps_the_steps(tmp_path: object) -> None:
     model = fit(pd.DataFrame({"x": np.where(shares() < 0.5, np.round(incomes(), -3), np.round(incomes()))}))
     again = Model.read(model.save(f"{tmp_path}/m.model"))
     pd.testing.assert_frame_equal(model.sample(1000), again.sample(1000))
+
+
+def test_a_range_does_not_span_a_wide_gap() -> None:
+    """Five numbers far from all others have a range of their own; fewer go with those nearest."""
+    rng = np.random.default_rng(5)
+    near = np.round(rng.normal(-80, 4, 2_000), 7)
+    for many in (4, 5):
+        far = np.round(rng.uniform(80, 116, many), 7)
+        drawn = fit(pd.DataFrame({"x": np.concatenate([near, far])})).sample(20_000)["x"]
+        inside = ((drawn > near.max()) & (drawn < far.min())).mean()
+        assert (inside > 0) == (many < 5)
+        assert many < 5 or (drawn >= far.min()).mean() == pytest.approx(5 / 2_005, abs=0.0015)

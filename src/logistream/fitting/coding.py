@@ -8,6 +8,7 @@ mass) has a code of its own. So no bin stands for fewer rows than that, and no r
 from __future__ import annotations
 
 import itertools
+from bisect import bisect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ POINT_MASS = 2 * SMALLEST_GROUP
 """Rows that share a number, at least, for it to be kept exactly in a column of many."""
 
 _MOST_BINS = 1000  # a larger table has larger bins
+_WIDE_GAP = 0.05  # of the whole range, without a value: numbers within it would be far from every row
 _FEW_SHARE = 0.1  # of all rows: a column with at most so many different numbers keeps each of them,
 _MOST_VALUES = 500  # and no more than these,
 _FEW_VALUES = 20  # but with at most so many in any case
@@ -244,12 +246,18 @@ def _binned(
         border |= np.diff(apart(values), prepend=0) != 0
     group = np.cumsum(border)
     cells = [(np.array([i]), lattices.steps[0]) for i in np.flatnonzero(mass)]  # values, as places, and step
+    far_apart = _gap_edges(values, np.where(mass, 0, counts), wanted)
     left = np.empty(0, np.int64)
     for level in reversed(range(len(lattices.steps))):
         own = np.union1d(left, np.flatnonzero(~mass & (lattices.level == level)))
         uncut = [left[:0]]
-        edges = [0, *_group_edges(group[own], counts[own], wanted), len(own)] if len(own) else []
-        for start, stop in itertools.pairwise(edges):
+        gaps = np.unique([0, *np.searchsorted(own, far_apart), len(own)]).tolist()
+        edges = [
+            start + edge
+            for start, stop in itertools.pairwise(gaps)
+            for edge in (0, *_group_edges(group[own[start:stop]], counts[own[start:stop]], wanted))
+        ]
+        for start, stop in itertools.pairwise([*edges, len(own)]):
             cut = _cut(counts[own[start:stop]], wanted)
             cells += [(own[start + first : start + last + 1], lattices.steps[level]) for first, last in cut]
             if not cut:  # too few for a bin: they are on the finer lattices as well
@@ -266,6 +274,20 @@ def _binned(
     step = np.array([step for _, step in cells], values.dtype) if lattices.steps != [usual] else None
     emission = Emission(name, values[ends[:, 0]], values[ends[:, 1]], quantum, step=step)
     return Coded(name, code_of[place.reshape(-1)], len(cells), True, (emission,), instant)
+
+
+def _gap_edges(values: np.ndarray, rows: np.ndarray, wanted: int) -> list[int]:
+    """Return where values begin again after a wide gap, if there are enough rows on both sides."""
+    gaps = np.diff(values)
+    wide = np.flatnonzero(gaps > _WIDE_GAP * (values[-1] - values[0]))
+    edges = [0, len(values)]
+    for place in (wide[np.argsort(-gaps[wide], kind="stable")] + 1).tolist():
+        i = bisect(edges, place)
+        if all(
+            b - a > 1 and rows[a:b].sum() >= wanted for a, b in ((edges[i - 1], place), (place, edges[i]))
+        ):
+            edges.insert(i, place)
+    return edges[1:-1]
 
 
 def _group_edges(groups: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
