@@ -68,7 +68,7 @@ class Picture:
         Labels that are shown, by column.
     asked : tuple of (float, float)
         When which rate was asked for, in seconds and events per second.
-    marks : tuple of (float, str)
+    marks : tuple of (float, str, str)
         What is marked on the time axis: seconds and kind.
     rows : DataFrame
         The newest rows.
@@ -91,7 +91,7 @@ class Picture:
     behind: int | None
     filters: dict[str, tuple[str, ...]]
     asked: tuple[tuple[float, float], ...]
-    marks: tuple[tuple[float, str], ...]
+    marks: tuple[tuple[float, str, str], ...]
     rows: pd.DataFrame
     headers: dict[str, str]
     total: int
@@ -163,6 +163,7 @@ def _draw_state(figure: Figure, picture: Picture, y: float) -> None:
     words = [f"{state}: {reason}" if reason else state]
     if picture.settings is not None:
         words.append(f"{picture.settings.rate:,g} events/s asked")
+        words += [f"scenario: {_cut(scenario.name, 40)}" for scenario in picture.settings.scenarios]
     words += [f"{picture.total:,} events seen", f"{_clock(picture.stop / 1e6)} UTC"]
     words += [f"{name} = {' or '.join(labels)}" for name, labels in picture.filters.items()]
     _write(figure, 0.008, y, "●", color=_STATES.get(state, _BROKEN), fontsize=11)
@@ -217,6 +218,8 @@ def _draw_time(
         top -= tall + 0.35 / whole * height
         {"share": _draw_share, "rate": _draw_rate, "amounts": _draw_amounts}[kind](axes, picture, drawn)
         _finish_time(axes, picture, labelled=kind == kinds[-1])
+        if kind == "rate":
+            _name_scenarios(axes, picture)
 
 
 def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
@@ -227,14 +230,33 @@ def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
     )
     ticks = np.arange(np.ceil(start / step) * step, stop, step)
     axes.set_xticks(ticks, [_clock(tick) for tick in ticks] if labelled else [""] * len(ticks))
-    for at, kind in picture.marks:
+    for at, kind, _ in picture.marks:
         if start < at < stop:
-            axes.axvline(at, color=_SPOT if kind == "pause" else _ASKED, lw=0.9, ls=":")
+            style: Any = (0, (5, 2)) if kind == "scenario" else ":"
+            axes.axvline(at, color=_SPOT if kind in ("pause", "scenario") else _ASKED, lw=0.9, ls=style)
     axes.grid(visible=True, color=_GRID, lw=0.7)
     axes.tick_params(labelsize=8, colors=_TEXT, length=0)
     axes.spines[:].set_visible(False)
     if not picture.total:
         axes.text(0.5, 0.5, "no events yet", transform=axes.transAxes, ha="center", va="center", color=_TEXT)
+
+
+def _name_scenarios(axes: Axes, picture: Picture) -> None:
+    """Write the names of scenarios where they begin, and where they end, as far as there is room."""
+    start, stop = picture.start / 1e6, picture.stop / 1e6
+    free = start
+    for at, kind, text in picture.marks:
+        short = _cut(text, 32)
+        wide = (stop - start) * 0.011 * len(short)
+        left = at if at + wide < stop else at - wide
+        if kind != "scenario" or not start < at < stop or left < free:
+            continue
+        free = left + wide
+        side = "left" if left == at else "right"
+        axes.annotate(
+            short, (at, 1), (4 if side == "left" else -4, -3), xycoords=("data", "axes fraction"),
+            textcoords="offset points", fontsize=7.5, color=_TEXT, ha=side, va="top",
+        )  # fmt: skip
 
 
 def _colours(picture: Picture) -> dict[str, str]:

@@ -130,9 +130,9 @@ function show(session, el) {
     setText(notice, text);
     noticeTimer = setTimeout(() => { notice.hidden = true; }, 8000);
   }
-  function refused(text) {
+  function refused(text, about) {
     head.release();
-    if (parts.includes("bar")) session.complain(text);
+    if (parts.includes("bar")) session.complain(text, about);
     else notify(text);
     wake(true);
   }

@@ -5,6 +5,7 @@ import { pausesOf } from "./series.js";
 const HEIGHTS = { share: 126, rate: 50, amounts: 56 }; // px
 const STRIP = 18; // px of height
 const AXIS = 20; // px for the labels of the time axis
+const LONGEST_MARK = 40; // letters of a mark; the tooltip has all
 const LEFT = 52; // px for the labels of the values
 
 const gap = (value) => (known(value) ? value : null);
@@ -274,19 +275,20 @@ export function timePanel(session, look) {
     for (const mark of session.marks) {
       const x = Math.round(plot.valToPos(mark.at, "x", true));
       if (x < bbox.left || x > bbox.left + bbox.width) continue;
-      ctx.strokeStyle = mark.kind === "reconnect" ? look.colours.broken : look.colours.mark;
+      ctx.strokeStyle = look.colours[{ reconnect: "broken", scenario: "spot" }[mark.kind] ?? "mark"];
       ctx.fillStyle = mark.kind === "reconnect" ? look.colours.broken : look.colours.text;
-      ctx.setLineDash([2 * ratio, 3 * ratio]);
+      ctx.setLineDash(mark.kind === "scenario" ? [5 * ratio, 2 * ratio] : [2 * ratio, 3 * ratio]);
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
-      const wide = ctx.measureText(mark.text).width + 8 * ratio;
+      const text = mark.text.length > LONGEST_MARK ? `${mark.text.slice(0, LONGEST_MARK - 1)}…` : mark.text;
+      const wide = ctx.measureText(text).width + 8 * ratio;
       if (plot !== plots.rate) continue;
       // Right of the mark, or left of it at the right edge; not at all over another one.
       const left = x + wide < bbox.left + bbox.width ? x : x - wide;
       if (left < free) continue;
-      ctx.fillText(mark.text, left + 4 * ratio, bbox.top + 10 * ratio * look.scale);
+      ctx.fillText(text, left + 4 * ratio, bbox.top + 10 * ratio * look.scale);
       free = left + wide;
     }
     ctx.restore();

@@ -1,0 +1,91 @@
+"""The menu of scenarios in a real JupyterLab in a real browser, used as a person would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from browser.bench import LOOPBACK, notebook
+from helpers.waiting import until
+
+if TYPE_CHECKING:
+    from browser.bench import Bench, Desk
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+OUTAGE = "carrier outage, Standard Class"
+
+# Whether the newest mark is painted in the colour of scenarios, in the plot of the rate.
+PAINTED = """(() => {
+  const { plots } = drawn.time, plot = plots.rate, { ctx, bbox } = plot;
+  const x = Math.round(plot.valToPos(session.marks.at(-1).at, 'x', true));
+  const { data } = ctx.getImageData(x - 2, bbox.top, 5, bbox.height);
+  const hex = getComputedStyle(board).getPropertyValue('--ls-spot').trim();
+  const wanted = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3] > 60 && wanted.every((value, k) => Math.abs(value - data[i + k]) < 40)) return true;
+  }
+  return false;
+})()"""
+NEWEST_MARK = "session.marks.at(-1)"
+SHARE = "drawn.lines.share.at(-1)"
+
+
+def point_at_newest_mark(bench: Bench) -> bool:
+    """Move the pointer to the newest mark; return whether the tooltip describes a mark."""
+    x = bench.look(f"drawn.time.plots.share.valToPos({NEWEST_MARK}.at, 'x')")
+    over = bench.find(".ls-plot-share .u-over")
+    bench.act().move_to_element_with_offset(over, round(x - over.size["width"] / 2), 0).perform()
+    return bench.shown(".ls-tip-mark") != ""
+
+
+def test_a_scenario_is_chosen_seen_and_ended(desk: Desk) -> None:
+    """The menu, the lines and the marks show what is in force, whoever has set it."""
+    server = "import logistream as ls\nserver = ls.StreamServer(rate=200, port=0, history='5min')"
+    notebook(desk.root / "scenario.ipynb", server, "w = ls.Workbench(server, span=30)\nw")
+    with desk.opened("scenario.ipynb") as bench:
+        bench.until_drawn()
+        bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
+        menu = bench.find(".ls-scenario")
+        assert menu.accessible_name == "Scenario: none"
+        until(lambda: 0.4 < (bench.look(SHARE) or 0) < 0.7)
+
+        # By keys: the menu opens at what is in force, arrows move, Enter chooses, Escape closes.
+        menu.send_keys(Keys.ENTER)
+        until(lambda: "booked half as often" in bench.shown(".ls-menu"))
+        assert [name for name, contrast in bench.contrasts().items() if contrast < 4.5] == []
+        bench.act().send_keys(Keys.ESCAPE).perform()
+        until(lambda: bench.shown(".ls-menu") == "")
+        assert bench.browser.switch_to.active_element == menu
+        menu.send_keys(Keys.ENTER)
+        bench.act().send_keys(Keys.ARROW_DOWN * 3, Keys.ENTER).perform()
+        until(lambda: bench.ask("[each.name for each in server.scenario]") == f"[{OUTAGE!r}]")
+        until(lambda: menu.accessible_name == f"Scenario: {OUTAGE}")
+        until(lambda: bench.look(SHARE) > 0.75, within=60)
+        assert bench.look(f"[{NEWEST_MARK}.kind, {NEWEST_MARK}.text]") == ["scenario", OUTAGE]
+        bench.button("5 min").click()
+        until(lambda: bool(bench.look(PAINTED)))
+        until(lambda: point_at_newest_mark(bench))
+        assert bench.shown(".ls-tip-mark") == OUTAGE
+
+        # A refusal is a sentence, and changes nothing.
+        bench.look("session.ask({kind: 'scenario', value: [{name: 'empty', effects: []}]})")
+        until(lambda: "from 1 to 16 effects" in bench.shown(".ls-alert"))
+        assert bench.find(".ls-rate").get_attribute("aria-invalid") is None
+        assert menu.accessible_name == f"Scenario: {OUTAGE}"
+
+        # Set from code, then ended in the menu.
+        own = {"name": "all cash", "effects": [{"set": {"Type": "CASH"}}]}
+        bench.ask(f"setattr(server, 'scenario', {own})")
+        until(lambda: menu.accessible_name == "Scenario: all cash")
+        menu.click()
+        until(lambda: "Type = CASH" in bench.shown(".ls-menu [aria-checked='true']"))
+        bench.find(".ls-menu button").click()
+        until(lambda: menu.accessible_name == "Scenario: none")
+        assert bench.ask("server.scenario") == "()"
+        assert bench.shown(".ls-alert") == ""
+        assert bench.look(f"{NEWEST_MARK}.text") == "end of all cash"
+        assert bench.complaints() == []
+        assert bench.requested_hosts() <= LOOPBACK
