@@ -34,6 +34,8 @@ PALETTE = ("#2f86c8", "#d98a00", "#0fa37a", "#c467a0", "#8b7bd8", "#b0623c", "#5
 
 _TEXT, _STRONG, _GRID = "#767a80", "#7a7a7a", "#80808040"  # as much contrast on white as on #111
 _SHARE, _RATE, _ASKED, _SPOT = "#e0603a", "#2f86c8", "#8c8c8c", "#d98a00"
+_MARK_LETTER = 0.0075  # width of a letter of a mark, as a share of the axis
+_FEWEST_LETTERS = 6  # of a mark, for which there must be room
 _STATES = {"live": "#2f9e58", "paused": "#d98a00", "connecting": "#d98a00", "reconnecting": "#d98a00"}
 _BROKEN = "#d64545"
 _WIDTH = 13.0  # inches
@@ -242,21 +244,23 @@ def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
 
 
 def _name_scenarios(axes: Axes, picture: Picture) -> None:
-    """Write the names of scenarios where they begin, and where they end, as far as there is room."""
+    """Write the names of scenarios beside their marks, as far as there is room between these."""
     start, stop = picture.start / 1e6, picture.stop / 1e6
+    letter = (stop - start) * _MARK_LETTER
+    shown = [(at, text) for at, kind, text in picture.marks if kind == "scenario" and start < at < stop]
     free = start
-    for at, kind, text in picture.marks:
-        short = _cut(text, 32)
-        wide = (stop - start) * 0.011 * len(short)
-        left = at if at + wide < stop else at - wide
-        if kind != "scenario" or not start < at < stop or left < free:
-            continue
-        free = left + wide
-        side = "left" if left == at else "right"
-        axes.annotate(
-            short, (at, 1), (4 if side == "left" else -4, -3), xycoords=("data", "axes fraction"),
-            textcoords="offset points", fontsize=7.5, color=_TEXT, ha=side, va="top",
-        )  # fmt: skip
+    for place, (at, text) in enumerate(shown):
+        end = shown[place + 1][0] if place + 1 < len(shown) else stop
+        right, left = int((end - at) / letter) - 1, int((at - free) / letter) - 1
+        to_right = len(text) <= right or (len(text) > left and right >= left)
+        name = _cut(text, max(right if to_right else left, 1))
+        free = at + len(name) * letter if to_right else at
+        if len(name) >= min(_FEWEST_LETTERS, len(text)):
+            axes.annotate(
+                name, (at, 1), (4 if to_right else -4, -3), xycoords=("data", "axes fraction"),
+                textcoords="offset points", fontsize=7.5, color=_TEXT, va="top",
+                ha="left" if to_right else "right",
+            )  # fmt: skip
 
 
 def _colours(picture: Picture) -> dict[str, str]:

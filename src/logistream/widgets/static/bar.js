@@ -189,8 +189,11 @@ function menuOf(button) {
   function toggle(open) {
     menu.hidden = !open;
     button.setAttribute("aria-expanded", String(open));
-    if (open) (menu.querySelector("[aria-checked='true']") ?? menu.firstChild).focus();
-    else if (menu.contains(document.activeElement)) button.focus();
+    if (open) {
+      const room = box.closest(".ls-board").getBoundingClientRect().right - box.getBoundingClientRect().left;
+      menu.classList.toggle("ls-menu-left", menu.offsetWidth < room);
+      (menu.querySelector("[aria-checked='true']") ?? menu.firstChild).focus();
+    }
   }
   const item = (attributes, choose, ...content) => element("button", "", {
     type: "button", role: "menuitem", ...attributes,
