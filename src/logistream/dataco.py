@@ -468,5 +468,22 @@ def price_shock(category: int = 17, *, profile: Mapping[str, Any] | None = None)
     )
 
 
+_NAMED: Sequence[tuple[Callable[[], dict[str, Any]], str]] = (
+    (peak_season, "Three times the orders, larger baskets; Standard Class takes a day longer."),
+    (port_strike, "Deliveries to Western Europe take five more days; orders from there fall by half."),
+    (carrier_outage, "Standard Class takes three more days and is booked half as often."),
+    (fraud_wave, "Orders of 300 USD and more that are paid by transfer are eight times as likely."),
+    (price_shock, "Category 17 is 40 % dearer and is ordered a third less often."),
+)
+
+
+def named_scenarios(schema: Schema) -> list[tuple[dict[str, Any], str]]:
+    """Return the scenarios above with their default arguments, each with a sentence what it does.
+
+    They are for tables with the columns of `df_cleaned`; for any other there are none.
+    """
+    return [(make(), sentence) for make, sentence in _NAMED] if are_orders(schema) else []
+
+
 def _scenario(name: str, effects: list[dict[str, Any]], profile: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"name": name, "effects": effects} | ({} if profile is None else {"profile": dict(profile)})

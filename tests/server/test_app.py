@@ -309,6 +309,7 @@ def test_openapi_describes_every_call(server: StreamServer) -> None:
         "/stream": {"get", "patch"},
         "/schema": {"get"},
         "/events": {"get"},
+        "/scenarios": {"get"},
         "/timeline": {"get"},
         "/truth": {"get"},
         "/metrics": {"get"},

@@ -11,11 +11,13 @@ import jsonschema
 import pyarrow as pa
 import pytest
 
+from helpers.networks import random_network
 from helpers.processes import ServerProcess
 from helpers.waiting import until
 from logistream import dataco
 from logistream.cli import main
 from logistream.errors import NotYetError
+from logistream.fitting.fit import fit
 from logistream.model.scenario import Scenario
 from logistream.server.server import StreamServer
 
@@ -68,6 +70,28 @@ def test_a_scenario_is_set_over_http(server: StreamServer) -> None:
     ended = patch(server, {"scenario": None})
     assert (ended["rate"], ended["scenario"], ended["scenarios"]) == (300, None, [])
     assert get(server, "/stream")["scenarios"] == []
+
+
+def test_the_known_scenarios_over_http(server: StreamServer) -> None:
+    """Each with a sentence; `PATCH /stream` takes each as it is."""
+    known = get(server, "/scenarios")
+    assert len(known) == len(server.known_scenarios) == 5
+    for each in known:
+        assert each["description"].endswith(".")
+        assert patch(server, {"scenario": each["scenario"]})["scenarios"] == [each["scenario"]]
+
+
+def test_a_model_knows_the_named_scenarios_that_fit_it() -> None:
+    """Of orders without Western Europe and category 17 neither the strike nor the price shock."""
+    away = {"Order Region": "Western Europe", "Product Category Id": 17}
+    orders = dataco.load_orders().head(3000)
+    for column, value in away.items():
+        orders = orders[orders[column] != value]
+    with StreamServer(fit(orders), port=0) as server:
+        names = [scenario.name for scenario, _ in server.known_scenarios]
+    assert names == ["peak season", "carrier outage, Standard Class", "fraud wave"]
+    other, _ = random_network(1)
+    assert StreamServer(other, port=0).known_scenarios == ()
 
 
 def test_openapi_describes_scenarios(server: StreamServer) -> None:

@@ -5,7 +5,7 @@ import { test } from "node:test";
 const from = (name) => import(new URL(`../../src/logistream/widgets/static/${name}`, import.meta.url));
 const { clock, duration, exact, parseRate, percent, short, sliderRate, wilson } = await from("format.js");
 const { Ring, groupSums, join, linesOf, pausesOf, ranked, widthOf } = await from("series.js");
-const { logSteps, shareRange, timeSteps } = await from("time.js");
+const { logSteps, placeText, shareRange, timeSteps } = await from("time.js");
 const { Session } = await from("session.js");
 const { sorted } = await from("table.js");
 const { ringsOf } = await from("map.js");
@@ -152,4 +152,14 @@ test("the past is asked for once, no more of it than is looked at", () => {
   session.range = [3550, 3670]; // across the seam with the ring
   session.needPast(session.range);
   assert.deepEqual([sent[1].from, sent[1].to], [3540, 3610]);
+});
+
+test("the text of a mark takes the room that there is", () => {
+  const measure = (text) => 10 * text.length;
+  const place = (text, x, free, next) => placeText(text, x, { free, next, measure });
+  assert.deepEqual(place("fraud wave", 100, 0, 300), { side: "right", text: "fraud wave" });
+  assert.deepEqual(place("fraud wave", 100, 0, 150), { side: "left", text: "fraud wave" });
+  assert.deepEqual(place("fraud wave", 100, 50, 170), { side: "right", text: "fraud …" });
+  assert.equal(place("fraud wave", 100, 90, 120), null);
+  assert.equal(place("x".repeat(300), 0, 0, 9000).text.length, 40);
 });

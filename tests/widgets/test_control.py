@@ -13,6 +13,7 @@ import pytest
 from helpers.sockets import free_port
 from helpers.waiting import until
 from logistream.errors import RequestError, StreamError
+from logistream.model.scenario import Scenario
 from logistream.server.server import StreamServer
 from logistream.widgets.control import Control, LocalControl, RemoteControl
 from logistream.widgets.export import copied_code, save_rows
@@ -60,6 +61,29 @@ def test_the_timeline_is_that_of_the_server(control: Control, server: StreamServ
     timeline = control.timeline()
     assert timeline is not None
     assert timeline.entries == server.timeline.entries
+
+
+def test_scenarios_are_known_set_and_ended(control: Control, server: StreamServer) -> None:
+    """The named ones come from the server; what is in force is its, also if it was set elsewhere."""
+
+    def in_force() -> tuple[Scenario, ...]:
+        settings = control.look()
+        assert settings is not None
+        return settings.scenarios
+
+    named = control.known_scenarios()
+    assert named == server.known_scenarios
+    assert [scenario.name.partition(",")[0] for scenario, _ in named] == [
+        "peak season", "port strike", "carrier outage", "fraud wave", "price shock",
+    ]  # fmt: skip
+    for scenario, sentence in named:
+        assert sentence.endswith(".")
+        control.change(scenarios=[scenario])
+        assert server.scenario == in_force() == (scenario,)
+    server.scenario = [{"name": scenario.name, "effects": [{"weight": 2, "where": "Type:CASH"}]}]
+    until(lambda: in_force() == server.scenario)
+    control.change(scenarios=[])
+    assert server.scenario == in_force() == ()
 
 
 def test_a_server_that_is_gone_is_not_reachable(control: Control, server: StreamServer) -> None:

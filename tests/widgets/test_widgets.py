@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import gc
+import io
 import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from helpers.networks import random_network
 from helpers.sockets import free_port
 from helpers.waiting import until
 from logistream.errors import RequestError
@@ -20,12 +24,16 @@ from logistream.frame.frame import RollingFrame
 from logistream.server.server import StreamServer
 from logistream.widgets import ControlPanel, Dashboard, Workbench
 from logistream.widgets.board import Board
+from logistream.widgets.static_image import Picture, draw_png
 from logistream.widgets.summary import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from logistream.model.model import Model
+
+
+CASH = {"name": "cash", "effects": [{"set": {"Type": "CASH"}}]}
 
 
 class Page:
@@ -299,6 +307,81 @@ def test_another_source_is_refused_in_a_sentence(make: Any) -> None:
     """The message holds what was given."""
     with pytest.raises(RequestError, match="expected a StreamServer, an address or a RollingFrame, not 7"):
         make(7)
+
+
+def test_the_menu_of_scenarios_is_what_the_server_says(page: Page, server: StreamServer) -> None:
+    """A choice is sent whole, and shown as in force because the server says so; likewise from code."""
+
+    def in_force() -> list[str]:
+        return [each["name"] for each in page.last("scenarios") if each["on"]]
+
+    named = page.last("scenarios")
+    assert (len(named), in_force()) == (5, [])
+    page.do("scenario", value=named[0]["value"])
+    assert [scenario.name for scenario in server.scenario] == in_force() == ["peak season"]
+    assert page.last("settings")["rate"] == 600
+    assert page.last("marks")[-1]["text"] == "peak season, 200 → 600/s"
+    server.scenario = [CASH, CASH | {"name": "more"}]
+    until(lambda: in_force() == ["cash; more"])
+    assert page.last("scenarios")[-1]["text"] == "Type = CASH; Type = CASH"
+    page.do("scenario", value=[{"effects": []}])
+    assert "from 1 to 16 effects" in page.refusals()[-1]
+    page.do("scenario", value=None)
+    assert (server.scenario, in_force(), page.last("scenarios")) == ((), [], named)
+    assert page.last("marks")[-1]["text"] == "end of cash; more"
+
+
+def test_a_refusal_of_the_server_is_passed_on(model: Model) -> None:
+    """A read-only server says why no scenario can be set."""
+    with StreamServer(model, port=0, read_only=True) as server:
+        panel = ControlPanel(server.url)
+        page = Page(panel)
+        page.open()
+        until(lambda: bool(page.last("scenarios")))
+        page.do("scenario", value=page.last("scenarios")[0]["value"])
+        assert "read-only" in page.refusals()[-1]
+        assert server.scenario == ()
+        panel.close()
+
+
+def test_another_model_has_a_menu_while_a_scenario_is_in_force() -> None:
+    """The named scenarios are those of orders."""
+    model, _ = random_network(1)
+    scenario = {"name": "ones", "effects": [{"weight": 2, "where": "c0:1"}]}
+    with StreamServer(model, port=0) as server:
+        panel = ControlPanel(server)
+        page = Page(panel)
+        page.open()
+        assert page.last("scenarios") == []
+        server.scenario = scenario
+        until(lambda: bool(page.last("scenarios")))
+        [only] = page.last("scenarios")
+        assert (only["name"], only["on"], only["text"]) == ("ones", True, "weight 2 where c0:1")
+        page.do("scenario", value=None)
+        assert page.last("scenarios") == []
+        panel.close()
+
+
+def test_the_static_image_marks_scenarios(bench: Workbench, server: StreamServer) -> None:
+    """It has the name in force, and a mark with the name where the scenario began."""
+    without = bench.picture()
+    server.scenario = CASH
+    until(lambda: bench.frame["Type"].iloc[-1] == "CASH" and server.timeline.last.first > 0)
+    picture = bench.picture()
+    assert picture.settings is not None
+    assert picture.settings.scenarios == server.scenario
+    since = server.timeline.last.since / 1e6
+    assert picture.marks[len(without.marks) :] == ((since, "scenario", "cash"),)
+    assert picture.start / 1e6 < since < picture.stop / 1e6
+    lines_only = replace(picture, parts=("time",))
+    marked, plain = pixels_of(lines_only), pixels_of(replace(lines_only, marks=without.marks))
+    differs = (np.abs(marked - plain) > 40).any(axis=-1)
+    assert differs.sum(axis=0).max() > 60  # an upright line, in one column of pixels
+
+
+def pixels_of(picture: Picture) -> np.ndarray:
+    """Return red, green, blue and opacity of each pixel of a static image."""
+    return np.asarray(Image.open(io.BytesIO(draw_png(picture))).convert("RGBA")).astype(int)
 
 
 def test_impossible_lengths_are_refused(server: StreamServer) -> None:

@@ -21,6 +21,7 @@ from logistream.server.ranges import (
 from logistream.server.schemas import (
     ChangedState,
     ColumnsQuery,
+    KnownScenario,
     NoQuery,
     RangeQuery,
     Refusal,
@@ -111,6 +112,14 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, r
             settings["scenarios"] = () if given is None else given
         entry = stream.change(**settings)
         return ChangedState(**stream.state, from_event_number=entry.first)
+
+    @plain.get("/scenarios", summary="Scenarios to choose from")
+    def scenarios() -> list[KnownScenario]:
+        """Return the named scenarios that can be set for this model; none for a model of other tables."""
+        return [
+            KnownScenario(description=sentence, scenario=scenario.to_json())
+            for scenario, sentence in stream.known_scenarios
+        ]
 
     @plain.get("/timeline", summary="When events happen")
     async def timeline() -> TimelineState:

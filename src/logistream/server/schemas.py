@@ -311,6 +311,13 @@ class StreamChange(BaseModel):
     )
 
 
+class KnownScenario(BaseModel):
+    """A scenario that can be set as it is."""
+
+    description: str = Field(description="what it does, in one sentence")
+    scenario: dict[str, Any] = Field(description="what `PATCH /stream` takes")
+
+
 class TimelineEntry(BaseModel):
     """From an event on, what holds; times between two entries follow from `start` and `rate`."""
 

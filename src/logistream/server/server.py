@@ -422,6 +422,11 @@ class StreamServer:
     def scenario(self, scenario: Scenarios | None) -> None:
         self._stream.change(scenarios=() if scenario is None else scenario)
 
+    @property
+    def known_scenarios(self) -> tuple[tuple[Scenario, str], ...]:
+        """The named scenarios that can be set for this model, each with a sentence what it does."""
+        return self._stream.known_scenarios
+
     def truth(self, start: int, stop: int) -> pd.DataFrame:
         """Return what is true of events `start` to `stop` (exclusive) of the past; see `Model.truth`.
 

@@ -6,6 +6,7 @@ The stream is a function of the event number; the clock only decides how far it 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import threading
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from logistream.dataco import named_scenarios
 from logistream.errors import LogistreamError, NotYetError, RequestError
 from logistream.model.mixture import Mixture
 from logistream.model.sampling import Sampler
-from logistream.model.scenario import read_scenarios
+from logistream.model.scenario import Scenario, read_scenarios
 from logistream.stream.query import Timestamp
 from logistream.stream.timeline import Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from logistream.model.model import Model
-    from logistream.model.scenario import Scenario, Scenarios
+    from logistream.model.scenario import Scenarios
     from logistream.stream.arrivals import Arrivals
     from logistream.stream.query import Start
     from logistream.stream.timeline import Entry
@@ -268,6 +270,19 @@ class Stream:
             entry = self.timeline.change(self.now(), rate=rate, paused=paused, scenarios=wanted)
         self._notify()
         return entry
+
+    @functools.cached_property
+    def known_scenarios(self) -> tuple[tuple[Scenario, str], ...]:
+        """The named scenarios that this model can be under, each with a sentence what it does."""
+        known = []
+        for form, sentence in named_scenarios(self.model.schema):
+            scenario = Scenario.from_json(form)
+            try:
+                Mixture(self.model, (scenario,), self.seed, live=True)
+            except RequestError:  # a model of other orders may lack a region or a category
+                continue
+            known.append((scenario, sentence))
+        return tuple(known)
 
     def refresh(self) -> bool:
         """Take in what other processes have added to a shared timeline.

@@ -21,6 +21,7 @@ import pandas as pd
 import traitlets
 
 from logistream.errors import RequestError, StreamError
+from logistream.model.scenario import read_scenarios
 from logistream.widgets.counts import SPANS, Counts
 from logistream.widgets.display import Display, close_older, image_bundle
 from logistream.widgets.export import copied_code, save_rows
@@ -217,6 +218,11 @@ class Board(ThreadedWidget):
     def _on_pause(self, message: dict[str, Any]) -> None:
         if self._control is not None:
             self._control.change(paused=bool(message["value"]))
+        self._push()
+
+    def _on_scenario(self, message: dict[str, Any]) -> None:
+        if self._control is not None:
+            self._control.change(scenarios=read_scenarios(message["value"]))
         self._push()
 
     def _on_by(self, message: dict[str, Any]) -> None:
@@ -416,7 +422,7 @@ class Board(ThreadedWidget):
                 behind=watched.behind(settings),
                 filters={} if counts is None else dict(counts.filters),
                 asked=tuple((at, rate) for at, rate in watched.asked()),
-                marks=tuple((mark["at"], mark["kind"]) for mark in watched.marks()),
+                marks=tuple((mark["at"], mark["kind"], mark["text"]) for mark in watched.marks()),
                 rows=pd.DataFrame() if frame is None or counts is None else counts.newest_rows(frame, ROWS),
                 headers={} if counts is None else headers_of(counts.columns),
                 total=0 if frame is None else frame.appended,

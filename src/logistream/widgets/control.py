@@ -1,7 +1,7 @@
 """Steer a stream from a widget: a server of this process, or any other over HTTP.
 
-Both return the settings in force and the timeline, and set rate and pause. If the server refuses a value,
-its message is passed on.
+Both return the settings in force and the timeline, and set rate, pause and scenarios. If the server refuses a
+value, its message is passed on.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from logistream.errors import RequestError, StreamError
+from logistream.model.scenario import Scenario, read_scenarios
 from logistream.stream.arrivals import Arrivals
 from logistream.stream.timeline import Entry, Timeline
 from logistream.urls import is_loopback, websocket_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from logistream.server.server import StreamServer
 
@@ -45,8 +46,8 @@ class Settings:
         Events per second.
     paused : bool
         Whether the stream is paused.
-    scenario : str or None
-        Name of the scenario in force.
+    scenarios : tuple of Scenario
+        The scenarios in force.
     next_number : int
         Number of the next event.
     clients : int or None
@@ -56,7 +57,7 @@ class Settings:
     reachable: bool
     rate: float
     paused: bool
-    scenario: str | None
+    scenarios: tuple[Scenario, ...]
     next_number: int
     clients: int | None
 
@@ -78,8 +79,17 @@ class Control(Protocol):
     def timeline(self) -> Timeline | None:
         """Return when the events happen, as far as known. Never blocks."""
 
-    def change(self, *, rate: float | None = None, paused: bool | None = None) -> None:
-        """Set rate or pause.
+    def known_scenarios(self) -> tuple[tuple[Scenario, str], ...]:
+        """Return the named scenarios that the server has, each with a sentence what it does."""
+
+    def change(
+        self,
+        *,
+        rate: float | None = None,
+        paused: bool | None = None,
+        scenarios: Iterable[Scenario] | None = None,
+    ) -> None:
+        """Set rate, pause or scenarios; no scenarios end those in force.
 
         Raises
         ------
@@ -114,7 +124,7 @@ class LocalControl:
             reachable=server.running,
             rate=float(server.rate),
             paused=bool(server.paused),
-            scenario=server.timeline.last.scenario,
+            scenarios=server.scenario,
             next_number=int(state["next_event_number"]),
             clients=server.connected_clients,
         )
@@ -123,14 +133,26 @@ class LocalControl:
         """Return when the events happen."""
         return self.server.timeline
 
-    def change(self, *, rate: float | None = None, paused: bool | None = None) -> None:
-        """Set rate or pause."""
+    def known_scenarios(self) -> tuple[tuple[Scenario, str], ...]:
+        """Return the named scenarios that the server has."""
+        return self.server.known_scenarios
+
+    def change(
+        self,
+        *,
+        rate: float | None = None,
+        paused: bool | None = None,
+        scenarios: Iterable[Scenario] | None = None,
+    ) -> None:
+        """Set rate, pause or scenarios."""
         if not self.server.running:
             raise StreamError("the server is stopped: start it again with server.start()")
         if rate is not None:
             self.server.rate = rate
         if paused is not None:
             self.server.paused = paused
+        if scenarios is not None:
+            self.server.scenario = scenarios
 
     def close(self) -> None:
         """Do nothing; the server belongs to someone else."""
@@ -157,6 +179,7 @@ class RemoteControl:
         self._settings: Settings | None = None
         self._seen_at = 0.0
         self._timeline: Timeline | None = None
+        self._scenarios: tuple[tuple[Scenario, str], ...] = ()
         self._known: tuple[Any, ...] = ()
         self._looked = 0.0  # when `look` was last called; the thread ends when that is long ago
         self._lock = threading.Lock()
@@ -177,9 +200,20 @@ class RemoteControl:
         """Return the timeline in the last answer of the server."""
         return self._timeline
 
-    def change(self, *, rate: float | None = None, paused: bool | None = None) -> None:
-        """Set rate or pause."""
-        wanted = {"rate": rate, "paused": paused}
+    def known_scenarios(self) -> tuple[tuple[Scenario, str], ...]:
+        """Return the named scenarios in the last answer of the server."""
+        return self._scenarios
+
+    def change(
+        self,
+        *,
+        rate: float | None = None,
+        paused: bool | None = None,
+        scenarios: Iterable[Scenario] | None = None,
+    ) -> None:
+        """Set rate, pause or scenarios."""
+        forms = None if scenarios is None else [scenario.to_json() for scenario in scenarios]
+        wanted = {"rate": rate, "paused": paused, "scenario": forms}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
         self._note(json.loads(self._request("/stream", method="PATCH", body=body)))
 
@@ -203,17 +237,21 @@ class RemoteControl:
 
     def _note(self, state: Mapping[str, Any]) -> None:
         clients = json.loads(self._request("/"))["connected_clients"]
-        known = tuple(state.get(name) for name in ("rate", "paused", "scenario", "started", "seed", "model"))
+        known = tuple(state.get(name) for name in ("rate", "paused", "scenarios", "started", "seed", "model"))
         if known != self._known:
             answer = json.loads(self._request("/timeline"))
             arrivals = Arrivals(answer["arrivals"], answer["seed"])
             self._timeline = Timeline([Entry.from_json(entry) for entry in answer["entries"]], arrivals)
+            self._scenarios = tuple(
+                (Scenario.from_json(each["scenario"]), each["description"])
+                for each in json.loads(self._request("/scenarios"))
+            )
             self._known = known
         self._settings = Settings(
             reachable=True,
             rate=float(state["rate"]),
             paused=bool(state["paused"]),
-            scenario=state["scenario"],
+            scenarios=read_scenarios(state["scenarios"]),
             next_number=int(state["next_event_number"]),
             clients=int(clients),
         )
@@ -228,7 +266,7 @@ class RemoteControl:
         happened = 0 if last.paused else round((now - self._seen_at) * last.rate)
         self._seen_at = now
         self._settings = Settings(
-            False, last.rate, last.paused, last.scenario, last.next_number + happened, None
+            False, last.rate, last.paused, last.scenarios, last.next_number + happened, None
         )
 
     def _request(self, path: str, *, method: str = "GET", body: bytes | None = None) -> bytes:

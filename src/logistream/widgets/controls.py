@@ -1,4 +1,4 @@
-"""`ControlPanel`: the rate of a stream, and a button to pause it."""
+"""`ControlPanel`: the rate of a stream, a button to pause it, and its scenarios."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ControlPanel"]
 
 
 class ControlPanel(Board):
-    """State, pause and rate of a stream in one line.
+    """State, pause, rate and scenario of a stream in one line.
 
     The panel shows the settings of the server. It sends only what a person does: a rate that was typed, with
     all its digits, or a slider that was released. If the server refuses a rate, its message is shown.

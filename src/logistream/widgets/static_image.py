@@ -34,6 +34,8 @@ PALETTE = ("#2f86c8", "#d98a00", "#0fa37a", "#c467a0", "#8b7bd8", "#b0623c", "#5
 
 _TEXT, _STRONG, _GRID = "#767a80", "#7a7a7a", "#80808040"  # as much contrast on white as on #111
 _SHARE, _RATE, _ASKED, _SPOT = "#e0603a", "#2f86c8", "#8c8c8c", "#d98a00"
+_MARK_LETTER = 0.0075  # width of a letter of a mark, as a share of the axis
+_FEWEST_LETTERS = 6  # of a mark, for which there must be room
 _STATES = {"live": "#2f9e58", "paused": "#d98a00", "connecting": "#d98a00", "reconnecting": "#d98a00"}
 _BROKEN = "#d64545"
 _WIDTH = 13.0  # inches
@@ -68,7 +70,7 @@ class Picture:
         Labels that are shown, by column.
     asked : tuple of (float, float)
         When which rate was asked for, in seconds and events per second.
-    marks : tuple of (float, str)
+    marks : tuple of (float, str, str)
         What is marked on the time axis: seconds and kind.
     rows : DataFrame
         The newest rows.
@@ -91,7 +93,7 @@ class Picture:
     behind: int | None
     filters: dict[str, tuple[str, ...]]
     asked: tuple[tuple[float, float], ...]
-    marks: tuple[tuple[float, str], ...]
+    marks: tuple[tuple[float, str, str], ...]
     rows: pd.DataFrame
     headers: dict[str, str]
     total: int
@@ -163,6 +165,7 @@ def _draw_state(figure: Figure, picture: Picture, y: float) -> None:
     words = [f"{state}: {reason}" if reason else state]
     if picture.settings is not None:
         words.append(f"{picture.settings.rate:,g} events/s asked")
+        words += [f"scenario: {_cut(scenario.name, 40)}" for scenario in picture.settings.scenarios]
     words += [f"{picture.total:,} events seen", f"{_clock(picture.stop / 1e6)} UTC"]
     words += [f"{name} = {' or '.join(labels)}" for name, labels in picture.filters.items()]
     _write(figure, 0.008, y, "●", color=_STATES.get(state, _BROKEN), fontsize=11)
@@ -217,6 +220,8 @@ def _draw_time(
         top -= tall + 0.35 / whole * height
         {"share": _draw_share, "rate": _draw_rate, "amounts": _draw_amounts}[kind](axes, picture, drawn)
         _finish_time(axes, picture, labelled=kind == kinds[-1])
+        if kind == "rate":
+            _name_scenarios(axes, picture)
 
 
 def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
@@ -227,14 +232,35 @@ def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
     )
     ticks = np.arange(np.ceil(start / step) * step, stop, step)
     axes.set_xticks(ticks, [_clock(tick) for tick in ticks] if labelled else [""] * len(ticks))
-    for at, kind in picture.marks:
+    for at, kind, _ in picture.marks:
         if start < at < stop:
-            axes.axvline(at, color=_SPOT if kind == "pause" else _ASKED, lw=0.9, ls=":")
+            style: Any = (0, (5, 2)) if kind == "scenario" else ":"
+            axes.axvline(at, color=_SPOT if kind in ("pause", "scenario") else _ASKED, lw=0.9, ls=style)
     axes.grid(visible=True, color=_GRID, lw=0.7)
     axes.tick_params(labelsize=8, colors=_TEXT, length=0)
     axes.spines[:].set_visible(False)
     if not picture.total:
         axes.text(0.5, 0.5, "no events yet", transform=axes.transAxes, ha="center", va="center", color=_TEXT)
+
+
+def _name_scenarios(axes: Axes, picture: Picture) -> None:
+    """Write the names of scenarios beside their marks, as far as there is room between these."""
+    start, stop = picture.start / 1e6, picture.stop / 1e6
+    letter = (stop - start) * _MARK_LETTER
+    shown = [(at, text) for at, kind, text in picture.marks if kind == "scenario" and start < at < stop]
+    free = start
+    for place, (at, text) in enumerate(shown):
+        end = shown[place + 1][0] if place + 1 < len(shown) else stop
+        right, left = int((end - at) / letter) - 1, int((at - free) / letter) - 1
+        to_right = len(text) <= right or (len(text) > left and right >= left)
+        name = _cut(text, max(right if to_right else left, 1))
+        free = at + len(name) * letter if to_right else at
+        if len(name) >= min(_FEWEST_LETTERS, len(text)):
+            axes.annotate(
+                name, (at, 1), (4 if to_right else -4, -3), xycoords=("data", "axes fraction"),
+                textcoords="offset points", fontsize=7.5, color=_TEXT, va="top",
+                ha="left" if to_right else "right",
+            )  # fmt: skip
 
 
 def _colours(picture: Picture) -> dict[str, str]:

@@ -80,6 +80,7 @@ class Updates:
         parts: dict[str, Any] = {
             "state": list(watched.state()),
             "settings": _settings_message(settings),
+            "scenarios": watched.scenarios(),
             "marks": watched.marks(),
             "asked": watched.asked(),
         }
@@ -175,7 +176,6 @@ def _settings_message(settings: Settings | None) -> dict[str, Any] | None:
         "reachable": settings.reachable,
         "rate": settings.rate,
         "paused": settings.paused,
-        "scenario": settings.scenario,
         "clients": settings.clients,
     }
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from logistream.widgets.control import LocalControl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from logistream.client.follower import Follower
     from logistream.frame.frame import RollingFrame
+    from logistream.model.scenario import Scenario
     from logistream.stream.timeline import Entry, Timeline
     from logistream.widgets.control import Control, Settings
 
@@ -149,6 +150,31 @@ class Watched:
             return "stopped", "the server was stopped" if local else "the server cannot be reached"
         return ("paused", "no event happens until it is resumed") if settings.paused else ("live", "")
 
+    def scenarios(self) -> list[dict[str, Any]]:
+        """Return the scenarios to choose from: the named ones of the server, and what else is in force.
+
+        Each has a `name`, a `text` that describes what it does, a `value` that sets it (a list of scenarios
+        in JSON form) and `on`: whether it is in force.
+        """
+        settings = self.settings()
+        if self.control is None or settings is None:
+            return []
+        current = settings.scenarios
+        offered: list[tuple[tuple[Scenario, ...], str]]
+        offered = [((scenario,), sentence) for scenario, sentence in self.control.known_scenarios()]
+        if current and current not in [scenarios for scenarios, _ in offered]:
+            words = "; ".join(effect.words for scenario in current for effect in scenario.effects)
+            offered.append((current, words))
+        return [
+            {
+                "name": "; ".join(scenario.name for scenario in scenarios),
+                "text": text,
+                "value": [scenario.to_json() for scenario in scenarios],
+                "on": scenarios == current,
+            }
+            for scenarios, text in offered
+        ]
+
     def marks(self) -> list[dict[str, Any]]:
         """Return what is marked on the time axis: changes of rate, pauses, scenarios, reconnects.
 
@@ -156,16 +182,10 @@ class Watched:
         """
         marks: list[dict[str, Any]] = []
         for before, entry in itertools.pairwise(self._entries()):
-            at = entry.since / 1e6
-            if entry.paused and not before.paused:
-                marks.append({"kind": "pause", "at": at, "text": "paused"})
-            elif before.paused and not entry.paused:
-                marks.append({"kind": "resume", "at": at, "text": f"resumed, {entry.rate:,g}/s"})
-            elif entry.rate != before.rate:
-                marks.append({"kind": "rate", "at": at, "text": f"{before.rate:,g} → {entry.rate:,g}/s"})
-            if entry.scenario != before.scenario:
-                text = entry.scenario or "scenario ends"
-                marks.append({"kind": "scenario", "at": at, "text": text})
+            changes = list(_changes(before, entry))
+            if changes:
+                text = ", ".join(text for _, text in changes)
+                marks.append({"kind": changes[0][0], "at": entry.since / 1e6, "text": text})
         marks += [
             {"kind": "reconnect", "at": micros / 1e6, "text": "connected again"}
             for micros in self._reconnects
@@ -194,3 +214,15 @@ class Watched:
         follower = self.follower
         running = follower is not None and follower.running
         return newest + (round((time.monotonic() - seen_at) * 1e6) if running else 0)
+
+
+def _changes(before: Entry, entry: Entry) -> Iterator[tuple[str, str]]:
+    """Give the kind of each change between two entries, and its words; one entry may hold several."""
+    if entry.scenarios != before.scenarios:
+        yield "scenario", entry.scenario or f"end of {before.scenario}"
+    if entry.paused and not before.paused:
+        yield "pause", "paused"
+    elif before.paused and not entry.paused:
+        yield "resume", f"resumed, {entry.rate:,g}/s"
+    elif entry.rate != before.rate:
+        yield "rate", f"{before.rate:,g} → {entry.rate:,g}/s"

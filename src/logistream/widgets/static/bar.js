@@ -1,4 +1,4 @@
-// The bar: state, pause, rate, length of the axis, export. It shows the settings of the server, and sends only
+// The bar: state, pause, rate, scenario, length of the axis, export. It shows the settings of the server, and sends only
 // what a person does: on release of the slider, not while it is dragged.
 import { duration, element, exact, parseRate, setText, sliderRate, whole } from "./format.js";
 
@@ -22,17 +22,17 @@ export function bar(session, { full, ask }) {
   const node = element("div", "ls-bar", { role: "toolbar", "aria-label": "Stream" }, status);
   const { steered, spans } = session.config;
   const alert = element("div", "ls-alert", { role: "alert", hidden: true });
-  let pause, input, slider;
+  let pause, input, slider, scenarios;
   let editing = false;
   let dragging = false;
   let sentAt = 0;
   let sent = null;
   let keyTimer = 0;
 
-  function complain(text) {
+  function complain(text, about = "rate") {
     alert.textContent = text;
     alert.hidden = false;
-    input?.setAttribute("aria-invalid", "true");
+    if (about === "rate") input?.setAttribute("aria-invalid", "true");
   }
   function clearAlert() {
     alert.hidden = true;
@@ -114,6 +114,7 @@ export function bar(session, { full, ask }) {
       pause,
       element("label", "ls-rate-box", { title: "Exact rate: type any number and press Enter" }, input, element("span", "ls-unit", {}, "events/s")),
       element("div", "ls-slider-box", {}, slider, ticks),
+      (scenarios = scenarioMenu(session, (value) => { clearAlert(); ask({ kind: "scenario", value }); })).node,
     );
   }
   const clients = element("span", "ls-clients");
@@ -156,6 +157,7 @@ export function bar(session, { full, ask }) {
     if (pause) {
       const off = !settings || !settings.reachable || state === "silent";
       pause.disabled = input.disabled = slider.disabled = off;
+      if (!scenarios.draw(off)) pause.focus();
       if (settings) {
         setText(pause, settings.paused ? "Resume" : "Pause");
         pause.setAttribute("aria-pressed", String(settings.paused));
@@ -181,39 +183,80 @@ export function bar(session, { full, ask }) {
   return { node, draw, release: () => { sent = null; } };
 }
 
-function exportMenu(ask, session) {
-  const items = [
-    ["png", "Picture (PNG)"], ["csv", "Rows as CSV"], ["parquet", "Rows as Parquet"], ["pandas", "Copy as pandas"],
-  ];
+/** A button with a menu below it, for the pointer and for the keyboard. */
+function menuOf(button) {
   const menu = element("div", "ls-menu", { role: "menu", hidden: true });
-  const button = element("button", "ls-button", {
-    type: "button", "aria-haspopup": "menu", "aria-expanded": "false", title: "Save what is shown",
-    onclick: () => toggle(menu.hidden),
-  }, "Export ▾");
   function toggle(open) {
     menu.hidden = !open;
     button.setAttribute("aria-expanded", String(open));
-    if (open) menu.firstChild.focus();
+    if (open) {
+      const room = box.closest(".ls-board").getBoundingClientRect().right - box.getBoundingClientRect().left;
+      menu.classList.toggle("ls-menu-left", menu.offsetWidth < room);
+      (menu.querySelector("[aria-checked='true']") ?? menu.firstChild).focus();
+    }
   }
-  for (const [format, label] of items) {
-    menu.append(element("button", "", {
-      type: "button", role: "menuitem",
-      onclick: () => {
-        toggle(false);
-        session.notify("…");
-        ask({ kind: "export", format });
-      },
-    }, label));
-  }
+  const item = (attributes, choose, ...content) => element("button", "", {
+    type: "button", role: "menuitem", ...attributes,
+    onclick: () => { button.focus(); toggle(false); choose(); },
+  }, ...content);
+  button.setAttribute("aria-haspopup", "menu");
+  button.setAttribute("aria-expanded", "false");
+  button.addEventListener("click", () => toggle(menu.hidden));
   const box = element("div", "ls-menu-box", {
     onkeydown: (event) => {
       if (menu.hidden) return;
-      const at = [...menu.children].indexOf(document.activeElement);
-      if (event.key === "Escape") { event.stopPropagation(); toggle(false); button.focus(); }
-      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-      if (step) { event.preventDefault(); menu.children[(at + step + items.length) % items.length].focus(); }
+      const items = [...menu.children];
+      const at = items.indexOf(document.activeElement);
+      if (event.key === "Escape") { event.stopPropagation(); button.focus(); toggle(false); }
+      const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
+      if (next !== undefined) { event.preventDefault(); items[(next + items.length) % items.length].focus(); }
     },
-    onfocusout: (event) => { if (!box.contains(event.relatedTarget)) toggle(false); },
+    onfocusout: (event) => { if (event.relatedTarget && !box.contains(event.relatedTarget)) toggle(false); },
   }, button, menu);
+  return { box, menu, item };
+}
+
+/** The scenarios to choose from. The button names what is in force at the server, not what was clicked. */
+function scenarioMenu(session, choose) {
+  const name = element("span", "ls-scenario-name");
+  const button = element("button", "ls-button ls-scenario", { type: "button" }, name, element("span", "", { "aria-hidden": "true" }, " ▾"));
+  const { box, menu, item } = menuOf(button);
+  menu.setAttribute("aria-label", "Scenarios");
+  let drawn = null;
+
+  /** Show the newest list. Returns false if the menu goes away while it has the focus. */
+  function draw(off) {
+    button.disabled = off;
+    if (drawn === session.scenarios) return true;
+    drawn = session.scenarios;
+    const current = drawn.find(({ on }) => on);
+    const focus = [...menu.children].indexOf(document.activeElement);
+    const lost = !drawn.length && box.contains(document.activeElement);
+    const none = { name: "none", text: "The model as it was fitted.", value: null, on: !current };
+    menu.replaceChildren(...[none, ...drawn].map((each) => item(
+      { role: "menuitemradio", "aria-checked": String(each.on) }, () => { if (!each.on) choose(each.value); },
+      element("b", "", {}, each.name), element("span", "ls-menu-text", {}, each.text),
+    )));
+    if (focus >= 0) menu.children[Math.min(focus, drawn.length)].focus();
+    setText(name, current ? current.name : "Scenario: none");
+    button.title = current ? `Scenario in force: ${current.name}. ${current.text}` : "What if: choose a scenario";
+    button.setAttribute("aria-label", `Scenario: ${current ? current.name : "none"}`);
+    button.dataset.on = String(Boolean(current));
+    box.hidden = !drawn.length;
+    return !lost;
+  }
+  box.hidden = true;
+  return { node: box, draw };
+}
+
+function exportMenu(ask, session) {
+  const { box, menu, item } = menuOf(element("button", "ls-button", { type: "button", title: "Save what is shown" }, "Export ▾"));
+  const formats = [
+    ["png", "Picture (PNG)"], ["csv", "Rows as CSV"], ["parquet", "Rows as Parquet"], ["pandas", "Copy as pandas"],
+  ];
+  menu.append(...formats.map(([format, label]) => item({}, () => {
+    session.notify("…");
+    ask({ kind: "export", format });
+  }, label)));
   return box;
 }

@@ -28,7 +28,7 @@ function show(session, el) {
   const notice = element("div", "ls-notice", { role: "status", hidden: true });
   const body = element("div", "ls-body");
   const waiting = element("div", "ls-waiting", { hidden: true });
-  const root = element("div", "ls-board", { role: "region", "aria-label": parts.includes("time") ? "Live stream" : "Stream controls" }, head.node, chips, notice, body, waiting);
+  const root = element("div", parts.every((part) => part === "bar") ? "ls-board ls-bar-only" : "ls-board", { role: "region", "aria-label": parts.includes("time") ? "Live stream" : "Stream controls" }, head.node, chips, notice, body, waiting);
   el.replaceChildren(element("div", "ls-root", {}, root));
   let panels = null;
   let built = null;
@@ -130,9 +130,9 @@ function show(session, el) {
     setText(notice, text);
     noticeTimer = setTimeout(() => { notice.hidden = true; }, 8000);
   }
-  function refused(text) {
+  function refused(text, about) {
     head.release();
-    if (parts.includes("bar")) session.complain(text);
+    if (parts.includes("bar")) session.complain(text, about);
     else notify(text);
     wake(true);
   }

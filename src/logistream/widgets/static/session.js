@@ -19,6 +19,7 @@ export class Session {
     this.views = new Set();
     this.layout = this.state = this.settings = this.facts = null;
     this.labels = [""];
+    this.scenarios = [];
     this.marks = [];
     this.asked = [];
     this.rows = [];
@@ -88,7 +89,7 @@ export class Session {
       }
       this.noun = content.layout.noun;
     }
-    for (const name of ["labels", "marks", "asked", "state", "settings", "facts", "countryNames"]) {
+    for (const name of ["labels", "scenarios", "marks", "asked", "state", "settings", "facts", "countryNames"]) {
       if (name in content) this[name] = content[name];
     }
     if ("begin" in content) this.ring.begin = content.begin;
@@ -125,7 +126,7 @@ export class Session {
       this.refusedPast = { ...this.pending, text: content.text };
       this.pending = null;
     } else {
-      for (const view of this.views) view.refused(content.text);
+      for (const view of this.views) view.refused(content.text, content.about);
     }
   }
 

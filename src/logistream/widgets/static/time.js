@@ -5,6 +5,8 @@ import { pausesOf } from "./series.js";
 const HEIGHTS = { share: 126, rate: 50, amounts: 56 }; // px
 const STRIP = 18; // px of height
 const AXIS = 20; // px for the labels of the time axis
+const LONGEST_MARK = 40; // letters of a mark; the tooltip has all
+const SHORTEST_MARK = 6; // letters for which there must be room
 const LEFT = 52; // px for the labels of the values
 
 const gap = (value) => (known(value) ? value : null);
@@ -18,6 +20,23 @@ export function timeSteps(from, to, most) {
   for (let at = Math.ceil(from / step) * step; at <= to; at += step) found.push(at);
   return { step, found };
 }
+
+/**
+ * Where the text of a mark at `x` has room: right of it up to the next mark, or left of it down to `free`. The
+ * text is cut to the larger room if it fits neither; null if that is too small. All in px; `measure` returns
+ * the width of a text.
+ */
+export function placeText(text, x, { free, next, measure }) {
+  const whole = cutText(text, LONGEST_MARK);
+  const wide = measure(whole);
+  const rooms = { right: next - x, left: x - free };
+  const side = wide <= rooms.right ? "right" : wide <= rooms.left || rooms.left > rooms.right ? "left" : "right";
+  const letters = Math.floor((whole.length * rooms[side]) / wide);
+  if (letters < Math.min(SHORTEST_MARK, whole.length)) return null;
+  return { side, text: cutText(whole, letters) };
+}
+
+const cutText = (text, letters) => (text.length > letters ? `${text.slice(0, letters - 1)}…` : text);
 
 /** Positions of a logarithmic axis: as many round numbers as have room, at most `most`. */
 export function logSteps(from, to, most) {
@@ -270,24 +289,27 @@ export function timePanel(session, look) {
     ctx.textAlign = "left";
     ctx.textBaseline = "alphabetic";
     ctx.font = `${10 * ratio * look.scale}px ${look.family}`;
-    let free = -Infinity;
-    for (const mark of session.marks) {
-      const x = Math.round(plot.valToPos(mark.at, "x", true));
-      if (x < bbox.left || x > bbox.left + bbox.width) continue;
-      ctx.strokeStyle = mark.kind === "reconnect" ? look.colours.broken : look.colours.mark;
+    let free = bbox.left;
+    const right = bbox.left + bbox.width;
+    const shown = session.marks.map((mark) => ({ ...mark, x: Math.round(plot.valToPos(mark.at, "x", true)) }))
+      .filter(({ x }) => x >= bbox.left && x <= right);
+    for (const [i, mark] of shown.entries()) {
+      const { x } = mark;
+      ctx.strokeStyle = look.colours[{ reconnect: "broken", scenario: "spot" }[mark.kind] ?? "mark"];
       ctx.fillStyle = mark.kind === "reconnect" ? look.colours.broken : look.colours.text;
-      ctx.setLineDash([2 * ratio, 3 * ratio]);
+      ctx.setLineDash(mark.kind === "scenario" ? [5 * ratio, 2 * ratio] : [2 * ratio, 3 * ratio]);
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
-      const wide = ctx.measureText(mark.text).width + 8 * ratio;
       if (plot !== plots.rate) continue;
-      // Right of the mark, or left of it at the right edge; not at all over another one.
-      const left = x + wide < bbox.left + bbox.width ? x : x - wide;
-      if (left < free) continue;
-      ctx.fillText(mark.text, left + 4 * ratio, bbox.top + 10 * ratio * look.scale);
-      free = left + wide;
+      const measure = (text) => ctx.measureText(text).width + 8 * ratio;
+      const placed = placeText(mark.text, x, { free, next: shown[i + 1]?.x ?? right, measure });
+      free = x;
+      if (!placed) continue;
+      const left = placed.side === "right" ? x : x - measure(placed.text);
+      ctx.fillText(placed.text, left + 4 * ratio, bbox.top + 10 * ratio * look.scale);
+      free = Math.max(x, left + measure(placed.text));
     }
     ctx.restore();
   }
