@@ -96,6 +96,7 @@ def test_the_source_distribution_can_be_worked_with(sdist: Path) -> None:
         "environment.yml",
         "environment-spark.yml",
         "Makefile",
+        "Containerfile",
         "README.md",
         "CHANGELOG.md",
         "LICENSE",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import math
 import os
 import re
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import logistream
 from logistream.errors import DataWarning, LogistreamError, RequestError, RequestWarning, StreamError
+from logistream.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+
+logger = logging.getLogger("logistream")
 
 _FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
 
@@ -154,6 +158,11 @@ def _add_serve(commands: Commands) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument(
+        "--unix-socket",
+        metavar="PATH",
+        help="listen on this Unix socket, which only its owner may use, in place of host and port",
+    )
     parser.add_argument("--rate", type=float, default=2.0, help="events per second (default: 2)")
     parser.add_argument("--seed", type=int, default=0, help="which of the model's streams (default: 0)")
     parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
@@ -240,6 +249,13 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument(
         "--access-log", action="store_true", help="write each request to stderr, one JSON object a line"
     )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="json: write all that is logged, and the addresses, to stderr, one JSON object a line "
+        "(default: text)",
+    )
     parser.reads_environment = True
     parser.set_defaults(run=_serve)
 
@@ -303,11 +319,25 @@ def _catch_up(given: str) -> float:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.log_format == "text":
+        return _serve_until_ended(options)
+    from logistream.server.logs import log_as_json
+
+    log_as_json()
+    try:
+        return _serve_until_ended(options)
+    except LogistreamError as error:
+        logger.error("%s", error)  # noqa: TRY400 - a sentence is enough
+        return _BAD_USAGE if isinstance(error, RequestError) else _FAILED
+
+
+def _serve_until_ended(options: argparse.Namespace) -> int:
     from logistream.model.model import load_model
     from logistream.server.limits import limits_from
     from logistream.server.server import StreamServer
     from logistream.server.workers import Workers
 
+    json_logs = options.log_format == "json"
     settings = {
         "rate": options.rate,
         "seed": options.seed,
@@ -321,6 +351,7 @@ def _serve(options: argparse.Namespace) -> int:
         "token": _token(options),
         "read_only": options.read_only,
         "root_path": options.root_path,
+        "unix_socket": options.unix_socket,
         "limits": limits_from(
             clients=options.max_clients,
             connections=options.max_connections,
@@ -329,6 +360,10 @@ def _serve(options: argparse.Namespace) -> int:
         ),
         "access_log": options.access_log,
     }
+    if json_logs and settings["token"] is None and not is_loopback(options.host):
+        raise RequestError(
+            "a token is required and never logged: give one with --token-file or LOGISTREAM_TOKEN"
+        )
     scenarios = None if options.scenario is None else _scenarios(options.scenario)
     terminated = threading.Event()
     ends = [signal.SIGTERM]
@@ -341,16 +376,16 @@ def _serve(options: argparse.Namespace) -> int:
             with StreamServer(load_model(options.model), **settings) as server:
                 if scenarios is not None:
                     server.scenario = scenarios
-                _announce(server, 1)
+                _announce(server, 1, json_logs)
                 while not terminated.wait(0.5):  # short waits: on Windows Ctrl-C does not end a wait
                     if not server.running:
                         raise StreamError("the server has stopped unexpectedly: see the log above")
         else:
-            workers = Workers(options.workers, options.model, **settings)
+            workers = Workers(options.workers, options.model, json_logs=json_logs, **settings)
             with workers as server:
                 if scenarios is not None:
                     _change(server, {"scenario": [scenario.to_json() for scenario in scenarios]})
-                _announce(server, options.workers)
+                _announce(server, options.workers, json_logs)
                 workers.watch(terminated)
     finally:
         for each, handler in before.items():
@@ -390,12 +425,18 @@ def _change(server: StreamServer, settings: dict[str, Any]) -> None:
             raise RequestError(json.load(error)["detail"]) from None
 
 
-def _announce(server: StreamServer, workers: int) -> None:
-    """Print what is served, and its addresses."""
+def _announce(server: StreamServer, workers: int, json_logs: bool) -> None:
+    """Print what is served, and its addresses; or log it, without the token."""
     state = server.state
     processes = f", {workers} workers" if workers > 1 else ""
+    what = f"Streaming {state['model']} at {state['rate']:g} events/s, seed {state['seed']}{processes}"
+    if json_logs:
+        logger.setLevel(logging.INFO)
+        logger.info("%s, on %s", what, server.unix_socket or server.docs_url.removesuffix("/docs"))
+        return
+    socket = "" if server.unix_socket is None else f"  socket  {server.unix_socket}\n"
     print(
-        f"Streaming {state['model']} at {state['rate']:g} events/s, seed {state['seed']}{processes}\n"
+        f"{what}\n{socket}"
         f"  events  {server.websocket_url}\n"
         f"  status  {server.url}\n"
         f"  docs    {server.docs_url}\n"

@@ -21,7 +21,8 @@ from websockets.frames import CloseCode
 from websockets.sync.client import connect
 
 from helpers.waiting import until
-from logistream.server.access_log import _without_secrets, log_to_stderr, with_access_log
+from logistream.server.access_log import _without_secrets, with_access_log
+from logistream.server.logs import log_access_to_stderr
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
@@ -310,8 +311,8 @@ def test_an_application_that_fails_is_logged(
 
 def test_to_stderr(server: StreamServer, capsys: pytest.CaptureFixture[str]) -> None:
     """One line a record, once however often it is switched on, and not on the root's handlers besides."""
-    log_to_stderr()
-    log_to_stderr()
+    log_access_to_stderr()
+    log_access_to_stderr()
     get(f"{server.url}/stream")
     written: list[str] = []
 

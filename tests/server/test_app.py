@@ -278,7 +278,7 @@ def test_a_bad_change_is_refused_in_one_sentence(server: StreamServer, body: str
         ("/metrics", "none here"),
         ("/asyncapi.json", "none here"),
         ("/schema", "columns, numbered"),
-        ("/events", "columns, numbered, start, format, where, stop"),
+        ("/events", "columns, numbered, start, format, envelope, where, stop"),
     ],
 )
 def test_an_unknown_query_parameter_is_refused(server: StreamServer, path: str, known: str) -> None:
@@ -385,7 +385,7 @@ def test_a_name_that_was_made_to_point_here_is_refused(server: StreamServer) -> 
 
 def test_an_unknown_parameter_ends_the_handshake(server: StreamServer) -> None:
     """A reader that requests something unknown is refused before it is connected."""
-    known = "columns, numbered, start, format, where, stop, speed, lag"
+    known = "columns, numbered, start, format, envelope, where, stop, speed, lag"
     sentence = f"unknown query parameter 'tempo': there are {known}"
     assert refused(f"{server.websocket_url}?tempo=5") == (422, sentence)
 

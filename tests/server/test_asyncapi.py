@@ -154,7 +154,7 @@ def test_the_server_is_what_sends() -> None:
     sent = [look_up(whole, reference["$ref"]) for reference in operation["messages"]]
     assert sent == list(channel["messages"].values())
     kinds = {look_up(whole, reference["$ref"])["contentType"] for reference in sent}
-    assert kinds == {MEDIA_TYPES[form] for form in get_args(Format)}
+    assert kinds == {"application/cloudevents+json", *(MEDIA_TYPES[form] for form in get_args(Format))}
 
 
 def test_the_token() -> None:

@@ -117,7 +117,19 @@ def test_every_call_by_its_description(server: ServerProcess, mode: GenerationMo
 
 # Query strings
 
-NAMES = ["start", "stop", "format", "numbered", "columns", "lag", "where", "where", "where", "token"]
+NAMES = [
+    "start",
+    "stop",
+    "format",
+    "envelope",
+    "numbered",
+    "columns",
+    "lag",
+    "where",
+    "where",
+    "where",
+    "token",
+]
 ODD_NAMES = ["", "a", "Start", "start ", "\0", "é", "a" * 3000]
 COLUMNS = ["Market", "Sales", "Order Item Quantity", "Late_delivery_risk", "event_time", "Latitude"]
 NUMBERS = ["0", "-1", "1.5", "007", "1e3", "1e400", "nan", "inf", "1_0", "٣", f"{2**53}", f"{2**53 + 1}"]

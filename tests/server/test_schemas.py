@@ -92,7 +92,10 @@ def test_conditions_on_one_column_are_alternatives() -> None:
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("strat=3", "unknown query parameter 'strat': there are columns, numbered, start, format, where, "),
+        (
+            "strat=3",
+            "unknown query parameter 'strat': there are columns, numbered, start, format, envelope, where, ",
+        ),
         ("start=3&start=4", "query parameter 'start' was given 2 times: give it once"),
         ("start=-1", "start must be an event number, earliest, latest, or a time such as"),
         ("start=1.5", "start must be an event number"),

@@ -109,7 +109,7 @@ class AccessRules:
                 403,
                 f"pages from origin {origin!r} are not allowed: add it to the allowed origins of the server",
             )
-        if self.token is not None and not connection.scope["path"].startswith(_NO_SECRETS):
+        if self.token is not None and not _path(connection.scope).startswith(_NO_SECRETS):
             given = _given_token(connection)
             if given is None:
                 return 401, "a token is required: add ?token=... or the header Authorization: Bearer ..."
@@ -193,8 +193,8 @@ class AnswerMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if self.root_path:
-            scope = {**scope, "root_path": self.root_path}
+        if self.root_path and scope["type"] in ("http", "websocket"):  # by ASGI the path has the root path
+            scope = {**scope, "root_path": self.root_path, "path": self.root_path + scope["path"]}
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -246,6 +246,12 @@ def _address(url: str) -> tuple[str | None, int | None]:
         return parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
         return None, None
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below the one under which a proxy shows the application."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _given_token(connection: HTTPConnection) -> str | None:

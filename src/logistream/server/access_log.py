@@ -7,44 +7,27 @@ a record, or control a terminal.
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
-from logistream.times import rfc3339, wall_clock
+from logistream.server.logs import ACCESS_LOGGER, json_line
+from logistream.times import wall_clock
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["log_to_stderr", "with_access_log"]
+__all__ = ["with_access_log"]
 
 
-logger = logging.getLogger("logistream.access")
+logger = logging.getLogger(ACCESS_LOGGER)
 if logger.level == logging.NOTSET:  # a program that shows its own INFO records need not show ours
     logger.setLevel(logging.WARNING)
 
 _SECRET = "***"  # noqa: S105 - what stands in its place
 _ANSWERS = {"websocket.accept": 101, "websocket.close": 403, "websocket.http.response.start": 0}
 """HTTP status of each message that answers a handshake; the last names its own."""
-
-
-class _StderrHandler(logging.StreamHandler[Any]):
-    """A type of our own, to recognise it among the handlers of others."""
-
-
-def log_to_stderr() -> None:
-    """Write the records to stderr, each on a line, and nowhere else; calling it again changes nothing."""
-    for handler in list(logger.handlers):
-        if isinstance(handler, _StderrHandler):
-            logger.removeHandler(handler)
-    handler = _StderrHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def with_access_log(app: ASGIApp) -> ASGIApp:
@@ -73,7 +56,7 @@ def with_access_log(app: ASGIApp) -> ASGIApp:
 
         def log(**found: int | None) -> None:
             seconds = round(time.monotonic() - began, 6)
-            logger.info(json.dumps({"time": rfc3339(wall_clock()), **request, **found, "seconds": seconds}))
+            logger.info(json_line(wall_clock(), **request, **found, seconds=seconds))
 
         async def receive_and_note() -> Message:
             nonlocal code

@@ -130,7 +130,7 @@ class EventStreamResponse(StreamingResponse):
         }
         super().__init__((), media_type="text/event-stream", headers=headers)
         self._pump, self._query, self._number = pump, query, number
-        self._selection = Selection("ndjson", selection.columns, selection.where)
+        self._selection = Selection("ndjson", selection.columns, selection.where, selection.envelope)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the reader leaves, or until the end that it requested."""

@@ -14,15 +14,16 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 
 from logistream.errors import StreamError
 from logistream.model.sampling import BLOCK
-from logistream.schema import EVENT_NUMBER
+from logistream.schema import EVENT_NUMBER, EVENT_TIME
 from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_strings
-from logistream.stream.encoding import CsvEncoder, Encoder
+from logistream.stream.encoding import CsvEncoder, Encoder, cloud_event_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +117,8 @@ class Feed:
         self.selection = selection
         self.schema = selection.schema(stream.model)
         self._row_bytes = 8 * len(self.schema)
-        self._encoder = _encoder(self.schema, selection.format)
+        self._encoder = _encoder(self.schema, selection)
+        self._source = f"/logistream/{quote(stream.model.name, safe='')}"
         self._messages: OrderedDict[tuple[int, int, int | None], bytes | memoryview] = OrderedDict()
 
     @property
@@ -178,18 +180,30 @@ class Feed:
             mask = np.logical_and.reduce([condition.mask(batch) for condition in self.selection.where])
             numbers = low + np.flatnonzero(mask)
             batch = batch.filter(pa.array(mask))
+        every = np.arange(low, high, dtype=np.int64) if numbers is None else numbers
         if EVENT_NUMBER.name in self.schema and EVENT_NUMBER.name not in batch.schema.names:
-            every = np.arange(low, high, dtype=np.int64) if numbers is None else numbers
             batch = batch.append_column(EVENT_NUMBER.arrow_field, pa.array(every))
         if self.selection.format == "arrow":
             columns = batch.select(list(self.schema.names))
             size = batch.num_rows * self._row_bytes
             return Part(low, high, len(entries), numbers, None, columns, size)
-        strings = self._encoder.join(batch)
+        strings = self._encoder.join(batch, self._attributes(batch, every))
         if self.selection.format == "json":
             data, ends = frame_strings(strings)
             return Part(low, high, len(entries), numbers, ends, data, data.nbytes)
         return Part(low, high, len(entries), numbers, strings.ends, strings.data.data, strings.data.nbytes)
+
+    def _attributes(self, batch: pa.RecordBatch, numbers: NDArray[np.int64]) -> list[pa.Array | pa.Scalar]:
+        """Return what stands before the events of a batch: their envelopes, if they have one."""
+        if self.selection.envelope is None:
+            return []
+        return cloud_event_attributes(
+            numbers,
+            batch.column(EVENT_TIME.name),
+            stream=self._stream.id,
+            source=self._source,
+            before=ROOM if self.selection.format == "json" else "",
+        )
 
     def cut(self, part: Part, start: int, stop: int, most: int = WRITE_BYTES) -> int:
         """Return where to end a write that begins with event `start`: it has `most` bytes, or one event.
@@ -460,11 +474,14 @@ class Feeds:
         self._bytes -= part.size if isinstance(part, Part) else 0
 
 
-def _encoder(schema: Schema, form: str) -> Encoder:
+def _encoder(schema: Schema, selection: Selection) -> Encoder:
     """Return what writes events in a format: objects with room for a frame header, or lines."""
-    if form == "csv":
+    if selection.format == "csv":
         return CsvEncoder(schema)
-    return Encoder(schema, before=ROOM) if form == "json" else Encoder(schema, after="\n")
+    enveloped = selection.envelope is not None  # what stands before them is not the same for all
+    if selection.format == "json":
+        return Encoder(schema, before="" if enveloped else ROOM, after="}" if enveloped else "")
+    return Encoder(schema, after="}\n" if enveloped else "\n")
 
 
 def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | None) -> memoryview:

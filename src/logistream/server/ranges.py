@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from logistream.stream.stream import Stream
 
 __all__ = [
+    "CLOUD_EVENTS",
     "MEDIA_TYPES",
     "RangeResponse",
     "Ranges",
@@ -57,6 +58,9 @@ MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8; header=present",
 }
 """Content type of each format."""
+
+CLOUD_EVENTS = "application/cloudevents-batch+json"
+"""Content type of a JSON array of CloudEvents."""
 
 _HELD = 1.0
 """Seconds for which a part is held while a caller takes a piece of it; then the rest is made again."""
@@ -93,7 +97,7 @@ def finished_range(stream: Stream, query: RangeQuery | TruthQuery, most: int) ->
 def selection_for(selection: Selection) -> Selection:
     """Return what has to be encoded for a body: a JSON array is made of lines."""
     form = "ndjson" if selection.format == "json" else selection.format
-    return Selection(form, selection.columns, selection.where)
+    return Selection(form, selection.columns, selection.where, selection.envelope)
 
 
 @dataclass(slots=True)
@@ -290,6 +294,13 @@ async def _packed(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield packer.flush()
 
 
+def _media_type(selection: Selection) -> str:
+    """Return the content type of a body; CloudEvents have one for a JSON array."""
+    if selection.format == "json" and selection.envelope is not None:
+        return CLOUD_EVENTS
+    return MEDIA_TYPES[selection.format]
+
+
 class RangeResponse(StreamingResponse):
     """A body that holds its feed for as long as it is sent, however that ends.
 
@@ -299,7 +310,7 @@ class RangeResponse(StreamingResponse):
     def __init__(
         self, ranges: Ranges, selection: Selection, start: int, stop: int, *, headers: dict[str, str]
     ) -> None:
-        super().__init__((), media_type=MEDIA_TYPES[selection.format], headers=headers)
+        super().__init__((), media_type=_media_type(selection), headers=headers)
         self._ranges, self._selection, self._range = ranges, selection, (start, stop)
         self._packed = headers.get("Content-Encoding") == "gzip"
 

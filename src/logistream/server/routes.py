@@ -11,6 +11,7 @@ from logistream.errors import NotYetError, shorten
 from logistream.server.access import LONGEST_DETAIL
 from logistream.server.metrics import metrics_text
 from logistream.server.ranges import (
+    CLOUD_EVENTS,
     MEDIA_TYPES,
     RangeResponse,
     Ranges,
@@ -48,7 +49,7 @@ __all__ = ["failed", "http_routes", "invalid", "not_yet", "refused"]
 _BODIES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the events: a JSON array, lines of JSON, an Arrow IPC stream, or CSV with a header",
-        "content": {media.partition(";")[0]: {} for media in MEDIA_TYPES.values()},
+        "content": {media.partition(";")[0]: {} for media in (*MEDIA_TYPES.values(), CLOUD_EVENTS)},
     },
     304: {"description": "the caller has these bytes: `If-None-Match` names their `ETag`"},
     416: {"model": Refusal, "description": "events that have not happened yet"},

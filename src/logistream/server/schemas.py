@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotation
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
@@ -12,6 +12,7 @@ from logistream.errors import RequestError, shorten
 from logistream.model.conditions import WRITTEN
 from logistream.model.scenario import MOST_SCENARIOS, json_schema
 from logistream.stream.query import (
+    Envelope,
     Format,
     Lag,
     RangeFormat,
@@ -176,6 +177,13 @@ class EventsQuery(ColumnsQuery):
 
     start: Start = "latest"
     format: Format = Field("json", description="json: one object an event; ndjson: lines; arrow: columns")
+    envelope: Annotated[
+        Envelope | None, WithJsonSchema({"type": "string", "enum": list(get_args(Envelope))})
+    ] = Field(
+        None,
+        description="cloudevents: each event is a CloudEvent (1.0, structured mode), whose id is the stream "
+        "and the event number; with the formats json and ndjson",
+    )
     where: list[Annotated[str, Field(json_schema_extra={"pattern": WRITTEN})]] = Field(
         [],
         description="only events that fulfil a condition such as Market:Europe, Market!=Europe or "
@@ -185,8 +193,12 @@ class EventsQuery(ColumnsQuery):
 
     def selection(self, model: Model) -> Selection:
         """Return the requested columns and events of a model; `RequestError` for unknown ones."""
+        if self.envelope is not None and self.format not in ("json", "ndjson"):
+            raise RequestError(
+                f"envelope={self.envelope} is possible with format=json or ndjson, not {self.format}"
+            )
         columns = selected_columns(self.columns, self.numbered, model)
-        return Selection(self.format, columns, parse_conditions(self.where, model))
+        return Selection(self.format, columns, parse_conditions(self.where, model), self.envelope)
 
 
 class RangeQuery(EventsQuery):
@@ -239,6 +251,14 @@ class LiveQuery(EventsQuery):
         description="what a reader gets that has fallen more than a second behind: all that it has missed "
         "(wait), or a message with the number of events that it has missed, and the newest (skip)",
     )
+
+    def selection(self, model: Model) -> Selection:
+        """Return the requested columns and events of a model; `RequestError` for unknown ones."""
+        if self.envelope is not None and self.lag == "skip":
+            raise RequestError(
+                f"envelope={self.envelope} is not possible with lag=skip, which sends other messages too"
+            )
+        return super().selection(model)
 
 
 class EventStreamQuery(LiveQuery):

@@ -25,12 +25,13 @@ import uvicorn
 
 from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.model.model import load_model
-from logistream.server.access_log import log_to_stderr
 from logistream.server.app import create_app
 from logistream.server.connections import ConnectionLimit
 from logistream.server.limits import Limits
+from logistream.server.logs import log_access_to_stderr
 from logistream.server.metrics import Gauges
 from logistream.server.protocol import FrameProtocol, RequestProtocol
+from logistream.server.unix_socket import UnixSocket
 from logistream.stream.arrivals import Arrivals
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
@@ -41,6 +42,7 @@ from logistream.urls import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date, timedelta
+    from pathlib import Path
     from types import TracebackType
 
     import pandas as pd
@@ -181,6 +183,9 @@ class StreamServer:
         Whether `PATCH /stream` is refused.
     root_path : str
         Path under which a proxy shows the server, such as `/orders`; it takes the path away from requests.
+    unix_socket : path or None
+        Listen on a Unix socket, a file that only its owner may use, in place of host and port. What a proxy
+        there forwards of its caller (`X-Forwarded-Proto`) is believed.
 
     Raises
     ------
@@ -214,6 +219,7 @@ class StreamServer:
         "_shared",
         "_stream",
         "_thread",
+        "_unix_socket",
         "host",
         "token",
     )
@@ -236,6 +242,7 @@ class StreamServer:
         access_log: bool = False,
         read_only: bool = False,
         root_path: str = "",
+        unix_socket: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
             raise RequestError(f"port must be a whole number from 0 to 65535, not {port!r}")
@@ -254,9 +261,10 @@ class StreamServer:
         if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
             raise RequestError(f"root_path must be a path such as /orders, not {root_path!r}")
         self._root_path = root_path
+        self._unix_socket = None if unix_socket is None else UnixSocket(unix_socket)
         self._shared: Gauges | None = None  # of processes that serve on one port
         if access_log:
-            log_to_stderr()
+            log_access_to_stderr()
         self._gauges = Gauges()
         entry = first_entry(wall_clock(), rate=rate, history=self._history, start=self._begin)
         self._stream = Stream(model or load_model(), Timeline([entry], self._arrivals), seed=seed)
@@ -284,20 +292,25 @@ class StreamServer:
         with self._lock:
             if self.running:
                 return self
-            shared = self._shared is not None
-            listener = listen(self.host, self._requested_port, shared=shared)
+            listener = self._listen()
             try:
                 self._stream = self._new_stream()
             except BaseException:
                 listener.close()
+                if self._unix_socket is not None:
+                    self._unix_socket.remove()
                 raise
             self._gauges = self._shared or Gauges()
             app = self._new_app()
-            self._port = int(listener.getsockname()[1])
+            if self._unix_socket is None:
+                self._port = int(listener.getsockname()[1])
             limit = ConnectionLimit(self._limits.all_connections)
-            self._server = _Uvicorn(_config(app, self._limits, limit), limit)
+            # Who may open the file is trusted: a peer has no address there.
+            proxies = None if self._unix_socket is None else "*"
+            self._server = _Uvicorn(_config(app, self._limits, limit, proxies), limit)
+            name = f"logistream-{self._port or 'unix-socket'}"
             self._thread = threading.Thread(
-                target=self._server.run, args=([listener],), name=f"logistream-{self._port}", daemon=True
+                target=self._server.run, args=([listener],), name=name, daemon=True
             )
             self._thread.start()
             self._server.serving.wait()
@@ -305,10 +318,17 @@ class StreamServer:
             _share_interpreter()
             if not self._server.started:
                 self.stop()
-                raise StreamError(
-                    f"the server on {self.host}:{self._requested_port} could not start: see the log"
-                )
+                raise StreamError(f"the server on {self._place} could not start: see the log")
             return self
+
+    def _listen(self) -> socket.socket:
+        """Return a socket on the file or the port; a server of this process that has it is stopped."""
+        if self._unix_socket is None:
+            return listen(self.host, self._requested_port, shared=self._shared is not None)
+        for server in list(_running):
+            if server.unix_socket == self.unix_socket:
+                server.stop()
+        return self._unix_socket.listen(_BACKLOG)
 
     def stop(self) -> None:
         """Close all connections and free thread and port; a server that does not run stays as it is."""
@@ -317,6 +337,8 @@ class StreamServer:
                 self._server.ask_to_exit()
                 self._thread.join()
                 self._stream.timeline.close()
+                if self._unix_socket is not None:
+                    self._unix_socket.remove()
             self._server = self._thread = None
             _running.discard(self)
             _share_interpreter()
@@ -378,8 +400,20 @@ class StreamServer:
         return self._requested_port if self._port is None else self._port
 
     @property
+    def unix_socket(self) -> Path | None:
+        """The Unix socket that it listens on, in place of host and port."""
+        return None if self._unix_socket is None else self._unix_socket.path
+
+    @property
+    def _place(self) -> str:
+        return f"{self.host}:{self._requested_port}" if self.unix_socket is None else str(self.unix_socket)
+
+    @property
     def url(self) -> str:
-        """Where to reach it from this machine, with the token if there is one."""
+        """Where to reach it from this machine, with the token if there is one.
+
+        With a Unix socket, the address to request over it: its host and port mean nothing.
+        """
         return self._url("http", "")
 
     @property
@@ -467,7 +501,8 @@ class StreamServer:
 
     def __repr__(self) -> str:
         status = "running" if self.running else "stopped"
-        return f"<StreamServer {status} on {self._url('http', '', token=False)}: {self.rate:g} events/s>"
+        place = self.unix_socket or self._url("http", "", token=False)
+        return f"<StreamServer {status} on {place}: {self.rate:g} events/s>"
 
     def _repr_html_(self) -> str:
         # A token has no place here: outputs are saved and shared with the notebook.
@@ -487,6 +522,8 @@ class StreamServer:
     def _url(self, scheme: str, path: str, *, token: bool = True) -> str:
         host = _WILDCARDS.get(self.host, self.host)
         query = f"?token={quote(self.token)}" if token and self.token is not None else ""
+        if self.unix_socket is not None:
+            return f"{scheme}://localhost{path}{query}"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}{query}"
 
 
@@ -550,7 +587,12 @@ class _Uvicorn(uvicorn.Server):
             self.serving.set()
 
 
-def _config(app: Any, limits: Limits, limit: ConnectionLimit) -> uvicorn.Config:  # noqa: ANN401 - any ASGI application
+def _config(
+    app: Any,  # noqa: ANN401 - any ASGI application
+    limits: Limits,
+    limit: ConnectionLimit,
+    proxies: str | None,
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",  # uvloop was measured slower here: it holds every write back until its next round
@@ -565,6 +607,7 @@ def _config(app: Any, limits: Limits, limit: ConnectionLimit) -> uvicorn.Config:
         log_level="error",  # bad requests are answered and not logged
         access_log=False,
         timeout_graceful_shutdown=_GIVE_UP,
+        forwarded_allow_ips=proxies,  # None: the environment names them, else those of this machine
     )
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logistream.errors import LogistreamError, RequestError, StreamError
+from logistream.server.logs import log_as_json
 from logistream.server.metrics import Gauges
 from logistream.server.server import StreamServer, listen
 
@@ -53,21 +54,34 @@ class Workers:
         How many processes, from 1 to 64. One that dies is replaced.
     model : path or None
         A fitted model; None for the shipped one.
+    json_logs : bool
+        Whether they log as JSON; see `log_as_json`.
     **settings
         What `StreamServer` takes, but the model.
 
     Raises
     ------
     RequestError
-        For a number of processes that is not allowed, or where the system cannot share a port.
+        For a number of processes that is not allowed, a Unix socket, or a system that cannot share a port.
     """
 
-    def __init__(self, count: int, model: str | None = None, **settings: Any) -> None:  # noqa: ANN401 - as StreamServer has them
+    def __init__(
+        self,
+        count: int,
+        model: str | None = None,
+        *,
+        json_logs: bool = False,
+        **settings: Any,  # noqa: ANN401 - as StreamServer has them
+    ) -> None:
         if not 1 <= count <= _MOST:
             raise RequestError(f"the number of workers must be from 1 to {_MOST}, not {count}")
         if not hasattr(socket, "SO_REUSEPORT"):
             raise RequestError("this system cannot share a port between processes: leave out --workers")
-        self.count = count
+        if settings.get("unix_socket") is not None:
+            raise RequestError(
+                "workers share a port, not a Unix socket: leave out --workers or --unix-socket"
+            )
+        self.count, self._json_logs = count, json_logs
         self._model, self._settings = model, settings
         self._stack = ExitStack()
         self._context = multiprocessing.get_context("spawn")
@@ -147,7 +161,7 @@ class Workers:
         pipe, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_work,
-            args=(self._model, self._settings, self._counts, row, theirs, self._folder),
+            args=(self._model, self._settings, self._counts, row, theirs, self._folder, self._json_logs),
             name=f"logistream-worker-{row}",
         )
         process.start()
@@ -205,8 +219,11 @@ def _work(
     row: int,
     pipe: Connection,
     folder: str | None,
+    json_logs: bool,
 ) -> None:
     """Serve until terminated, or until the parent is gone; then remove what it would have removed."""
+    if json_logs:
+        log_as_json()
     stop, orphaned, begun = threading.Event(), threading.Event(), threading.Event()
 
     def end(*_: object) -> None:

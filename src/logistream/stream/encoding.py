@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from logistream.errors import DataError, RequestError, shorten
+from logistream.schema import EVENT_TIME
 from logistream.tables.dates import parse_dates, write_dates
 
 if TYPE_CHECKING:
@@ -30,7 +31,16 @@ if TYPE_CHECKING:
 
     Pieces: TypeAlias = "list[pa.Array | pa.Scalar]"
 
-__all__ = ["ROWS_AT_ONCE", "CsvEncoder", "Encoder", "Strings", "decode", "from_events", "parse"]
+__all__ = [
+    "ROWS_AT_ONCE",
+    "CsvEncoder",
+    "Encoder",
+    "Strings",
+    "cloud_event_attributes",
+    "decode",
+    "from_events",
+    "parse",
+]
 
 
 ROWS_AT_ONCE = 16_384
@@ -103,7 +113,7 @@ class Encoder:
         self._dictionaries: dict[str, tuple[pa.Array, pa.Array]] = {}  # what was in a batch, as written
         self._few: dict[str, bool] = {}
 
-    def join(self, batch: pa.RecordBatch) -> Strings:
+    def join(self, batch: pa.RecordBatch, lead: Pieces | None = None) -> Strings:
         """Write each row as one object.
 
         Parameters
@@ -111,6 +121,8 @@ class Encoder:
         batch : pyarrow.RecordBatch of n rows
             Holds at least the columns of `schema`, with its types; others are left out. At most
             `ROWS_AT_ONCE` rows.
+        lead : list of pyarrow.Array of n rows or pyarrow.Scalar, optional
+            Strings to put before each object.
 
         Raises
         ------
@@ -118,7 +130,7 @@ class Encoder:
             A column is absent, a column that is not nullable has missing values, or a number is infinite
             (JSON has no such number).
         """
-        joined = self._join(batch)
+        joined = self._join(batch, lead or [])
         _, offsets, data = joined.buffers()
         ends = np.frombuffer(offsets, np.int32, len(joined) + 1, joined.offset * 4).astype(np.int64)
         written = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
@@ -141,21 +153,21 @@ class Encoder:
             self._check_columns(batch)
         strings: list[bytes] = []
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-            strings.extend(self._join(batch.slice(start, ROWS_AT_ONCE)).cast(pa.binary()).to_pylist())
+            strings.extend(self._join(batch.slice(start, ROWS_AT_ONCE), []).cast(pa.binary()).to_pylist())
         return strings
 
     def _check_columns(self, batch: pa.RecordBatch) -> None:
         if absent := [name for name in self.schema.names if name not in batch.schema.names]:
             raise DataError(f"cannot encode events: the batch lacks {', '.join(map(repr, absent))}")
 
-    def _join(self, batch: pa.RecordBatch) -> pa.Array:
+    def _join(self, batch: pa.RecordBatch, lead: Pieces) -> pa.Array:
         self._check_columns(batch)
         if not len(self.schema):
             return pa.array([self._empty] * batch.num_rows, pa.string())
         pieces: Pieces = []
         for key, column in zip(self._keys, self.schema, strict=True):
             pieces.extend(self._pieces(batch.column(column.name), column, key))
-        return pc.binary_join_element_wise(*pieces, self._after, "")
+        return pc.binary_join_element_wise(*lead, *pieces, self._after, "")
 
     def _pieces(self, values: pa.Array, column: Column, key: str) -> Pieces:
         """Return arrays and scalars whose concatenation, row by row, is key and value."""
@@ -234,6 +246,33 @@ class CsvEncoder(Encoder):
         """The line with the names of the columns."""
         names = self._notation.quote(pa.array(self.schema.names, pa.string())).to_pylist()
         return (",".join(names) + "\n").encode()
+
+
+def cloud_event_attributes(
+    numbers: NDArray[np.int64], times: pa.Array, *, stream: str, source: str, before: str = ""
+) -> Pieces:
+    """Return what stands before the data of CloudEvents 1.0 in structured mode; a brace must follow the data.
+
+    Parameters
+    ----------
+    numbers : ndarray of int64, shape (n,)
+        Event numbers; with the stream they are the ids.
+    times : pyarrow.Array of n timestamps
+        When the events happened.
+    stream : str
+        Identity of the stream.
+    source : str
+        URI reference.
+    before : str
+        Put before each event.
+    """
+    return [
+        pa.scalar(f'{before}{{"specversion":"1.0","id":"{stream}/'),
+        pa.array(numbers).cast(pa.string()),
+        pa.scalar(f'","source":{json.dumps(source)},"type":"logistream.event","time":'),
+        *_write_timestamp(times, EVENT_TIME, _JSON),
+        pa.scalar(',"datacontenttype":"application/json","data":'),
+    ]
 
 
 def _same(one: pa.Array, other: pa.Array) -> bool:

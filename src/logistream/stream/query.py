@@ -23,6 +23,7 @@ __all__ = [
     "EVENT_NUMBER_HEADER",
     "PARAMETERS",
     "STREAM_HEADER",
+    "Envelope",
     "Format",
     "Lag",
     "RangeFormat",
@@ -40,6 +41,9 @@ __all__ = [
 Format = Literal["json", "ndjson", "arrow"]
 """One JSON object a message, messages of many lines, or Arrow record batches."""
 
+Envelope = Literal["cloudevents"]
+"""What an event is wrapped in: CloudEvents 1.0 in structured mode."""
+
 RangeFormat = Literal["json", "ndjson", "arrow", "csv"]
 """The same, and lines of CSV, for a finished range of events."""
 
@@ -49,7 +53,7 @@ Lag = Literal["wait", "skip"]
 Start: TypeAlias = 'int | Literal["earliest", "latest"] | Timestamp'
 """Where to begin: event number, first or next event, or just after a time."""
 
-PARAMETERS = ("start", "stop", "speed", "format", "numbered", "columns", "where", "lag")
+PARAMETERS = ("start", "stop", "speed", "format", "envelope", "numbered", "columns", "where", "lag")
 """What the query of the WebSocket may hold, besides the token."""
 
 STREAM_HEADER = "Logistream-Stream"
@@ -81,11 +85,14 @@ class Selection:
         Keys or columns, in order; `event_number` last if it was requested.
     where : tuple of Condition
         Only events that fulfil all of them, in the order of `read_conditions`.
+    envelope : Envelope or None
+        What each event is wrapped in, if it is JSON.
     """
 
     format: RangeFormat
     columns: tuple[str, ...]
     where: tuple[Condition, ...] = ()
+    envelope: Envelope | None = None
 
     def schema(self, model: Model) -> Schema:
         """Return the columns with their kinds and meanings."""
