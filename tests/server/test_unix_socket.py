@@ -102,13 +102,16 @@ def test_from_the_command_line(path: Path) -> None:
     for end in (signal.SIGKILL, signal.SIGTERM):
         # After a kill the file is there, and nobody listens.
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("Streaming ")
-            assert process.stdout.readline().strip() == f"socket  {path}"
-            with client(path) as http:
-                assert http.get("/stream").json()["rate"] == 2
-            os.kill(process.pid, end)
-            process.communicate(timeout=30)
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline().startswith("Streaming ")
+                assert process.stdout.readline().strip() == f"socket  {path}"
+                with client(path) as http:
+                    assert http.get("/stream").json()["rate"] == 2
+                os.kill(process.pid, end)
+                process.communicate(timeout=30)
+            finally:
+                process.kill()
         assert path.exists() == (end == signal.SIGKILL)
 
 
