@@ -217,4 +217,5 @@ def test_real_orders_beside_a_model_of_others(orders: pd.DataFrame) -> None:
     train, holdout = orders.iloc[order[1000:]], orders.iloc[order[:300]]
     figures = fit(train).report(holdout, train).figures["synthetic"]
     assert figures["c2st"] < 0.65
-    assert figures["rules"] == figures["copies"] == figures["locations"] == 0
+    assert figures["rules"] == figures["copies"] == 0
+    assert figures["locations"] < 0.001  # of held-out orders 0.4

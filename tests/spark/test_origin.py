@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import logistream as ls
+from helpers.waiting import until
 from helpers.sockets import free_port
 from logistream.errors import LogistreamError, ModelError, RequestError, StreamError
 from logistream.model.sampling import BLOCK
@@ -57,8 +58,9 @@ def timeline(model: Model, tmp_path: Path) -> Path:
         path, header=header, first_entry=lambda now: first_entry(now, rate=100, history=60_000_000)
     )
     file.change(wall_clock(), rate=500_000)
-    file.change(wall_clock(), paused=True)
+    pause = file.change(wall_clock(), paused=True)
     file.close()
+    until(lambda: wall_clock() > pause.since)
     return path
 
 

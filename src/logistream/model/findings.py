@@ -154,7 +154,9 @@ class Findings:
 
 def _entropy(codes: np.ndarray) -> float:
     """Return the entropy of a sample, in nats."""
-    counts = np.unique(codes, return_counts=True)[1]
+    few = len(codes) and codes.max() < 4 * len(codes)  # then counting is faster than sorting
+    counts = np.bincount(codes) if few else np.unique(codes, return_counts=True)[1]
+    counts = counts[counts > 0]
     return float(np.log(len(codes)) - (counts * np.log(counts)).sum() / len(codes))
 
 

@@ -268,7 +268,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         """Close the connection from this side, with a code."""
         if not self.close_sent and self.conn.state is State.OPEN:
             self.conn.send_close(code)
-            self.transport.write(b"".join(self.conn.data_to_send()))
+            self._write_the_end()
             self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
             self.close_sent = True
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
@@ -280,11 +280,16 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.GOING_AWAY})
             if self.conn.state is State.OPEN:  # else the peer has closed first
                 self.conn.send_close(CloseCode.GOING_AWAY, "the server stops")
-                self.transport.write(b"".join(self.conn.data_to_send()))
+                self._write_the_end()
                 self.close_sent = True
             self.transport.close()
             return
         super().shutdown()
+
+    def _write_the_end(self) -> None:
+        """Have the system take all that is left: it still sends that when this process has ended."""
+        set_unsent_limit(self.transport, _UNLIMITED)
+        self.transport.write(b"".join(self.conn.data_to_send()))
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a message of the application."""

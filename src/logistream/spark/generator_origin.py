@@ -225,10 +225,11 @@ def _instant(given: str) -> int:
 
 
 def _read_timeline(path: str) -> FileTimeline:
-    """Return what a timeline file holds now; the file is closed."""
+    """Return what a timeline file holds now, which is then certain; the file is closed."""
     if not Path(path).exists():
         raise StreamError(f"there is no timeline file at {path}: check the path")
     with closing(FileTimeline(Path(path).absolute())) as timeline:
+        timeline.begin()
         return timeline
 
 
