@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import logistream as ls
-from helpers.waiting import until
 from helpers.sockets import free_port
+from helpers.waiting import until
 from logistream.errors import LogistreamError, ModelError, RequestError, StreamError
 from logistream.model.sampling import BLOCK
 from logistream.spark import server_origin
