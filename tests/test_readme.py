@@ -358,7 +358,7 @@ def test_one_call_into_c_stops_the_server_too(model: Model) -> None:
 )
 def test_make_installs_where_it_says(active: dict[str, str], folder: Path | str) -> None:
     """Into the active environment, but not into conda's base, or else into .venv."""
-    names = {"VIRTUAL_ENV", "CONDA_DEFAULT_ENV", "CONDA_PREFIX", "MAKEFLAGS", "MAKELEVEL"}
+    names = {"VIRTUAL_ENV", "CONDA_DEFAULT_ENV", "CONDA_PREFIX", "MAKEFLAGS", "MAKELEVEL", "MORE"}
     environment = {name: value for name, value in os.environ.items() if name not in names} | active
     done = subprocess.run(
         ["make", "--dry-run", "--always-make", "lab"],

@@ -126,8 +126,7 @@ def test_each_event_is_written_once_through_every_kill(spark: SparkSession, tmp_
             else:
                 driver.kill(jvm=victim == "JVM")
                 driver.start()
-        server.patch(paused=True)
-        end = server.get("/stream")["next_event_number"]
+        end = server.patch(paused=True)["from_event_number"]
         driver.wait_for(lambda: driver.next_number() >= end)
     written = pd.read_parquet(tmp_path / "out", columns=["event_number"])
     assert sorted(written["event_number"]) == list(range(end))
