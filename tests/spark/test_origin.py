@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from logistream.spark.origin import Options, Origin, Span, split
 from logistream.spark.server_origin import ServerOrigin
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
-from logistream.stream.timeline_file import open_timeline_file
+from logistream.stream.timeline_file import FileTimeline, open_timeline_file
 from logistream.times import parse_instant, wall_clock
 
 if TYPE_CHECKING:
@@ -128,6 +129,32 @@ def test_a_timeline_file_is_followed(model: Model, timeline: Path) -> None:
     with ls.StreamServer(model, seed=7, arrivals="poisson", timeline=timeline, port=0) as server:
         assert server._stream.id == offset["stream"]
         assert whole.equals(pa.Table.from_batches([server._stream.batch(0, stop)]))
+
+
+def test_a_scenario_is_the_same_wherever_a_task_begins(model: Model, tmp_path: Path) -> None:
+    """Its strength depends on when it took effect, which may be entries before those of a task."""
+    path = tmp_path / "orders.timeline"
+    header: dict[str, str | int] = {"model": model.checksum, "seed": 3}
+    file = open_timeline_file(
+        path, header=header, first_entry=lambda now: first_entry(now, rate=100, history=60_000_000)
+    )
+    ramp = ls.Scenario(
+        [{"weight": 5, "where": {"Market": "Europe"}}],
+        {"shape": "ramp", "position": 5_000, "width": 10_000},
+    )
+    with closing(file):
+        file.change(wall_clock(), rate=20_000, scenarios=(ramp,))
+        last = file.change(wall_clock(), rate=30_000)
+        until(lambda: wall_clock() > last.since + 400_000)
+    origin = GeneratorOrigin.of({"timeline": str(path), "columns": "all"})
+    _, stop = origin.finished()
+    first = last.first + 4_500
+    assert stop > first
+    stream = Stream(model, FileTimeline(path), seed=3)
+    made = pa.Table.from_batches([stream.batch(first, stop)])
+    stream.timeline.close()
+    assert rows(origin, first, stop, 2).equals(made)
+    assert 0 < stream.truth(first, first + 1)["strength"][0] < 1
 
 
 def test_a_stream_query_that_begins_again_keeps_its_beginning() -> None:

@@ -250,12 +250,15 @@ def _seed_of(path: str, model: Model, seed: int | None) -> int:
 
 
 def _in_force(entries: tuple[Entry, ...], first: int, stop: int) -> tuple[Entry, ...]:
-    """Return the entries that hold for events `first` to `stop` (exclusive)."""
-    return entries[
-        bisect_right(entries, first, key=attrgetter("first")) - 1 : bisect_left(
-            entries, stop, key=attrgetter("first")
-        )
-    ]
+    """Return the entries that events `first` to `stop` (exclusive) depend on.
+
+    They are those that hold for these events, and those before since which a scenario has been in force: its
+    strength may depend on when it took effect.
+    """
+    place = bisect_right(entries, first, key=attrgetter("first")) - 1
+    while place and set(entries[place].scenarios) & set(entries[place - 1].scenarios):
+        place -= 1
+    return entries[place : bisect_left(entries, stop, key=attrgetter("first"))]
 
 
 # Python workers of Spark live on from task to task, and the driver's from micro-batch to micro-batch.
