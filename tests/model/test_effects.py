@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -516,17 +514,3 @@ def test_a_number_within_a_range_can_be_set() -> None:
     two = {"effects": [{"set": {"size": {12.5: 1, 13.5: 1}}}]}
     with pytest.raises(RequestError, match=r"^two of the values that 'size' is set to lie in one range"):
         small.events(0, 5, scenario=two)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scenario", [NAMED[1], NAMED[3]], ids=lambda s: s["name"])
-def test_twins_cost_at_most_little_more_than_twice(model: Model, scenario: dict[str, Any]) -> None:
-    """At most 2.2 times as much time of the processor as events without a scenario."""
-    ratios = []
-    for seed in range(5):
-        begun = time.process_time()
-        model.events(0, 24 * BLOCK, 100 + seed, scenario=scenario, twin=True)
-        middle = time.process_time()
-        model.events(0, 24 * BLOCK, 100 + seed)
-        ratios.append((middle - begun) / (time.process_time() - middle))
-    assert median(ratios) < 2.2, ratios
