@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import logistream.model.elimination as elimination
+from helpers.networks import assert_counts
 from logistream.cli import main
 from logistream.errors import RequestError, RequestWarning
 from logistream.fitting.fit import fit
@@ -53,17 +54,6 @@ def fulfil(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
         known = [value for value in values if value is not None]
         kept = kept & (frame[name].isin(known) | (frame[name].isna() & (None in values)))
     return kept
-
-
-def assert_alike(counts: np.ndarray, expected: np.ndarray, about: object) -> None:
-    """Chi-square of counts against expected ones, those below 5 taken together, in 6 standard deviations."""
-    assert counts[expected == 0].sum() == 0, about
-    rare = expected < 5
-    counts = np.append(counts[~rare], counts[rare].sum())
-    expected = np.append(expected[~rare], expected[rare].sum())
-    counts, expected = counts[expected > 0], expected[expected > 0]
-    degrees = max(len(counts) - 1, 1)
-    assert ((counts - expected) ** 2 / expected).sum() < degrees + 6 * math.sqrt(2 * degrees), about
 
 
 def assert_same_distribution(a: pd.Series, b: pd.Series, about: object) -> None:
@@ -206,7 +196,7 @@ def test_random_chains_are_as_an_enumeration_says(seed: int) -> None:
     ]
     cell = np.ravel_multi_index(drawn, joint.shape)
     counts = np.bincount(cell, minlength=joint.size)
-    assert_alike(counts, joint.reshape(-1) / joint.sum() * len(frame), where)
+    assert_counts(counts, joint.reshape(-1) / joint.sum() * len(frame), where)
 
 
 @pytest.fixture(scope="module")
@@ -347,19 +337,6 @@ def test_a_range_is_the_same_as_a_filter(
         assert_same_distribution(of_drawn, of_kept, (a, b))
 
 
-def test_rejected_rows_are_a_function_of_their_number(model: Model) -> None:
-    """Any split of a table from which rows are rejected has the same rows."""
-    where = ["Latitude>=35.2", "Market:Europe"]
-    sampler = ConditionedSampler(model, where, seed=3)
-    whole = sampler.batch(0, 2 * BLOCK + 10).to_pylist()
-    other = ConditionedSampler(model, where, seed=3)
-    parts = [other.batch(a, b).to_pylist() for a, b in ((BLOCK - 5, 2 * BLOCK + 10), (7, BLOCK - 5), (0, 7))]
-    assert parts[2] + parts[1] + parts[0] == whole
-    assert model.sample(50, seed=4, where=where).equals(model.sample(100, seed=4, where=where)[:50])
-    live = sampler.batch(5, 8, np.array([1, 2, 3]) * 10**15)
-    assert live.schema.names == list(model.full_schema.names)
-
-
 def test_the_first_rejected_rows_are_as_frequent_as_later_ones(parcels: Model) -> None:
     """Few rows of a block are accepted; which comes first does not depend on how often a value is drawn."""
     where = ["length between 10 and 10.02"]
@@ -417,7 +394,7 @@ def test_rows_drawn_by_bounds_are_as_an_enumeration_says(seed: int, monkeypatch:
         frame[f"c{i}"].fillna(factor.size - 1).to_numpy(dtype=int) for i, factor in enumerate(model.factors)
     ]
     counts = np.bincount(np.ravel_multi_index(drawn, joint.shape), minlength=joint.size)
-    assert_alike(counts, joint.reshape(-1) / joint.sum() * len(frame), where)
+    assert_counts(counts, joint.reshape(-1) / joint.sum() * len(frame), where)
     error = math.sqrt(joint.sum() * (1 - joint.sum()) / len(frame))
     assert abs(sampler.share - joint.sum()) < 6 * error + 1e-12
 
@@ -483,9 +460,13 @@ def test_missing_values_fulfil_no_order_and_are_not_equal_to_any(parcels: Model)
     assert parcels.sample(500, where={"fragile": True, "length": slice(None, 9.5)})["length"].max() <= 9.5
 
 
-def test_rows_are_a_function_of_their_number(model: Model) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [{"Market": "Europe", "Product Category Id": [9, 17]}, ["Latitude>=35.2", "Market:Europe"]],
+    ids=["drawn directly", "rejected"],
+)
+def test_rows_are_a_function_of_their_number(model: Model, where: Any) -> None:
     """Any split of a conditioned table has the same rows, and live times can be put on it."""
-    where = {"Market": "Europe", "Product Category Id": [9, 17]}
     sampler = ConditionedSampler(model, where, seed=3)
     whole = sampler.batch(0, 2 * BLOCK + 10).to_pylist()
     other = ConditionedSampler(model, where, seed=3)
