@@ -33,6 +33,7 @@ __all__ = [
     "Value",
     "Where",
     "operand",
+    "quoted",
     "read_conditions",
     "string_of",
     "write_conditions",
@@ -109,11 +110,11 @@ class Condition:
             ):
                 yield short
                 continue
-            name = '"' + self.column.replace('"', '""') + '"'
+            name = quoted(self.column)
             if value is None:
                 written = ""
             elif written == "" or written != written.strip() or written.startswith(('"', "=")):
-                written = '"' + written.replace('"', '""') + '"'
+                written = quoted(written)
             symbol = {"in": "==", "not in": "!="}.get(self.operator, self.operator)
             yield f"{name}{symbol}{written}"
 
@@ -356,6 +357,11 @@ def _plain(name: str, value: Any) -> Value:  # noqa: ANN401 - as users write it
         ) from None
 
 
+def quoted(string: str) -> str:
+    """Return a name or a value in quotation marks, as a query may write it."""
+    return '"' + string.replace('"', '""') + '"'
+
+
 def string_of(value: Value) -> str:
     """Return a value as a query writes it; a missing one is the empty string."""
     if value is None:
@@ -378,31 +384,31 @@ def _parsed(string: str, schema: Schema) -> list[Condition]:
     written, column = string[match.end() :], schema[name]
     operator = _operator(match[1])
     if match[1] == ":":
-        values = (_ofstring_of(column, written) if written else None,)
+        values = (_of_string(column, written) if written else None,)
         return _checked([Condition(name, "in", values)], schema)
     written = written.strip()
     if operator in ("in", "not in"):
         fields = next(csv.reader([written], skipinitialspace=True), [])
         return _checked(
-            _of_tuple(name, operator, [_ofstring_of(column, f) if f else None for f in fields]), schema
+            _of_tuple(name, operator, [_of_string(column, f) if f else None for f in fields]), schema
         )
     if operator == "between":
         ends = re.split(r"\s+and\s+", written, flags=re.IGNORECASE)
-        return _checked(_of_tuple(name, operator, [_ofstring_of(column, end) for end in ends]), schema)
-    quoted = _QUOTED.fullmatch(written)
+        return _checked(_of_tuple(name, operator, [_of_string(column, end) for end in ends]), schema)
+    whole = _QUOTED.fullmatch(written)
     order = operator not in ("==", "!=")
-    if quoted:
-        value = _ofstring_of(column, quoted[1].replace('""', '"'), order=order)
+    if whole:
+        value = _of_string(column, whole[1].replace('""', '"'), order=order)
     else:
-        value = _ofstring_of(column, written, order=order) if written else None
+        value = _of_string(column, written, order=order) if written else None
     return _checked(_of_tuple(name, operator, value), schema)
 
 
 def _split(string: str, schema: Schema) -> tuple[str, re.Match[str]]:
     """Return the column with which a condition begins, and the operator behind it."""
-    if quoted := _QUOTED.match(string):
-        name = quoted[1].replace('""', '"')
-        match = _WRITTEN.match(string, quoted.end())
+    if begun := _QUOTED.match(string):
+        name = begun[1].replace('""', '"')
+        match = _WRITTEN.match(string, begun.end())
         if match and name in schema:
             return name, match
     # names may hold operators themselves: the longest that fits
@@ -415,7 +421,7 @@ def _split(string: str, schema: Schema) -> tuple[str, re.Match[str]]:
     )
 
 
-def _ofstring_of(column: Column, written: str, *, order: bool = False) -> Value:
+def _of_string(column: Column, written: str, *, order: bool = False) -> Value:
     """Return a value that a string gives, as the column's kind has it; `order` allows fractions as bounds."""
     try:
         if column.kind == "boolean":
@@ -487,10 +493,10 @@ def _of_kind(column: Column, value: Value, *, order: bool = False) -> Value:
             return value
         raise wrong
     if column.kind == "timestamp":
-        moment = value if isinstance(value, datetime) else _time(column, value)
-        if moment is None:
+        timestamp = value if isinstance(value, datetime) else _time(column, value)
+        if timestamp is None:
             raise wrong
-        return moment
+        return timestamp
     if isinstance(value, str | datetime) or value is None or value != value:
         raise wrong
     if column.kind == "boolean":
@@ -519,13 +525,13 @@ def _time(column: Column, written: Value) -> datetime | None:
     plain = re.sub(r"(:\d\d\S*) (\d\d:\d\d)$", r"\1+\2", written.strip())
     if re.fullmatch(r"\d{4}(-\d\d)?", plain):
         plain += "-01-01" if len(plain) == 4 else "-01"
-    moment = None
+    timestamp = None
     for pattern in (None, column.text_format):
         with contextlib.suppress(ValueError):
             if pattern is None:
-                moment = datetime.fromisoformat(plain)
+                timestamp = datetime.fromisoformat(plain)
             else:
-                moment = moment or datetime.strptime(plain, pattern)
-    if moment is None:
+                timestamp = timestamp or datetime.strptime(plain, pattern)
+    if timestamp is None:
         return None
-    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
+    return (timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp).astimezone(UTC)
