@@ -38,6 +38,7 @@ __all__ = [
     "fraud_wave",
     "known_rules",
     "load_orders",
+    "named_scenarios",
     "peak_season",
     "port_strike",
     "price_shock",
@@ -470,7 +471,7 @@ def price_shock(category: int = 17, *, profile: Mapping[str, Any] | None = None)
 
 _NAMED: Sequence[tuple[Callable[[], dict[str, Any]], str]] = (
     (peak_season, "Three times the orders, larger baskets; Standard Class takes a day longer."),
-    (port_strike, "Deliveries to Western Europe take five more days; orders from there fall by half."),
+    (port_strike, "Deliveries to Western Europe take five more days; orders for it fall by half."),
     (carrier_outage, "Standard Class takes three more days and is booked half as often."),
     (fraud_wave, "Orders of 300 USD and more that are paid by transfer are eight times as likely."),
     (price_shock, "Category 17 is 40 % dearer and is ordered a third less often."),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from logistream.fitting.columns import Values
 
-__all__ = ["Parts", "find_parts", "joined"]
+__all__ = ["Parts", "find_parts", "joined", "part_rules"]
 
 _RUNS = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
 _MOST_RUNS = 12
@@ -69,6 +69,10 @@ class Parts:
     def sources(self) -> list[str]:
         """The columns from which parts follow."""
         return list(dict.fromkeys(self.source.values()))
+
+    def not_drawn(self, coded: Mapping[str, Coded]) -> list[str]:
+        """Return the sources that are not drawn, or not as single values."""
+        return [name for name in self.sources if name not in coded or not coded[name].exact]
 
     def written_as(self, strings: Mapping[str, Mapping[str, str]]) -> Parts:
         """Return the same with the strings of the sources as they are drawn, by source and real string."""
@@ -204,11 +208,20 @@ def _kind(run: str) -> str:
 
 
 def part_rules(parts: Parts, coded: Mapping[str, Coded], composed: bool) -> list[Rule]:
-    """Return the rules of a column, with why they cannot be kept."""
+    """Return the rules of a column, with why they cannot be kept.
+
+    Parameters
+    ----------
+    parts : Parts
+        What its runs follow from.
+    coded : mapping of str to Coded
+        The variables by name.
+    composed : bool
+        Whether its strings are put together of what others determine; see `joined`.
+    """
     sources = parts.sources
-    absent = [name for name in sources if name not in coded or not coded[name].exact]
     why_not = ""
-    if absent:
+    if absent := parts.not_drawn(coded):
         why_not = f"it is drawn before {absent[0]} is known"
     elif len(sources) > 1 and not composed:
         combinations = np.stack([coded[name].codes for name in sources], axis=1)
@@ -238,8 +251,10 @@ def joined(parts: Parts, values: Values, coded: Mapping[str, Coded]) -> tuple[St
     strings : tuple of str
         None of both if there would be too many strings, or if a source is not drawn.
     """
-    sources = [coded[name] for name in parts.sources if name in coded and coded[name].exact]
-    if len(sources) < len(parts.sources) or math.prod(source.size for source in sources) > _MOST_COMBINATIONS:
+    if parts.not_drawn(coded):
+        return None
+    sources = [coded[name] for name in parts.sources]
+    if math.prod(source.size for source in sources) > _MOST_COMBINATIONS:
         return None
     there = np.flatnonzero(~values.missing)
     usual = values.strings[values.numbers[there[0]]]
