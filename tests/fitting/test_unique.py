@@ -66,6 +66,9 @@ def test_what_cannot_be_kept_is_described() -> None:
     text = str(model.describe())
     assert "Seen and not kept" in text
     assert "town with week: none twice (held in 850 of 850 rows): the values of town are kept" in text
+    below = lines_of_orders(whole=True)
+    below["order"] = -below["order"]
+    assert "order has too many digits, or numbers below 0" in str(fit(below).describe())
     dated = str(fit(lines_of_orders(dated=True)).describe())
     assert "  order with line\n" in dated
     assert "order → store, day" in dated or ("order → store" in dated and "order → day" in dated)

@@ -196,7 +196,7 @@ def fit(
     coded |= exceptions
     dependencies = find_dependencies({n: v for n, v in coded.items() if v.exact}, free)
     of_parts = [rule for found in parts.values() for rule in part_rules(found, coded, found.column in given)]
-    ties = [rule for rule in of_parts if not rule.why_not.startswith("it is")]
+    ties = [rule for rule in of_parts if not parts[rule.columns[0]].not_drawn(coded)]
     causes = common_causes(coded.values())
     steps = find_steps(coded, together, keys, [*dependencies, *ties], given)
     return Model(
@@ -226,7 +226,11 @@ def _uniqueness(identifiers: Sequence[Identifier], pairs: Sequence[Rule]) -> Ite
     kept = {(i.column, name) for i in identifiers for name in i.within}
     for rule in pairs:
         lost = rule.kind == "unique" and rule.columns not in kept and not rule.why_not
-        yield replace(rule, why_not=f"{rule.columns[0]} has too many digits") if lost else rule
+        yield (
+            replace(rule, why_not=f"{rule.columns[0]} has too many digits, or numbers below 0")
+            if lost
+            else rule
+        )
 
 
 def _are_clean_orders(schema: Schema) -> bool:

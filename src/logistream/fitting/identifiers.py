@@ -145,6 +145,8 @@ def _as_patterns(values: Values, strings: Sequence[str], places: np.ndarray) -> 
 def code_repeated(values: Values, within: str, shared: Sequence[str]) -> tuple[Coded, Identifier] | None:
     """Return values that name a few rows each as a variable of patterns, and how they are invented.
 
+    None if they are numbers below 0, or of too many digits.
+
     Parameters
     ----------
     values : Values
