@@ -23,6 +23,7 @@ EVERY_EFFECT: list[dict[str, Any]] = [
     {"scale": {"Product Price": 1.5}},
     {"delay": 2, "where": ["Order Region:Caribbean"]},
     {"rate": 2.0},
+    {"weight": 2.0, "where": [f"Product Category Id:{i}" for i in range(2, 50)]},
 ]
 PROFILES: list[dict[str, Any]] = [
     {"shape": "abrupt", "unit": "events", "at": 100},
@@ -95,6 +96,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"effects": [{"set": "CASH"}]}, 'the effect set needs columns, as in {"Type": "CASH"}, not "CASH"'),
     ({"effects": [{"set": {"Type": ["CASH"]}}]}, "'Type' is set to a value, or to values with relative"),
     ({"effects": [{"set": {"Type": {"CASH": 0}}}]}, "of the values of 'Type' at least one needs a frequency"),
+    ({"effects": [{"rate": 1e-7}]}, "the effect rate needs a number from 0.000001 to 1,000,000, not 1e-07"),
     ({"effects": [{"rate": 2, "where": "Market:Europe"}]}, "the effect rate takes no where: for more events"),
     (
         {"effects": [{"rate": 2}], "profile": {"shape": "abrupt", "at": 5}},

@@ -33,6 +33,7 @@ MOST_SCENARIOS = 8
 _MOST_EFFECTS = 16
 _MOST_VALUES = 1000  # of a distribution
 _LARGEST_FACTOR = 1e6
+_LEAST_RATE = 1e-6
 _LARGEST_POSITION = 2**53
 _MOST_DAYS = 3650
 _MOST_LETTERS = 200  # of a name
@@ -75,7 +76,7 @@ class Effect:
     def words(self) -> str:
         """What it does, in a few words."""
         amount = f"{self.amount:g}"
-        written = ", ".join(f"{string_of(v) or 'missing'}" for v, _ in self.values)
+        written = ", ".join(string_of(v) or "missing" for v, _ in self.values)
         what = {
             "weight": f"weight {amount}",
             "share": f"share {amount}",
@@ -416,7 +417,7 @@ def _read_amount(kind: Kind, given: Any) -> float:  # noqa: ANN401 - as users wr
         "share": (0, 1, "a number from 0 to 1"),
         "scale": (-_LARGEST_FACTOR, _LARGEST_FACTOR, "a number from -1,000,000 to 1,000,000"),
         "delay": (1, _MOST_DAYS, f"a whole number of days from 1 to {_MOST_DAYS}"),
-        "rate": (1e-6, _LARGEST_FACTOR, "a number greater than 0, up to 1,000,000"),
+        "rate": (_LEAST_RATE, _LARGEST_FACTOR, "a number from 0.000001 to 1,000,000"),
         "set": (0, 0, ""),
     }
     low, high, words = expected[kind]
@@ -438,7 +439,7 @@ def json_schema(network: Network | None = None) -> dict[str, Any]:
         numeric = {"enum": [c.name for c in network.schema if c.kind in ("integer", "number")]}
     where = {
         "description": "conditions such as Market:Europe or Sales>=100, all of which must hold",
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 32}],
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     }
     value = {"type": ["string", "number", "boolean", "null"]}
     frequencies = {
@@ -478,7 +479,7 @@ def json_schema(network: Network | None = None) -> dict[str, Any]:
         "rate": {
             "description": "so many times as many events a second",
             **number,
-            "minimum": 1e-6,
+            "minimum": _LEAST_RATE,
             "maximum": _LARGEST_FACTOR,
         },
     }
