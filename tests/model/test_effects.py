@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,8 +25,6 @@ from logistream.schema import Column, Schema
 from logistream.times import DAY
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from logistream.model.model import Model
 
 NAMED = [
@@ -288,14 +287,7 @@ def test_a_recurring_profile_holds_in_turns(model: Model) -> None:
     numbers = np.arange(1000)
     holds = (numbers >= 50) & ((numbers - 50) % 100 < 30)
     assert (events.to_pandas()["Type"][holds] == "CASH").all()
-    assert events.filter(pd_mask(~holds)).equals(twins.filter(pd_mask(~holds)))
-
-
-def pd_mask(mask: np.ndarray) -> pa.Array:
-    """Return a mask as Arrow has it."""
-    import pyarrow as pa
-
-    return pa.array(mask)
+    assert events.filter(pa.array(~holds)).equals(twins.filter(pa.array(~holds)))
 
 
 def test_a_scenario_that_does_not_hold_yet_changes_nothing(model: Model) -> None:
@@ -474,6 +466,14 @@ def test_foreign_tables_have_scenarios_too(parcels: Model) -> None:
     assert a["pieces"].dtype == b["pieces"].dtype
     with pytest.raises(RequestError, match=r"^'id' cannot be set, since it names the rows"):
         parcels.events(0, 5, scenario={"effects": [{"set": {"id": "P-00001"}}]})
+
+
+def test_a_column_with_a_quotation_mark_in_its_name_can_be_set() -> None:
+    """Its values may be strings, as the keys of JSON objects are."""
+    rng = np.random.default_rng(0)
+    model = fit(pd.DataFrame({'size 5"': rng.integers(0, 3, 500), "x": rng.choice(list("abc"), 500)}))
+    scenario = {"effects": [{"set": {'size 5"': {"1": 1, "2": 1}}}]}
+    assert set(model.events(0, 100, scenario=scenario).column('size 5"').to_pylist()) == {1, 2}
 
 
 def test_a_number_within_a_range_can_be_set() -> None:

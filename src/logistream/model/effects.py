@@ -21,7 +21,7 @@ import numpy as np
 
 from logistream.errors import RequestError, listed
 from logistream.model.bounds import MAX_CELLS, common_refinement, spread
-from logistream.model.conditions import Condition, operand, read_conditions
+from logistream.model.conditions import Condition, operand, quoted, read_conditions
 from logistream.model.elimination import Table, TooManyCellsError, eliminate_exactly
 from logistream.model.findings import find_associated
 from logistream.model.random_bits import uniforms
@@ -69,12 +69,8 @@ class BaselineSampler(Sampler):
             self._drawn.move_to_end(number)
             return self._drawn[number]
 
-    def make(
-        self, number: int, attempt: int = 0, places: np.ndarray | None = None
-    ) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+    def make(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
         """Draw a block; see `Sampler`."""
-        if attempt or places is not None:
-            return super().make(number, attempt, np.arange(BLOCK) if places is None else places)
         return self.rows(self.drawn(number), number)
 
 
@@ -191,12 +187,7 @@ class EffectsSampler(Sampler):
         """What makes the same events before numbers are scaled and deliveries delayed."""
         return EffectsSampler(self._baseline, [e for e in self._effects if e.kind not in ("scale", "delay")])
 
-    def make(
-        self,
-        number: int,
-        attempt: int = 0,  # noqa: ARG002
-        places: np.ndarray | None = None,  # noqa: ARG002
-    ) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+    def make(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
         """Draw a block as it is under the effects; see `Sampler`."""
         return self.rows(self.drawn(number), number)
 
@@ -453,7 +444,7 @@ def _wanted_codes(
 def _asked(network: Network, column: str, given: Any) -> Condition:  # noqa: ANN401 - as users write it
     """Return a value as a condition, in the column's kind."""
     if isinstance(given, str) and network.schema[column].kind != "category":
-        given = f'"{column}"=={given}' if given else None  # as in JSON, where keys are strings
+        given = f"{quoted(column)}=={given}" if given else None  # as in JSON, where keys are strings
         if given is not None:
             return read_conditions([given], network.schema)[0]
     value = _none_if_empty(given, network, column)

@@ -176,16 +176,16 @@ class Mixture:
         while True:
             high = min(stop, (low // BLOCK + 1) * BLOCK)
             here = slice(low - start, high - start)
-            moments = None if times is None else times[here]
+            times_here = None if times is None else times[here]
             present, place = np.unique(patterns[here], return_inverse=True)
-            parts = [self.sampler(int(pattern)).batch(low, high, moments) for pattern in present]
+            parts = [self.sampler(int(pattern)).batch(low, high, times_here) for pattern in present]
             if not parts:
-                parts = [self.baseline.batch(low, high, moments)]
+                parts = [self.baseline.batch(low, high, times_here)]
             batch = parts[0]
             if len(parts) > 1:
                 rows = place.reshape(-1) * (high - low) + np.arange(high - low)
                 batch = pa.concat_batches(parts).take(pa.array(rows))
-            yield batch, self.baseline.batch(low, high, moments) if twins else batch
+            yield batch, self.baseline.batch(low, high, times_here) if twins else batch
             low = high
             if low >= stop:
                 return

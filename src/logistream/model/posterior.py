@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from logistream.errors import RequestError, listed
 from logistream.model.bounds import MAX_CELLS, common_refinement
+from logistream.model.elimination import TooManyCellsError
 from logistream.model.network import Emission
-from logistream.model.sampling import compute, scaled
+from logistream.model.sampling import SMALLEST_STEP, compute, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -156,7 +157,7 @@ class Posterior:
             if formula.adjusts and formula.column in self.known:
                 raise RequestError(
                     f"the probability cannot be exact, since {formula.column!r} is adjusted to "
-                    f"{formula.left!r}: leave it out of the known columns"
+                    f"{formula.left!r}: fit a model without it"
                 )
         for factor in model.factors:
             for emission in factor.emissions:
@@ -173,7 +174,7 @@ class Posterior:
             if more or first not in giving or giving[first][1].high is not None:
                 raise RequestError(
                     f"the probability cannot be exact, since {name!r} is computed from columns that are not "
-                    f"known: leave it out of the known columns"
+                    f"known: fit a model without it"
                 )
             evidence.setdefault(giving[first][0].name, []).append(computed[name])
         yield from evidence.items()
@@ -213,11 +214,11 @@ class Posterior:
                 of_part = Rows(answer.over, answer.values[here])
             try:
                 both[:, here] = self._joint(part, of_part)
-            except _TooManyCellsError:
+            except TooManyCellsError:
                 if rows == 1:
                     raise RequestError(
                         "the probability cannot be exact, since its tables would be too large: "
-                        "fewer columns are not known if more are given"
+                        "fit a model of fewer columns"
                     ) from None
                 rows = max(1, rows // 8)
                 continue
@@ -402,13 +403,9 @@ class Posterior:
         return Rows(over, np.asarray(table.values[tuple(index)]))
 
 
-class _TooManyCellsError(Exception):
-    """A table would have more than `MAX_CELLS` cells."""
-
-
 def _require_few(cells: int) -> None:
     if cells > MAX_CELLS:
-        raise _TooManyCellsError
+        raise TooManyCellsError
 
 
 def _eliminated(tables: Sequence[Rows], kept: Collection[str]) -> list[Rows]:
@@ -545,7 +542,7 @@ def _lattice(emission: Emission, number: np.ndarray) -> tuple[np.ndarray, np.nda
         return span // step + 1, everywhere
     if emission.step is None:
         return np.where(span > 0, span, 1.0), everywhere
-    step = np.maximum(emission.step, 1e-15)
+    step = np.maximum(emission.step, SMALLEST_STEP)
     parts = np.maximum(np.rint(1 / step), 1)
     stepped = (emission.step > 0) & (span > 0)
     count = np.where(stepped, np.rint(span / step) + 1, np.where(span > 0, span, 1.0))

@@ -165,7 +165,7 @@ class ConditionedSampler(Sampler):
         count = int(accepted.sum())
         if count:
             places = np.where(accepted, filled.accepted + np.cumsum(accepted) - 1, -1)
-            columns, delays = self.make(number, filled.attempts, places)
+            columns, delays = self.rows(self.draw(number, filled.attempts), number, places)
             filled.batches.append(columns.filter(pa.array(accepted)))
             filled.delays.append([days[accepted] for days in delays])
         filled.attempts += 1

@@ -35,6 +35,7 @@ __all__ = [
     "BLOCK",
     "OPERATIONS",
     "SEGMENT",
+    "SMALLEST_STEP",
     "CountSampler",
     "Drawn",
     "FactorSampler",
@@ -57,6 +58,9 @@ SEGMENT = 1024
 
 They are fewer than most tables have rows, so few events repeat a rare value no more than as many rows do.
 """
+
+SMALLEST_STEP = 1e-15
+"""A step that is smaller counts as this one: its reciprocal is finite."""
 
 _CACHED_BLOCKS = 3
 _PLACES = np.arange(BLOCK)
@@ -368,19 +372,15 @@ class Sampler:
                 del self._blocks[other if oldest == max(self._blocks) else oldest]
         return made
 
-    def make(
-        self, number: int, attempt: int = 0, places: np.ndarray = _PLACES
-    ) -> tuple[pa.RecordBatch, list[np.ndarray]]:
-        """Draw a block: its columns, and the days of each delay.
-
-        Each attempt at a block has bits of its own; `places`, of shape (BLOCK,), are where its rows will
-        stand in the block, since values that name the rows follow from their numbers; -1 for rows that are
-        left out.
-        """
-        return self.rows(self.draw(number, attempt), number, places)
+    def make(self, number: int) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+        """Draw a block: its columns, and the days of each delay."""
+        return self.rows(self.draw(number), number)
 
     def draw(self, number: int, attempt: int = 0, *, uniforms_too: bool = False) -> Drawn:
-        """Draw the codes of a block; `uniforms_too` also returns what they follow from."""
+        """Draw the codes of a block; `uniforms_too` also returns what they follow from.
+
+        Each attempt at a block has bits of its own.
+        """
         bits = self._bits(number, attempt)
 
         def lane() -> np.ndarray:
@@ -587,7 +587,7 @@ def _between(low: np.ndarray, high: np.ndarray, step: np.ndarray | None, uniform
         return np.asarray(low + (uniform * (span // step + 1)).astype(np.int64) * step)
     if step is None:
         return np.asarray(low + uniform * span)
-    rounded = np.maximum(step, _SMALLEST_STEP)
+    rounded = np.maximum(step, SMALLEST_STEP)
     parts = np.maximum(np.rint(1 / rounded), 1)
     place = np.floor(uniform * (np.rint(span / rounded) + 1))
     on_lattice = np.rint((low + place * rounded) * parts) / parts
@@ -662,7 +662,6 @@ _ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "at most": lambda a: np.floor(a + _NEXT),
 }
 _SMALLEST = 1e-300  # a logarithm is taken of
-_SMALLEST_STEP = 1e-15  # of numbers that are rounded
 _NEXT = 1e-6  # of the last digit: a number so near to a rounded one is taken for it
 
 

@@ -227,9 +227,9 @@ class _Likelihood:
         """Raise if known values say by themselves from which scenarios an event was drawn."""
         if not isinstance(self._sampler, EffectsSampler):
             return
-        told = sorted(self._sampler.scaled_columns & set(self._known))
-        if told or self._sampler.has_set_within_ranges:
-            why = f"scale changes {told[0]!r}" if told else "a number is set within a range"
+        scaled = sorted(self._sampler.scaled_columns & set(self._known))
+        if scaled or self._sampler.has_set_within_ranges:
+            why = f"scale changes {scaled[0]!r}" if scaled else "a number is set within a range"
             raise RequestError(
                 f"the probability cannot be exact while only a part of the events is drawn from the scenario "
                 f"and {why}, since the values show which: give the scenario an abrupt profile"
