@@ -221,16 +221,13 @@ def _as_drawn(values: Values, coded: Coded, strings: Sequence[str]) -> dict[str,
     return {values.strings[i]: strings[k] for i, k in zip(numbers.tolist(), drawn.tolist(), strict=True)}
 
 
-def _uniqueness(identifiers: Sequence[Identifier], pairs: Sequence[Rule]) -> Iterator[Rule]:
-    """Give what occurs once only: values that name the rows, and pairs of columns."""
-    kept = {(i.column, name) for i in identifiers for name in i.within}
-    for rule in pairs:
-        lost = rule.kind == "unique" and rule.columns not in kept and not rule.why_not
-        yield (
-            replace(rule, why_not=f"{rule.columns[0]} has too many digits, or numbers below 0")
-            if lost
-            else rule
-        )
+def _uniqueness(identifiers: Sequence[Identifier], rules: Sequence[Rule]) -> Iterator[Rule]:
+    """Give the rules of columns that name a few rows each, lost where such a column is no identifier."""
+    repeated = {identifier.column for identifier in identifiers if identifier.within}
+    for rule in rules:
+        column, *_ = rule.columns
+        lost = not rule.why_not and column not in repeated
+        yield replace(rule, why_not=f"{column} has too many digits, or numbers below 0") if lost else rule
 
 
 def _are_clean_orders(schema: Schema) -> bool:

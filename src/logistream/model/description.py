@@ -225,7 +225,8 @@ class Description:
 
     def _functional(self, determined: Mapping[str, Sequence[str]]) -> Iterator[str]:
         """Give functional dependencies: those of the network, then those with gaps or exceptions."""
-        rules = {rule.columns: rule for rule in self.model.rules if rule.kind == "functional dependency"}
+        kept = [rule for rule in self.model.rules if not rule.why_not]
+        rules = {rule.columns: rule for rule in kept if rule.kind == "functional dependency"}
         for key, columns in determined.items():
             found = [rules.pop((key, column), None) for column in columns]
             supports = {_support(rule.held, rule.checked) for rule in found if rule}
