@@ -407,7 +407,7 @@ def _combinations(frame: pd.DataFrame, columns: list[str]) -> Iterator[tuple[obj
 
 
 def peak_season() -> dict[str, Any]:
-    """Return the weeks before a feast: three times the orders, larger baskets, slower standard shipping.
+    """Return the weeks before a holiday: three times the orders, larger baskets, slower standard shipping.
 
     More is ordered and more of it at once, and carriers that work at their limit need a day longer for what
     was not paid to be fast.
@@ -428,6 +428,13 @@ def port_strike(
     """Return a strike in the ports of a region: deliveries there take five more days, orders fall by half.
 
     Goods wait on board, so what was promised is not kept; and those who can wait order later.
+
+    Parameters
+    ----------
+    region : str
+        A value of `Order Region`, where the orders go.
+    profile : mapping, optional
+        When it holds, as in `logistream.Scenario`; by default always.
     """
     there = [f"Order Region:{region}"]
     return _scenario(
@@ -441,6 +448,13 @@ def carrier_outage(
     """Return an outage of the carrier of a shipping mode: three more days, and it is booked half as often.
 
     What is with the carrier stands still, and who sees that at booking takes another mode.
+
+    Parameters
+    ----------
+    mode : str
+        A value of `Shipping Mode`.
+    profile : mapping, optional
+        When it holds, as in `logistream.Scenario`; by default always.
     """
     booked = [f"{MODE}:{mode}"]
     return _scenario(
@@ -452,6 +466,11 @@ def fraud_wave(*, profile: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a wave of fraud: eight times as many dear orders that are paid by transfer.
 
     All orders of the data set that were marked as fraud were paid by transfer, and fraud goes for dear goods.
+
+    Parameters
+    ----------
+    profile : mapping, optional
+        When it holds, as in `logistream.Scenario`; by default always.
     """
     return _scenario("fraud wave", [{"weight": 8, "where": ["Type:TRANSFER", "Sales>=300"]}], profile)
 
@@ -460,6 +479,13 @@ def price_shock(category: int = 17, *, profile: Mapping[str, Any] | None = None)
     """Return a price shock in a product category: 40 % dearer, and ordered a third less often.
 
     What is computed from the price follows: sales, what the customer pays, and the profit.
+
+    Parameters
+    ----------
+    category : int
+        A value of `Product Category Id`.
+    profile : mapping, optional
+        When it holds, as in `logistream.Scenario`; by default always.
     """
     bought = [f"Product Category Id:{category}"]
     return _scenario(
