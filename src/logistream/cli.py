@@ -19,7 +19,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import logistream
 from logistream.errors import DataWarning, LogistreamError, RequestError, RequestWarning, StreamError
@@ -384,7 +384,7 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
             workers = Workers(options.workers, options.model, json_logs=json_logs, **settings)
             with workers as server:
                 if scenarios is not None:
-                    _change(server, {"scenario": [scenario.to_json() for scenario in scenarios]})
+                    workers.set_scenarios(scenarios)
                 _announce(server, options.workers, json_logs)
                 workers.watch(terminated)
     finally:
@@ -401,28 +401,9 @@ def _scenarios(path: str) -> tuple[Scenario, ...]:
         return read_scenarios(json.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise RequestError(f"scenario {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         what = error if isinstance(error, RequestError) else f"it is not JSON: {error}"
         raise RequestError(f"scenario {path} cannot be used: {what}") from None
-
-
-def _change(server: StreamServer, settings: dict[str, Any]) -> None:
-    """Change the settings of workers, which have no server in this process."""
-    import urllib.error
-    import urllib.request
-
-    url, mark, token = server.url.partition("?")
-    request = urllib.request.Request(  # noqa: S310 - our own address
-        f"{url.rstrip('/')}/stream{mark}{token}",
-        json.dumps(settings).encode(),
-        {"Content-Type": "application/json"},
-        method="PATCH",
-    )
-    try:
-        urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
-    except urllib.error.HTTPError as error:
-        with error:
-            raise RequestError(json.load(error)["detail"]) from None
 
 
 def _announce(server: StreamServer, workers: int, json_logs: bool) -> None:

@@ -159,10 +159,11 @@ def test_replicas_and_a_restart_hold_a_scenario(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_hold_a_scenario(tmp_path: Path) -> None:
-    """With several processes on one port, too."""
+    """With several processes on one port too, though nobody may change it and a proxy is configured."""
     form = tmp_path / "scenario.json"
     form.write_text(json.dumps(CASH))
-    with ServerProcess("--workers", "2", "--rate", "200", "--scenario", str(form)) as server:
+    options = ("--workers", "2", "--rate", "200", "--read-only", "--scenario", str(form))
+    with ServerProcess(*options, environment={"http_proxy": "http://127.0.0.1:9"}) as server:
         until(lambda: get(server, "/stream")["scenario"] == "cash", within=30)
 
 
@@ -174,6 +175,7 @@ def test_workers_hold_a_scenario(tmp_path: Path) -> None:
             "{",
             "scenario {} cannot be used: it is not JSON: Expecting property name",
         ),
+        ("[" * 100_000, "scenario {} cannot be used: it is not JSON: "),
         ('{"effects": []}', "scenario {} cannot be used: a scenario has from 1 to 16 effects, not 0"),
         ('{"effects": [{"set": {"Type": "CASCH"}}]}', "'Type' is never 'CASCH': it is 'CASH', 'DEBIT', "),
     ],

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
+    from logistream.model.scenario import Scenarios
+
 __all__ = ["Workers"]
 
 
@@ -85,6 +87,7 @@ class Workers:
         self._model, self._settings = model, settings
         self._stack = ExitStack()
         self._context = multiprocessing.get_context("spawn")
+        self._server: StreamServer | None = None  # has their settings, and is not started
         self._folder: str | None = None  # for a timeline of their own
         self._processes: list[SpawnProcess] = []
         self._pipes: list[Connection] = []  # to each; a worker notices by the end of it that we are gone
@@ -128,10 +131,28 @@ class Workers:
                 _send(pipe, b"begin")
             self._await_ready()
             self._stack = stack.pop_all()
-        return StreamServer(server.model, **self._settings)
+        self._server = StreamServer(server.model, **self._settings)
+        return self._server
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def set_scenarios(self, scenarios: Scenarios) -> None:
+        """Set the scenarios in force, in the timeline that the workers share; only after they have started.
+
+        Raises
+        ------
+        RequestError
+            For scenarios that are not allowed.
+        StreamError
+            If the timeline cannot be written.
+        """
+        assert self._server is not None  # noqa: S101 - they have started
+        stream = self._server._new_stream()  # noqa: SLF001 - opens the timeline, as each of them does
+        try:
+            stream.change(scenarios=scenarios)
+        finally:
+            stream.timeline.close()
 
     def watch(self, stop: threading.Event) -> None:
         """Replace workers that die, until `stop` is set.
