@@ -70,6 +70,20 @@ def test_it_goes_on_after_the_last_id(server: StreamServer) -> None:
     assert (after.status_code, after.content) == (204, b"")
 
 
+def test_a_browser_gives_up_at_every_kind_of_end(server: StreamServer) -> None:
+    """Also if the last event does not match the conditions, if none does, or if the end is a time."""
+    every = httpx2.get(f"{server.url}/events?stop=50&columns=event_time,Market").json()
+    conditions = [f"where=Market:{market}" for market in {event["Market"] for event in every}]
+    for stop in ("50", every[-1]["event_time"]):
+        for condition in ("", *conditions, "where=Sales>=1e9"):
+            url = f"{server.url}/sse?start=0&stop={stop}&{condition}"
+            ids = [line[4:] for line in httpx2.get(url).text.splitlines() if line.startswith("id: ")]
+            assert ids[-1] == "49"
+            assert ids == sorted(set(ids), key=int)
+            assert httpx2.get(url, headers={"Last-Event-ID": ids[-1]}).status_code == 204
+    assert httpx2.get(f"{server.url}/sse?start=7&stop=7").status_code == 204
+
+
 @pytest.mark.parametrize(
     ("query", "last", "status", "sentence"),
     [

@@ -55,7 +55,8 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
 
 _DESCRIPTION = """
 Events come over the WebSocket `/ws`, from the next one on, at the rate in force: one JSON message per event.
-`start`, `format`, `numbered`, `columns`, `where` and `lag` change what is sent, see `/asyncapi.json`.
+`start`, `stop`, `speed`, `format`, `envelope`, `numbered`, `columns`, `where` and `lag` change what is sent,
+see `/asyncapi.json`.
 `GET /schema` describes an event, `GET /events` returns events of the past, `GET /sse` is for browsers.
 """
 
@@ -188,7 +189,7 @@ def create_app(
         number = _first_number(
             stream, query if seen is None else query.model_copy(update={"start": seen + 1})
         )
-        if seen is not None and number == query.stop:
+        if query.stop is not None and pump.is_over(number, query.stop):
             return Response(status_code=204)
         if gauges.total("clients") >= limits.clients:
             gauges.add("refused")

@@ -52,6 +52,7 @@ class EventStreamSink:
         self._some = asyncio.Event()
         self._waiting: list[bytes] = []
         self._next: int | None = None  # number after what was put last
+        self._id: int | None = None  # of the event that was put last
         self._over = False
 
     @property
@@ -67,6 +68,8 @@ class EventStreamSink:
     def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:  # noqa: ARG002
         """Queue events `start` to `stop`; return the number of bytes."""
         rows = range(part.row(start), part.row(stop))
+        if rows:
+            self._id = part.number(rows[-1])
         if missed is not None:
             self._waiting.append(b'data: {"missed_events":%d}\n\n' % missed)
         self._waiting += [
@@ -87,7 +90,7 @@ class EventStreamSink:
         self.end()
 
     async def run(self) -> AsyncIterator[bytes]:
-        """Give what is put, and after a silence the place that is reached."""
+        """Give what is put, and after a silence and at the end the place that is reached."""
         yield b": events follow\n\n"
         while not (self._over and not self._waiting):
             try:
@@ -104,6 +107,8 @@ class EventStreamSink:
                 self._on_ready()
                 if self._over:
                     self._some.set()
+        if self._next is not None and self._id != self._next - 1:  # no event that was requested is at the end
+            yield b"id: %d\n\n" % (self._next - 1)
 
 
 class EventStreamResponse(StreamingResponse):

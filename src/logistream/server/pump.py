@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from logistream.stream.query import Lag
     from logistream.stream.stream import Stream
 
-__all__ = ["Cursor", "Pump", "Sink"]
+__all__ = ["Allowance", "Cursor", "Pump", "Sink"]
 
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Replay:
 
 @dataclass(eq=False, slots=True)
 class Cursor:
-    """One reader of the WebSocket and how far it has come.
+    """One reader and how far it has come.
 
     Attributes
     ----------
@@ -300,7 +300,7 @@ class Pump:
 
     def _serve(self, cursor: Cursor, now: int, time: float) -> bool:
         """Send a reader a piece of what is due; return whether there is more that it can take at once."""
-        if cursor.stop is not None and self._is_over(cursor):
+        if cursor.stop is not None and self.is_over(cursor.number, cursor.stop):
             cursor.sink.end()
             self.remove(cursor)
             return False
@@ -380,13 +380,13 @@ class Pump:
             cursor.missed = (cursor.missed or 0) + now - 1 - cursor.number
             cursor.number = now - 1
 
-    def _is_over(self, cursor: Cursor) -> bool:
-        """Return whether a reader has got everything up to the end that it requested."""
-        stop, timeline = cursor.stop, self.stream.timeline
+    def is_over(self, number: int, stop: int | Timestamp) -> bool:
+        """Return whether a reader whose next event is `number` has got everything up to its end."""
         if isinstance(stop, Timestamp):
+            timeline = self.stream.timeline
             known = timeline.known_until(self.stream.now())
-            return known >= stop.micros and cursor.number >= timeline.count(stop.micros)
-        return stop is not None and cursor.number >= stop
+            return known >= stop.micros and number >= timeline.count(stop.micros)
+        return number >= stop
 
     def _bounded(self, cursor: Cursor, limit: int, time: float) -> int:
         """Return the event before which a reader must stop now, by its own end and tempo."""
