@@ -18,7 +18,7 @@ import pytest
 from websockets.sync.client import unix_connect
 
 from helpers.waiting import until
-from logistream.errors import RequestError, StreamError
+from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.server.server import StreamServer
 from logistream.server.workers import Workers
 
@@ -72,6 +72,17 @@ def test_a_cell_can_be_run_again(model: Model, path: Path) -> None:
         first.stop()
         assert http.get("/health").status_code == 200
     assert not path.exists()
+
+
+def test_a_port_of_another_program_stops_no_server(model: Model, path: Path) -> None:
+    """A server on a Unix socket holds no port, whatever its setting is."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        StreamServer(model, unix_socket=path, port=other.getsockname()[1]) as server,
+    ):
+        with pytest.raises(PortInUseError):
+            StreamServer(model, port=server.port).start()
+        assert server.running
 
 
 def test_a_file_of_another_is_left_alone(model: Model, path: Path) -> None:

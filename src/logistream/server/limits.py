@@ -18,7 +18,7 @@ class Limits(BaseModel):
     Parameters
     ----------
     clients : int
-        Readers of the WebSocket at a time.
+        Readers at a time, of the WebSocket and of `GET /sse` together.
     connections : int or None
         Connections at a time, of the WebSocket and of HTTP together; None for 1,000 more than `clients`. No
         more than the system allows the process to have.

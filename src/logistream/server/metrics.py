@@ -30,7 +30,7 @@ __all__ = ["Gauge", "Gauges", "metrics_text"]
 Gauge: TypeAlias = Literal[
     "clients", "events_sent", "bytes_sent", "connected", "refused", "lag_events", "rate_measured"
 ]
-"""Readers now; events and bytes handed to readers, handshakes accepted and refused, all since the start;
+"""Readers now; events and bytes handed to readers, readers accepted and refused, all since the start;
 how many events the slowest reader is behind; events per second that readers get, NaN if not known."""
 
 _NAMES: tuple[str, ...] = get_args(Gauge)
@@ -138,24 +138,24 @@ class _StreamCollector(Collector):
         )
         yield CounterMetricFamily(
             "logistream_sent_events",
-            "Events that were handed to readers of the WebSocket, once for each reader.",
+            "Events that were handed to readers, once for each reader.",
             gauges.total("events_sent"),
         )
         yield CounterMetricFamily(
             "logistream_sent_bytes",
-            "What readers of the WebSocket were sent, with its frames.",
+            "What readers were sent, with the frames of the WebSocket.",
             gauges.total("bytes_sent"),
             unit="bytes",
         )
         yield GaugeMetricFamily(
-            "logistream_clients", "Readers of the WebSocket now.", gauges.total("clients")
+            "logistream_clients", "Readers of the WebSocket and of /sse now.", gauges.total("clients")
         )
         yield CounterMetricFamily(
-            "logistream_connections", "WebSocket handshakes that were accepted.", gauges.total("connected")
+            "logistream_connections", "Readers that were accepted.", gauges.total("connected")
         )
         yield CounterMetricFamily(
             "logistream_refused_connections",
-            "WebSocket handshakes that were refused.",
+            "WebSocket handshakes that were refused, and readers of /sse beyond the limit.",
             gauges.total("refused"),
         )
         yield from self._lag(happened)

@@ -36,6 +36,7 @@ __all__ = [
     "EventStreamQuery",
     "EventsQuery",
     "HealthState",
+    "KnownScenario",
     "LiveQuery",
     "NoQuery",
     "RangeQuery",
@@ -284,7 +285,7 @@ class Status(BaseModel):
     """Whether the stream runs and where to read it."""
 
     status: Literal["running", "paused", "waiting for the clock"]
-    connected_clients: int = Field(description="readers of the WebSocket now")
+    connected_clients: int = Field(description="readers of the WebSocket and of `GET /sse` now")
     websocket_url: str = Field(description="with the host and port that the caller used")
 
 

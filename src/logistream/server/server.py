@@ -88,7 +88,7 @@ def listen(host: str, port: int, *, shared: bool = False, accept: bool = True) -
     try:
         return _bind(host, port, shared, accept)
     except PortInUseError:
-        ours = [server for server in _running if server.port == port]
+        ours = [server for server in _running if server.unix_socket is None and server.port == port]
         if not ours:
             raise
         for server in ours:
@@ -287,7 +287,11 @@ class StreamServer:
         PortInUseError
             If another program holds the port.
         StreamError
-            If the host cannot be listened on.
+            If the host cannot be listened on, or the timeline file cannot be opened.
+        DataError
+            If the timeline file is damaged, or is not a timeline.
+        RequestError
+            If the timeline file belongs to another stream.
         """
         with self._lock:
             if self.running:
@@ -490,7 +494,7 @@ class StreamServer:
 
     @property
     def connected_clients(self) -> int:
-        """How many readers the WebSocket has now."""
+        """How many readers the WebSocket and `GET /sse` have now."""
         return self._gauges.total("clients") if self.running else 0
 
     @property
