@@ -246,6 +246,7 @@ def test_append_goes_on_after_the_last_number(tmp_path: Path) -> None:
         ('{"a": 1}\n', "does not end with an event and its number"),
         ('{"n":5}\n{"event_number":', "does not end with an event and its number"),
         ('{"n":7,"event_number":5}\n', "ends with another event than ws://"),
+        ('{"n":7,"event_number":5}\n{"n":8', "ends with another event than ws://"),
     ],
 )
 def test_another_file_is_not_appended_to(

@@ -87,7 +87,7 @@ def run(
                 options["start"], count = last[0], None if count is None else count + 1
             options["numbered"] = True
             output = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-            after = None if last is None else (last[1], append)
+            after = None if last is None else (last[1], last[2], append)
             _run(source, count, on_trouble, options, partial(_print_lines, output=output, after=after))
         return
     if sys.stdout is None and console is None:
@@ -124,10 +124,10 @@ def _opened(path: Path) -> IO[bytes]:
         raise StreamError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _last_event(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[int, str] | None:
-    """Return number and line of the last event in a file, None if the file is empty.
+def _last_event(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[int, str, int] | None:
+    """Return number, line and end of the last event in a file, None if the file is empty.
 
-    What follows that line, because its writer was killed, is removed.
+    A part of a line may follow, because its writer was killed.
     """
     size = file.seek(0, os.SEEK_END)
     if size == 0:
@@ -148,8 +148,7 @@ def _last_event(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[int, str
             f"{os.fspath(path)} does not end with an event and its number: append to a file that "
             f"logistream tail --append has made, or to a new one"
         )
-    file.truncate(size + len(kept) + len(end))
-    return number, line.decode()
+    return number, line.decode(), size + len(kept) + len(end)
 
 
 async def _first(messages: Messages, count: int | None) -> AsyncGenerator[str]:
@@ -165,11 +164,12 @@ async def _print_lines(
     messages: Messages,
     *,
     output: TextIO | None = None,
-    after: tuple[str, str | os.PathLike[str]] | None = None,
+    after: tuple[str, int, str | os.PathLike[str]] | None = None,
 ) -> None:
     """Write the events to a file, or to stdout, each as it was sent.
 
-    With `after`, a line and the file that ends with it, the first event must be that one, and is left out.
+    With `after`, the last line of a file, where it ends, and the path, the first event must be that one, and
+    is left out; what follows it in the file is removed.
     """
     output = output or sys.stdout
     try:
@@ -177,9 +177,10 @@ async def _print_lines(
             if after is not None:
                 if event != after[0]:
                     raise DataError(
-                        f"{os.fspath(after[1])} ends with another event than {messages.url} has at that "
+                        f"{os.fspath(after[2])} ends with another event than {messages.url} has at that "
                         f"number: it holds another stream, or other columns; append to another file"
                     )
+                output.truncate(after[1])
                 after = None
                 continue
             output.write(event + "\n")
