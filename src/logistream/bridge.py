@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -58,7 +60,7 @@ def run(
     PortInUseError
         If another program listens on the port.
     StreamError
-        If the server refuses for good.
+        If the server refuses for good, or the system does not allow the port.
     """
     if not 0 <= port <= 65_535:
         raise RequestError(f"port must be a whole number from 0 to 65535, not {port}")
@@ -72,7 +74,10 @@ def run(
     try:
         listening = socket.create_server((_HOST, port))
     except OSError as error:
-        raise PortInUseError(_HOST, port) from error
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(_HOST, port) from None
+        reason = os.strerror(error.errno or 0)
+        raise StreamError(f"cannot listen on {_HOST}:{port}: {reason}; choose another port") from error
     on_ready(listening.getsockname()[1])
     try:
         asyncio.run(_listen(listening, lambda: Messages(source, on_trouble=on_trouble, **options)))
