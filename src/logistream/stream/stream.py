@@ -92,7 +92,7 @@ class Stream:
         self._unreadable = False
         self.timeline = Timeline([first_entry(self.now())]) if timeline is None else timeline
         self._latest = max(self._latest, self.timeline.latest)
-        self.id = identity(model, seed, self.timeline.arrivals, self.timeline.entries[0])
+        self.id = _identity(model, seed, self.timeline.arrivals, self.timeline.entries[0])
 
     def __repr__(self) -> str:
         return f"<Stream of {self.model.name!r}, seed {self.seed}, {self.timeline.last}>"
@@ -395,7 +395,7 @@ def _strengths(
     return strengths
 
 
-def identity(model: Model, seed: int, arrivals: Arrivals, entry: Entry) -> str:
+def _identity(model: Model, seed: int, arrivals: Arrivals, entry: Entry) -> str:
     """Return 16 hexadecimal digits that identify a stream: equal only if all its events can be equal."""
     described = json.dumps([model.checksum, seed, arrivals.kind, entry.to_json()], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:16]

@@ -334,14 +334,13 @@ class FileTimeline(Timeline):
                 f"must not change: set the clocks, and try again after that time"
             )
 
-    def _read(self, database: sqlite3.Connection) -> bool:
-        """Read the new rows of the file; return whether there were any."""
+    def _read(self, database: sqlite3.Connection) -> None:
+        """Read the new rows of the file."""
         with self._translated_errors("read"):
             values, checksum = self._new_values(database)
         with self._naming_file():
             self._extend(map(Entry.from_json, values))
         self._rows, self._checksum = self._rows + len(values), checksum
-        return bool(values)
 
     def _new_values(self, database: sqlite3.Connection) -> tuple[list[Any], int]:
         """Return the values of the rows that are not read yet, and the checksum of the last row."""
