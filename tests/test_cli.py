@@ -133,13 +133,13 @@ def test_version_is_the_package_version() -> None:
     assert (done.stdout, done.stderr, done.returncode) == (f"logistream {logistream.__version__}\n", "", 0)
 
 
-@pytest.mark.parametrize("command", ["", "serve", "tail"])
+@pytest.mark.parametrize("command", ["", "serve", "tail", "bridge", "timeline", "fit", "sample", "report"])
 def test_help_ends_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every --help shows how the command is typed."""
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])
     assert ended.value.code == 0
-    assert re.search(rf"\nexample: logistream {command}.*\n$", capsys.readouterr().out)
+    assert re.search(rf"\nexample: logistream {command}(.+\n)+$", capsys.readouterr().out)
 
 
 def test_a_pipe_that_closes_early_is_no_error() -> None:
