@@ -114,6 +114,41 @@ def test_a_token_is_sent(model: Model) -> None:
         control.close()
 
 
+def test_a_proxy_is_not_asked_for_this_machine(server: StreamServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look for loopback on its own machine."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    RemoteControl(server.url).change(rate=9)
+    assert server.rate == 9
+
+
+def test_an_older_answer_does_not_replace_that_to_a_change(server: StreamServer) -> None:
+    """A slider would jump back for a moment."""
+    answered, released = threading.Event(), threading.Event()
+    seen: list[float] = []
+
+    class Slow(RemoteControl):
+        """The first answer of the server arrives after that to a change."""
+
+        def _request(self, path: str, *, method: str = "GET", body: bytes | None = None) -> bytes:
+            answer = super()._request(path, method=method, body=body)
+            if (path, method) == ("/stream", "GET"):
+                if answered.is_set() and self._settings is not None:
+                    seen.append(self._settings.rate)
+                answered.set()
+                released.wait(30)
+            return answer
+
+    control = Slow(server.url)
+    control.look()
+    assert answered.wait(30)
+    control.change(rate=9)
+    released.set()
+    until(lambda: control.look() is not None and bool(seen))
+    control.close()
+    assert set(seen) == {9}
+
+
 @pytest.mark.parametrize(
     ("status", "error"), [("200 OK", StreamError), ("503 Service Unavailable", RequestError)]
 )

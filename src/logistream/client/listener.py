@@ -43,13 +43,16 @@ if TYPE_CHECKING:
     from logistream.client.subscription import Subscription
     from logistream.stream.query import Format
 
-__all__ = ["TRANSIENT_STATUS", "Listener", "explain", "not_ours", "refusal"]
+__all__ = ["NOT_YET", "TRANSIENT_STATUS", "Listener", "explain", "not_ours", "refusal"]
 
 
 logger = logging.getLogger(__name__)
 
 TRANSIENT_STATUS = frozenset({408, 425, 429})
 """HTTP answers that are worth another try, as all 5xx are: timeout, too early, too many."""
+
+NOT_YET = 416
+"""The HTTP answer for events that have not happened yet."""
 
 _OPEN_TIMEOUT = 10.0  # seconds that a server may take to answer a handshake
 _REASON_TIMEOUT = 1.0  # seconds that a server without our header may take to close with its reason
@@ -58,7 +61,6 @@ _LARGEST_MESSAGE = 64 * 1024 * 1024  # bytes: 16,384 rows of some hundred column
 _MESSAGES_AHEAD = (4, 1)  # read ahead of the consumer: stop reading above, continue below
 _TICKS = 4  # checks of a silent connection before it is cut
 _GROWTH = 1.618  # of the delay between attempts
-_NOT_YET = 416
 _FINAL_CLOSE = frozenset(
     {
         CloseCode.PROTOCOL_ERROR,
@@ -339,7 +341,7 @@ def _is_final(error: Exception, *, resuming: bool) -> bool:
     """
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
-        return status < 500 and status not in TRANSIENT_STATUS and not (resuming and status == _NOT_YET)
+        return status < 500 and status not in TRANSIENT_STATUS and not (resuming and status == NOT_YET)
     if isinstance(error, ConnectionClosed):
         return _close_frame(error)[0] in _FINAL_CLOSE
     if isinstance(error, InvalidMessage):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 import pyarrow as pa
 
-from logistream.client.listener import TRANSIENT_STATUS, explain, not_ours, refusal
+from logistream.client.listener import NOT_YET, TRANSIENT_STATUS, explain, not_ours, refusal
 from logistream.errors import RequestError, StreamError
 from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
 from logistream.urls import http_url, is_local, query_of, with_query
@@ -17,11 +17,10 @@ from logistream.urls import http_url, is_local, query_of, with_query
 if TYPE_CHECKING:
     from logistream.client.subscription import Subscription
 
-__all__ = ["Place", "find_place", "is_not_yet", "is_transient", "read_range", "read_schema"]
+__all__ = ["Place", "find_place", "is_not_yet", "is_transient", "opener_for", "read_range", "read_schema"]
 
 
 _TIMEOUT = 30.0  # seconds without any byte
-_NOT_YET = 416
 
 
 class Place(NamedTuple):
@@ -78,6 +77,12 @@ def read_range(
         return _read(subscription, answer)
 
 
+def opener_for(url: str) -> OpenerDirector:
+    """Return what opens addresses of a server; it ignores proxies if the server is on this machine."""
+    # A proxy would look for loopback on its own machine.
+    return build_opener(*([ProxyHandler({})] if is_local(url) else []))
+
+
 def is_transient(error: Exception) -> bool:
     """Return whether what went wrong may pass, so that the same request is worth another try."""
     return isinstance(error, StreamError) or _status(error) in TRANSIENT_STATUS
@@ -85,7 +90,7 @@ def is_transient(error: Exception) -> bool:
 
 def is_not_yet(error: Exception) -> bool:
     """Return whether a server refused because it does not have these events yet."""
-    return _status(error) == _NOT_YET
+    return _status(error) == NOT_YET
 
 
 def _status(error: Exception) -> int | None:
@@ -115,10 +120,9 @@ def _answer(subscription: Subscription, start: str, stop: str) -> Any:  # noqa: 
     """Ask for a range as an Arrow stream; return the answer, a context manager, before it is read."""
     url = subscription.address("arrow", start, numbered=subscription.numbered)
     address = with_query(http_url(url, "events"), [*query_of(url), ("stop", stop)])
-    # A proxy would look for loopback on its own machine.
-    opener = build_opener(*([ProxyHandler({})] if is_local(url) else []))
+    request = Request(address, headers=_headers(subscription))  # noqa: S310 - http or https
     try:
-        return opener.open(Request(address, headers=_headers(subscription)), timeout=_TIMEOUT)  # noqa: S310 - http or https
+        return opener_for(url).open(request, timeout=_TIMEOUT)
     except HTTPError as error:
         with error:
             sentence = f"{subscription.url} refuses: {refusal(error.code, error.reason, error.read())}"

@@ -6,6 +6,7 @@ value, its message is passed on.
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -16,6 +17,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
+from logistream.client.ranges import opener_for
 from logistream.errors import RequestError, StreamError
 from logistream.model.scenario import Scenario, read_scenarios
 from logistream.stream.arrivals import Arrivals
@@ -178,6 +180,8 @@ class RemoteControl:
         self.same_clock = is_loopback(parts.hostname or "")
         self._settings: Settings | None = None
         self._seen_at = 0.0
+        self._requests = itertools.count(1)
+        self._noted = 0  # the request whose answer the settings are
         self._timeline: Timeline | None = None
         self._scenarios: tuple[tuple[Scenario, str], ...] = ()
         self._known: tuple[Any, ...] = ()
@@ -215,7 +219,8 @@ class RemoteControl:
         forms = None if scenarios is None else [scenario.to_json() for scenario in scenarios]
         wanted = {"rate": rate, "paused": paused, "scenario": forms}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
-        self._note(json.loads(self._request("/stream", method="PATCH", body=body)))
+        number = next(self._requests)
+        self._note(json.loads(self._request("/stream", method="PATCH", body=body)), number)
 
     def close(self) -> None:
         """End the thread, and wait for a request that it has sent."""
@@ -228,14 +233,16 @@ class RemoteControl:
     def _ask(self) -> None:
         while not self._closed and time.monotonic() - self._looked < 10 * _LOOK_EVERY:
             try:
-                self._note(json.loads(self._request("/stream")))
+                number = next(self._requests)
+                self._note(json.loads(self._request("/stream")), number)
             except (StreamError, RequestError, ValueError, KeyError):
                 self._lose()
             self._wake.wait(_LOOK_EVERY)
         with self._lock:
             self._thread = None
 
-    def _note(self, state: Mapping[str, Any]) -> None:
+    def _note(self, state: Mapping[str, Any], number: int) -> None:
+        """Keep the answer to request `number`, unless that to a later one is there already."""
         clients = json.loads(self._request("/"))["connected_clients"]
         known = tuple(state.get(name) for name in ("rate", "paused", "scenarios", "started", "seed", "model"))
         if known != self._known:
@@ -247,7 +254,7 @@ class RemoteControl:
                 for each in json.loads(self._request("/scenarios"))
             )
             self._known = known
-        self._settings = Settings(
+        settings = Settings(
             reachable=True,
             rate=float(state["rate"]),
             paused=bool(state["paused"]),
@@ -255,7 +262,9 @@ class RemoteControl:
             next_number=int(state["next_event_number"]),
             clients=int(clients),
         )
-        self._seen_at = time.monotonic()
+        with self._lock:
+            if number > self._noted:
+                self._noted, self._settings, self._seen_at = number, settings, time.monotonic()
 
     def _lose(self) -> None:
         """Go on counting the events that happen while the server does not answer."""
@@ -280,7 +289,7 @@ def _http(url: str, token: str | None, *, method: str = "GET", body: bytes | Non
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+        with opener_for(url).open(request, timeout=_TIMEOUT) as answer:
             content: bytes = answer.read()
             return content
     except urllib.error.HTTPError as error:
