@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,24 @@ def test_without_pyspark_a_sentence_says_what_to_install(monkeypatch: pytest.Mon
             MissingPackageError, match=r"^Spark needs pyspark: pip install 'logistream\[spark\]'$"
         ):
             work()
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_a_session_that_cannot_start_leaves_no_jvm() -> None:
+    """Spark refuses so little memory: that is a sentence, and the next attempt has its own settings."""
+    program = (
+        "import psutil\nfrom logistream.errors import StreamError\n"
+        "from logistream.spark import local_session, stop\n"
+        "try:\n    local_session(1, memory='200m')\n"
+        "except StreamError as error:\n    print(str(error).split(':')[0])\n"
+        "print(len(psutil.Process().children(recursive=True)))\n"
+        "spark = local_session(1, memory='600m')\nprint(spark.range(3).count())\nstop(spark)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.stdout.splitlines() == ["Spark did not start", "0", "3"], ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -109,20 +109,27 @@ def stop(spark: SparkSession) -> None:
 
     for query in spark.streams.active:
         query.stop()
-    gateway: Any = SparkContext._gateway  # noqa: SLF001 - there is no public way to end the JVM
+    gateway = SparkContext._gateway  # noqa: SLF001 - there is no public way to end the JVM
     spark.stop()
-    if gateway is None:
-        return
+    if gateway is not None:
+        _end_jvm(gateway)
+
+
+def _end_jvm(gateway: Any) -> None:  # noqa: ANN401 - pyspark has no types for it
+    """End the JVM behind a gateway, so that another session can start."""
+    from pyspark import SparkContext
+
     gateway.shutdown()
     process = gateway.proc
     if process is not None:  # else the JVM was there before Python
         process.stdin.close()  # at the end of its input the JVM ends
         process.wait()
-    SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 - so that another session can start
+    SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001
 
 
 def _start(cores: int, memory: str, settings: dict[str, str]) -> SparkSession:
     """Start the JVM with its output in a file, and a session in it."""
+    from py4j.protocol import Py4JError
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
@@ -143,11 +150,14 @@ def _start(cores: int, memory: str, settings: dict[str, str]) -> SparkSession:
     conf = SparkConf(loadDefaults=False).setAll(list(wanted.items()))
     before = os.environ.get("PYSPARK_PYTHON")
     os.environ["PYSPARK_PYTHON"] = before or sys.executable  # Spark would take any python3 on the PATH
+    gateway = None
     try:
         with os.fdopen(descriptor, "wb") as output:
             gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
         return SparkSession(SparkContext(gateway=gateway, conf=conf))
-    except PySparkRuntimeError as error:
+    except (PySparkRuntimeError, Py4JError) as error:
+        if gateway is not None:
+            _end_jvm(gateway)  # the next attempt needs one with its own settings
         raise StreamError(f"Spark did not start: {log} holds its messages") from error
     finally:
         if before is None:
