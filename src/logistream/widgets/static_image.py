@@ -41,7 +41,7 @@ _BROKEN = "#d64545"
 _WIDTH = 13.0  # inches
 _DOTS = 110  # per inch in the file
 _COLOURS = 64  # of the file
-_SHOWN_WIDTH = 1111  # px; the pages know the image by it: see board.css and display.py
+_SHOWN_WIDTH = 1111  # px; the pages know the image by it: see board.css and board.js
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Picture:
     asked : tuple of (float, float)
         When which rate was asked for, in seconds and events per second.
     marks : tuple of (float, str, str)
-        What is marked on the time axis: seconds and kind.
+        What is marked on the time axis: seconds since 1970, kind and text.
     rows : DataFrame
         The newest rows.
     headers : dict
@@ -178,7 +178,7 @@ def _draw_tiles(figure: Figure, picture: Picture, drawn: Lines, top: float, heig
     tiles: list[tuple[str, str, str, np.ndarray]] = []
     if columns.share is not None:
         share, low, high = _last(drawn.share), _last(drawn.low), _last(drawn.high)
-        hint = f"{100 * low:.0f} to {100 * high:.0f} %" if np.isfinite(share) else "waiting for orders"
+        hint = f"{100 * low:.0f} to {100 * high:.0f} %" if np.isfinite(share) else "waiting for events"
         tiles.append((columns.title, _percent(share), hint, drawn.share))
     asked = "" if picture.settings is None else f"{picture.settings.rate:,g} asked"
     tiles.append(("Events per second", _short(_last(drawn.rate)), asked, drawn.rate))
@@ -283,7 +283,7 @@ def _draw_share(axes: Axes, picture: Picture, drawn: Lines) -> None:
     by = f", by {columns.by}" if columns.by else ""
     _title(axes, columns.title, f"grey: all, with 95 % interval{by}; last {picture.window:g} s")
     if picture.total and not np.isfinite(drawn.share).any():
-        axes.text(0.5, 0.5, "waiting for orders", transform=axes.transAxes, ha="center", color=_TEXT)
+        axes.text(0.5, 0.5, "waiting for events", transform=axes.transAxes, ha="center", color=_TEXT)
 
 
 def _draw_rate(axes: Axes, picture: Picture, drawn: Lines) -> None:

@@ -1,6 +1,7 @@
 // The bar: state, pause, rate, scenario, length of the axis, export. It shows the settings of the server, and sends only
 // what a person does: on release of the slider, not while it is dragged.
 import { duration, element, exact, parseRate, setText, sliderRate, whole } from "./format.js";
+import { SILENT } from "./session.js";
 
 const [LOWEST, HIGHEST] = [-1, 5]; // powers of ten of the slider
 const KEY_REST = 400; // ms after the last key press until a rate chosen by keys is sent
@@ -10,7 +11,7 @@ const WAIT = 1500; // ms until the server's old rate is shown again if a new one
 function stateOf(session) {
   const [state, reason] = session.state ?? ["connecting", ""];
   const silent = session.silence();
-  if (silent > 4) return ["silent", `no answer from the kernel for ${duration(silent)}: the figures are old`];
+  if (silent > SILENT) return ["silent", `no answer from the kernel for ${duration(silent)}: the figures are old`];
   return [state, reason];
 }
 

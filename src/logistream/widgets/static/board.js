@@ -74,7 +74,7 @@ function show(session, el) {
     const now = performance.now();
     const fresh = drawnVersion !== session.version;
     const scrolling = session.isLive() && parts.includes("time");
-    if (now - drawnAt < FRAME && !(fresh && now - drawnAt >= FRAME)) {
+    if (now - drawnAt < FRAME) {
       frame = requestAnimationFrame(draw);
       return;
     }

@@ -2,8 +2,8 @@
 import { Ring, groupSums, join, linesOf } from "./series.js";
 
 const SHORTEST_AXIS = 20; // seconds on the axis at the least, when the stream has just begun
-const MOST_ROWS = 12; // of the table of newest rows
-const SILENT = 4; // seconds without a message after which the kernel counts as gone
+export const MOST_ROWS = 12; // of the table of newest rows
+export const SILENT = 4; // seconds without a message after which the kernel counts as gone
 const ASK_AGAIN = 1500; // ms until the kernel is asked once more for everything
 const WINDOWS = [10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600, 10800, 43200, 86400]; // seconds
 

@@ -1,7 +1,6 @@
 // The newest rows: they stop under the pointer, can be sorted, and show their JSON on a click.
 import { element, setText, whole } from "./format.js";
-
-const SHOWN = 12;
+import { MOST_ROWS } from "./session.js";
 
 /** Rows in the order of a column; `direction` is 1 or -1, or 0 for the order in which they came. */
 export function sorted(rows, column, direction) {
@@ -102,7 +101,7 @@ export function tablePanel(session) {
         }, title, order === "none" ? "" : order === "ascending" ? " ▲" : " ▼"));
       }));
     }
-    shown = sorted(held ?? session.rows, column, direction).slice(0, SHOWN);
+    shown = sorted(held ?? session.rows, column, direction).slice(0, MOST_ROWS);
     missed = held ? Math.max(0, session.facts[0] - (held.at ?? (held.at = session.facts[0]))) : 0;
     setText(hint, held ? `held while you look${missed ? `: ${whole(missed)} newer` : ""}`
       : session.isLive() ? "click one for its JSON" : "of the live stream, not of the view");

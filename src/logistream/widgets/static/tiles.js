@@ -1,5 +1,5 @@
 // The tiles: what holds now, in large, with a small line of how it came to be.
-import { element, known, percent, setText, short, whole } from "./format.js";
+import { FEWEST, element, known, percent, setText, short, whole } from "./format.js";
 
 const SPARK = { width: 96, height: 28 };
 
@@ -71,7 +71,7 @@ export function tilesPanel(session, look) {
       setText(value, percent(share));
       setText(hint, known(share)
         ? `${(100 * last(lines.low)).toFixed(0)} to ${percent(last(lines.high))}, ${windowText}`
-        : n && last(lines.trials) > 0 ? `waiting for orders: ${whole(last(lines.trials))} of 10` : "waiting for orders");
+        : n && last(lines.trials) > 0 ? `waiting for ${session.noun}: ${whole(last(lines.trials))} of ${FEWEST}` : `waiting for ${session.noun}`);
       drawSpark(spark, lines.share, colours.strong);
     }
     {

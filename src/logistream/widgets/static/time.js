@@ -1,5 +1,5 @@
 // The lines over one time axis: share, rate, amounts, and below them the strip that goes back to the past.
-import { clock, duration, element, exact, groupName, known, percent, setText, short } from "./format.js";
+import { FEWEST, clock, duration, element, exact, groupName, known, percent, setText, short } from "./format.js";
 import { pausesOf } from "./series.js";
 
 const HEIGHTS = { share: 126, rate: 50, amounts: 56 }; // px
@@ -237,7 +237,7 @@ export function timePanel(session, look) {
       element("i", "ls-swatch", { style: `background:${colour}` }), element("span", "", {}, name), element("b", "", {}, value)));
     if (layout.share != null) {
       const share = lines.share[i];
-      row(look.colours.strong, "all", known(share) ? `${percent(share)} (${percent(lines.low[i])} to ${percent(lines.high[i])})` : `${lines.trials[i]} of 10 orders`.replace("orders", session.noun));
+      row(look.colours.strong, "all", known(share) ? `${percent(share)} (${percent(lines.low[i])} to ${percent(lines.high[i])})` : `${lines.trials[i]} of ${FEWEST} ${session.noun}`);
       look.lineGroups.forEach((g, k) => {
         if (known(lines.groups[k][i])) row(look.lineColour(session.labels[g]), groupName(session.labels[g]), percent(lines.groups[k][i]));
       });
