@@ -6,6 +6,7 @@ import gc
 import socket
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from helpers.waiting import until
 from logistream.errors import RequestError, StreamError
 from logistream.model.scenario import Scenario
 from logistream.server.server import StreamServer
+from logistream.widgets.cells import MISSING_LABEL
 from logistream.widgets.control import Control, LocalControl, RemoteControl
 from logistream.widgets.export import copied_code, save_rows
 from logistream.widgets.past import MOST_EVENTS, count_past, numbers_between
@@ -264,3 +266,16 @@ def test_copied_code_gives_the_rows_of_the_view(old: StreamServer) -> None:
     orders = names["rows"]
     assert set(orders["Shipping Mode"]) == {"First Class"}  # type: ignore[index]
     assert 50 < len(orders) < 400  # type: ignore[arg-type]
+
+
+def test_copied_code_of_a_frame_gives_the_rows_of_the_view() -> None:
+    """Those in `[start, stop)` that match, also where a value is missing and a name has quotes."""
+    import pandas as pd
+
+    name = 'a "name"'
+    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(range(4), "s")
+    table = pd.DataFrame({name: pd.Categorical(["x", None, "y", "x"]), "event_time": when})
+    start, stop = when[0].value // 1000, when[3].value // 1000
+    names: dict[str, object] = {"frame": SimpleNamespace(df=table)}
+    exec(copied_code(None, start, stop, {name: ("x", MISSING_LABEL)}), names)
+    assert names["rows"].index.tolist() == [0, 1]  # type: ignore[attr-defined]

@@ -29,6 +29,7 @@ from logistream.widgets.summary import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from logistream.model.model import Model
 
@@ -182,6 +183,19 @@ def test_a_filter_holds_for_all_panels(page: Page, bench: Workbench) -> None:
     assert counts.cells.members == [counts.cells.labels.index("First Class")]
     page.do("filter", value={})
     assert page.last("layout")["filters"] == {}
+
+
+@pytest.mark.parametrize("form", ["png", "csv", "parquet"])
+def test_an_export_that_cannot_be_written_says_so(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """In a folder that is gone, for example."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    page.do("export", format=form)
+    assert page.refusals()[-1].startswith("export failed: ")
 
 
 def test_another_grouping_counts_from_the_begin(page: Page, bench: Workbench) -> None:
@@ -462,11 +476,7 @@ def test_a_saved_notebook_holds_a_picture(bench: Workbench) -> None:
 
 def test_the_picture_can_be_read_on_white_and_on_dark(bench: Workbench) -> None:
     """Its ground is transparent and its strokes are neither near white nor near black."""
-    import io
-
     from matplotlib.image import imread
-
-    from logistream.widgets.static_image import draw_png
 
     pixels = imread(io.BytesIO(draw_png(bench.picture())))
     assert pixels[2, 2, 3] == 0

@@ -193,6 +193,8 @@ class Board(ThreadedWidget):
             answer(message)
         except (RequestError, StreamError) as error:
             self.send({"kind": "refused", "about": kind, "text": str(error)})
+        except OSError as error:  # a folder that cannot be written to, say
+            self.send({"kind": "refused", "about": kind, "text": f"{kind} failed: {error}"})
 
     def _on_open(self, message: dict[str, Any]) -> None:
         with self._wake:

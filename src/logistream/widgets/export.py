@@ -98,9 +98,10 @@ def copied_code(control: Control | None, start: int, stop: int, filters: Mapping
             f'import logistream as ls\n\nrows = ls.events("{address}", {numbers[0]}, {numbers[1]}{where})\n'
         )
     begin, end = (f"{pd.Timestamp(at, unit='us', tz='UTC').isoformat()}" for at in (start, stop))
-    lines = ["rows = frame.df", f'rows = rows[rows["event_time"].between("{begin}", "{end}")]']
+    between = f'between("{begin}", "{end}", inclusive="left")'
+    lines = ["rows = frame.df", f'rows = rows[rows["{EVENT_TIME.name}"].{between}]']
     lines += [
-        f'rows = rows[rows["{name}"].astype("str").isin({list(labels)!r})]'
+        f'rows = rows[rows[{name!r}].astype("str").fillna({MISSING_LABEL!r}).isin({list(labels)!r})]'
         for name, labels in filters.items()
     ]
     return "\n".join(lines) + "\n"
