@@ -11,6 +11,7 @@ from papermill.parameterize import parameterize_notebook
 from selenium.webdriver.common.by import By
 
 import logistream
+from browser.bench import LOOPBACK
 from helpers.lab import CHROMIUM, DRIVER, Lab, chromium, jupyterlab
 from helpers.waiting import until
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[1-4]*.ipynb"))
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 SHORT: dict[str, dict[str, Any]] = {
     "01_live_stream": {"port": 0, "client_events": 3},
     "02_explore_schema": {},

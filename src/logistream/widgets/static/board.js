@@ -27,8 +27,7 @@ function show(session, el) {
   const chips = element("div", "ls-chips", { hidden: true, role: "group", "aria-label": "Filters" });
   const notice = element("div", "ls-notice", { role: "status", hidden: true });
   const body = element("div", "ls-body");
-  const waiting = element("div", "ls-waiting", { hidden: true });
-  const root = element("div", parts.every((part) => part === "bar") ? "ls-board ls-bar-only" : "ls-board", { role: "region", "aria-label": parts.includes("time") ? "Live stream" : "Stream controls" }, head.node, chips, notice, body, waiting);
+  const root = element("div", parts.every((part) => part === "bar") ? "ls-board ls-bar-only" : "ls-board", { role: "region", "aria-label": parts.includes("time") ? "Live stream" : "Stream controls" }, head.node, chips, notice, body);
   el.replaceChildren(element("div", "ls-root", {}, root));
   let panels = null;
   let built = null;

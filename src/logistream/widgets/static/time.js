@@ -481,7 +481,6 @@ export function timePanel(session, look) {
     const text = session.pastNote();
     note.hidden = !text;
     setText(note, text ?? "");
-    node.classList.toggle("ls-empty", !lines?.time.length);
   }
 
   return {
