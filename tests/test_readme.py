@@ -274,7 +274,7 @@ SAYS_WHAT_TO_DO = (
     "Do not use it to learn",
     "It is not a message broker",
     "Stop it, or choose",
-    "look at the status page",
+    "look at the status",
     "Give it one",
     "Run `logistream serve` in a terminal",
 )

@@ -11,8 +11,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from helpers.lab import Lab
-from helpers.waiting import until
+from helpers.lab import Lab, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +77,11 @@ class Bench(Lab):
     def find(self, selector: str) -> WebElement:
         """Return the first match."""
         return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+    def click(self, selector: str) -> bool:
+        """Click the first match; true, so that one can wait for one that the page is replacing."""
+        self.find(selector).click()
+        return True
 
     def text(self, selector: str) -> str:
         """Return the text of the first match, visible or not; empty without one."""

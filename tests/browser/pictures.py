@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-from helpers.lab import Lab, chromium, jupyterlab
-from helpers.waiting import until
+from helpers.lab import Lab, chromium, jupyterlab, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

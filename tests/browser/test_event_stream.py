@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers.lab import CHROMIUM, DRIVER, chromium
+from helpers.lab import CHROMIUM, DRIVER, chromium, until
 from helpers.processes import ServerProcess
-from helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

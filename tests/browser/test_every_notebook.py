@@ -12,8 +12,7 @@ from selenium.webdriver.common.by import By
 
 import logistream
 from browser.bench import LOOPBACK
-from helpers.lab import CHROMIUM, DRIVER, Lab, chromium, jupyterlab
-from helpers.waiting import until
+from helpers.lab import CHROMIUM, DRIVER, Lab, chromium, jupyterlab, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browser.bench import LOOPBACK
-from helpers.waiting import until
+from helpers.lab import until
 
 if TYPE_CHECKING:
     from browser.bench import Desk

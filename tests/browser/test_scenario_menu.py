@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browser.bench import LOOPBACK, notebook
-from helpers.waiting import until
+from helpers.lab import until
 
 if TYPE_CHECKING:
     from browser.bench import Bench, Desk
@@ -45,9 +44,6 @@ return items.length > 0 && items.every((item) => {
 })"""
 
 
-soon = partial(until, within=40)
-
-
 def point_at_newest_mark(bench: Bench) -> str:
     """Move the pointer to the newest mark; return what the tooltip says about marks."""
     x = bench.look(f"drawn.time.plots.share.valToPos({NEWEST_MARK}.at, 'x')")
@@ -66,39 +62,39 @@ def test_a_scenario_is_chosen_seen_and_ended(desk: Desk) -> None:
         bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
         menu = bench.find(".ls-scenario")
         assert menu.accessible_name == "Scenario: none"
-        soon(lambda: 0.4 < (bench.look(SHARE) or 0) < 0.7)
+        until(lambda: 0.4 < (bench.look(SHARE) or 0) < 0.7)
 
         # By keys: the menu opens at what is in force, arrows move, Enter chooses, Escape closes.
         menu.send_keys(Keys.ENTER)
-        soon(lambda: "booked half as often" in bench.shown(".ls-menu"))
+        until(lambda: "booked half as often" in bench.shown(".ls-menu"))
         assert [name for name, contrast in bench.contrasts().items() if contrast < 4.5] == []
         bench.act().send_keys(Keys.ESCAPE).perform()
-        soon(lambda: bench.shown(".ls-menu") == "")
+        until(lambda: bench.shown(".ls-menu") == "")
         assert bench.browser.switch_to.active_element == menu
         menu.send_keys(Keys.ENTER)
         bench.act().send_keys(Keys.ARROW_DOWN * 3, Keys.ENTER).perform()
-        soon(lambda: bench.ask("[each.name for each in server.scenario]") == f"[{OUTAGE!r}]")
-        soon(lambda: menu.accessible_name == f"Scenario: {OUTAGE}")
-        soon(lambda: (bench.look(SHARE) or 0) > 0.75)
+        until(lambda: bench.ask("[each.name for each in server.scenario]") == f"[{OUTAGE!r}]")
+        until(lambda: menu.accessible_name == f"Scenario: {OUTAGE}")
+        until(lambda: (bench.look(SHARE) or 0) > 0.75)
         assert bench.look(f"[{NEWEST_MARK}.kind, {NEWEST_MARK}.text]") == ["scenario", OUTAGE]
         bench.button("5 min").click()
-        soon(lambda: bool(bench.look(PAINTED)))
-        soon(lambda: point_at_newest_mark(bench) == OUTAGE)
+        until(lambda: bool(bench.look(PAINTED)))
+        until(lambda: point_at_newest_mark(bench) == OUTAGE)
 
         # A refusal is a sentence, and changes nothing.
         bench.look("session.ask({kind: 'scenario', value: [{name: 'empty', effects: []}]})")
-        soon(lambda: "from 1 to 16 effects" in bench.shown(".ls-alert"))
+        until(lambda: "from 1 to 16 effects" in bench.shown(".ls-alert"))
         assert bench.find(".ls-rate").get_attribute("aria-invalid") is None
         assert menu.accessible_name == f"Scenario: {OUTAGE}"
 
         # Set from code, then ended in the menu.
         own = {"name": "all cash", "effects": [{"set": {"Type": "CASH"}}]}
         bench.ask(f"setattr(server, 'scenario', {own})")
-        soon(lambda: menu.accessible_name == "Scenario: all cash")
+        until(lambda: menu.accessible_name == "Scenario: all cash")
         menu.click()
-        soon(lambda: "Type = CASH" in bench.shown(".ls-menu [aria-checked='true']"))
-        bench.find(".ls-menu button").click()
-        soon(lambda: menu.accessible_name == "Scenario: none")
+        until(lambda: "Type = CASH" in bench.shown(".ls-menu [aria-checked='true']"))
+        until(lambda: bench.click(".ls-menu button"))
+        until(lambda: menu.accessible_name == "Scenario: none")
         assert bench.ask("server.scenario") == "()"
         assert bench.shown(".ls-alert") == ""
         assert bench.look(f"{NEWEST_MARK}.text") == "end of all cash"
@@ -107,15 +103,15 @@ def test_a_scenario_is_chosen_seen_and_ended(desk: Desk) -> None:
         panel = bench.browser.find_elements(By.CSS_SELECTOR, ".ls-scenario")[1]
         bench.browser.execute_script("arguments[0].scrollIntoView()", panel)
         panel.click()
-        soon(lambda: bool(bench.browser.execute_script(CLICKABLE)))
+        until(lambda: bool(bench.browser.execute_script(CLICKABLE)))
         panel.click()
         size = bench.browser.get_window_size()
         bench.browser.set_window_size(780, size["height"])
         try:
-            soon(lambda: bench.look("board.clientWidth <= 700"))
+            until(lambda: bench.look("board.clientWidth <= 700"))
             bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
             menu.click()
-            soon(lambda: bool(bench.browser.execute_script(CLICKABLE)))
+            until(lambda: bool(bench.browser.execute_script(CLICKABLE)))
         finally:
             bench.browser.set_window_size(size["width"], size["height"])
         assert bench.complaints() == []

@@ -13,8 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browser.bench import LOOPBACK, notebook
+from helpers.lab import until
 from helpers.sockets import free_port
-from helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +96,7 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
         assert bench.ask("w.columns.by") == "'Market'"
 
         # A click on a row shows the event; the table stands still meanwhile.
-        bench.find(".ls-table tbody tr").click()
+        until(lambda: bench.click(".ls-table tbody tr"))
         until(lambda: "Late_delivery_risk" in bench.text(".ls-json"))
         assert len(json.loads(bench.text(".ls-json"))) == 23
         bench.act().send_keys(Keys.ESCAPE).perform()

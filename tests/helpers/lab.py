@@ -14,17 +14,31 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from helpers import waiting
 from helpers.sockets import free_port
-from helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["CHROMIUM", "DRIVER", "Lab", "chromium", "jupyterlab"]
+__all__ = ["CHROMIUM", "DRIVER", "Lab", "chromium", "jupyterlab", "until"]
+
+
+def until(condition: Callable[[], bool], *, within: float = 40.0) -> None:
+    """Wait for a state of a page; an element that the page has just replaced is not there yet."""
+
+    def now() -> bool:
+        try:
+            return condition()
+        except StaleElementReferenceException:
+            return False
+
+    waiting.until(now, within=within)
+
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")

@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,14 @@ def test_golden_events() -> None:
     model = small_model()
     got = [tuple(row.values()) for row in model.events(BLOCK - 2, BLOCK + 2, seed=7).to_pylist()]
     assert got == GOLDEN
+
+
+@pytest.mark.parametrize("n", [-1, 2.5, True, "10", None, float("nan")])
+def test_a_number_of_rows_is_a_whole_number(model: Model, n: Any) -> None:
+    """Anything else is refused with what is expected."""
+    with pytest.raises(RequestError) as caught:
+        model.sample(n)
+    assert str(caught.value) == f"the number of rows must be a whole number of at least 0, not {n!r}"
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,13 @@ def test_what_is_not_allowed_is_said_before_the_start(
     assert str(caught.value) == sentence.format(days=int(time.time() // 86_400))
 
 
+def test_a_model_is_a_model(tmp_path: Path) -> None:
+    """The path of a model, or a table, is refused with what gives a model."""
+    for given in (tmp_path / "orders.model", "orders.model", pd.DataFrame({"a": [1]})):
+        with pytest.raises(RequestError, match="model must be what load_model"):
+            StreamServer(given)  # type: ignore[arg-type]
+
+
 def test_a_host_that_is_not_of_this_machine_is_refused(model: Model) -> None:
     """An address that cannot be listened on gets a sentence."""
     with pytest.raises(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal, overload
 
 from logistream.dataco import booked_columns
@@ -79,6 +80,7 @@ class Model(Network):
         from logistream.model.rejection import ConditionedSampler
         from logistream.model.sampling import Sampler
 
+        n = _whole(n)
         if scenario is not None:
             if where:
                 raise RequestError("where and scenario cannot be given together: filter the rows instead")
@@ -290,3 +292,10 @@ def load_model(path: str | os.PathLike[str] | None = None) -> Model:
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RequestError) as exc:
         raise damaged("the shipped model" if path is None else path, exc) from exc
     return model
+
+
+def _whole(n: object) -> int:
+    """Return a number of rows; refuse what is none."""
+    if isinstance(n, bool) or not isinstance(n, Integral) or not 0 <= int(n) <= 2**53:
+        raise RequestError(f"the number of rows must be a whole number of at least 0, not {n!r}")
+    return int(n)

@@ -24,7 +24,7 @@ from urllib.parse import quote
 import uvicorn
 
 from logistream.errors import PortInUseError, RequestError, StreamError
-from logistream.model.model import load_model
+from logistream.model.model import Model, load_model
 from logistream.server.app import create_app
 from logistream.server.connections import ConnectionLimit
 from logistream.server.limits import Limits
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from fastapi import FastAPI
 
-    from logistream.model.model import Model
     from logistream.model.scenario import Scenario, Scenarios
     from logistream.stream.timeline import Entry
 
@@ -267,7 +266,7 @@ class StreamServer:
             log_access_to_stderr()
         self._gauges = Gauges()
         entry = first_entry(wall_clock(), rate=rate, history=self._history, start=self._begin)
-        self._stream = Stream(model or load_model(), Timeline([entry], self._arrivals), seed=seed)
+        self._stream = Stream(_fitted(model), Timeline([entry], self._arrivals), seed=seed)
         self._new_app()  # raises for settings that are not allowed
         self._lock = threading.RLock()  # start and stop come from any thread
         self._port: int | None = None
@@ -613,6 +612,16 @@ def _config(
         timeout_graceful_shutdown=_GIVE_UP,
         forwarded_allow_ips=proxies,  # None: the environment names them, else those of this machine
     )
+
+
+def _fitted(model: object) -> Model:
+    """Return the model that was given, or the shipped one; refuse a path or a table in its place."""
+    if model is None:
+        return load_model()
+    if isinstance(model, Model):
+        return model
+    kind = type(model).__name__
+    raise RequestError(f"model must be what load_model(path) or fit(table) returns, not a {kind}")
 
 
 def _micros(history: str | timedelta | None) -> int:
