@@ -185,13 +185,11 @@ class Encoder:
         if column.kind == "category" and pa.types.is_dictionary(values.type) and not values.null_count:
             return [self._dictionary_strings(values, column.name, key)]
         pieces = (
-            self._number(values, column.name)
+            self._number(values, column.name, key)
             if column.kind == "number"
-            else _WRITERS[column.kind](values, column, self._notation)
+            else _WRITERS[column.kind](values, column, self._notation, key)
         )
-        if values.null_count:
-            pieces = [pc.fill_null(_concat(pieces), self._notation.missing)]
-        return [pa.scalar(key), *pieces]
+        return [pc.fill_null(_concat(pieces), key + self._notation.missing)] if values.null_count else pieces
 
     def _dictionary_strings(self, values: pa.Array, name: str, key: str) -> pa.Array:
         """Return key and quoted string of each row; the dictionary is written once for all batches."""
@@ -204,7 +202,7 @@ class Encoder:
             self._dictionaries[name] = known
         return known[1].take(codes)
 
-    def _number(self, values: pa.Array, name: str) -> Pieces:
+    def _number(self, values: pa.Array, name: str, key: str) -> Pieces:
         """Write floats; if few differ, as prices do, each is written once."""
         if self._few.get(name, True):
             distinct = values.dictionary_encode()
@@ -212,8 +210,8 @@ class Encoder:
             if len(values) >= _ENOUGH:
                 self._few[name] = few
             if few:
-                return [_write_number(distinct.dictionary).take(distinct.indices)]
-        return [_write_number(values)]
+                return [_taken(_write_number(distinct.dictionary), distinct.indices, key)]
+        return [pa.scalar(key), _write_number(values)]
 
 
 class CsvEncoder(Encoder):
@@ -269,8 +267,9 @@ def cloud_event_attributes(
     return [
         pa.scalar(f'{before}{{"specversion":"1.0","id":"{stream}/'),
         pa.array(numbers).cast(pa.string()),
-        pa.scalar(f'","source":{json.dumps(source)},"type":"logistream.event","time":'),
-        *_write_timestamp(times, EVENT_TIME, _JSON),
+        *_write_timestamp(
+            times, EVENT_TIME, _JSON, f'","source":{json.dumps(source)},"type":"logistream.event","time":'
+        ),
         pa.scalar(',"datacontenttype":"application/json","data":'),
     ]
 
@@ -336,16 +335,29 @@ _CSV_OF_ONE = _CSV._replace(  # a line with nothing in it would be no row
 )
 
 
-def _write_category(values: pa.Array, column: Column, notation: _Notation) -> Pieces:  # noqa: ARG001
-    return [notation.quote(values.cast(pa.string()))]
+# These return key and value. Fewer pieces are joined faster, so the key is put to the strings of
+# a table if each value is taken from one.
 
 
-def _write_boolean(values: pa.Array, column: Column, notation: _Notation) -> Pieces:  # noqa: ARG001
-    return [pc.if_else(values, notation.true, notation.false)]
+def _taken(table: pa.Array, indices: pa.Array, key: str) -> pa.Array:
+    """Return key and string of each row, whose string is at its index in a table."""
+    return _concat([pa.scalar(key), table]).take(indices)
 
 
-def _write_integer(values: pa.Array, column: Column, notation: _Notation) -> Pieces:  # noqa: ARG001
-    return [values.cast(pa.string())]
+def _write_category(values: pa.Array, column: Column, notation: _Notation, key: str) -> Pieces:  # noqa: ARG001
+    return [pa.scalar(key), notation.quote(values.cast(pa.string()))]
+
+
+def _write_boolean(values: pa.Array, column: Column, notation: _Notation, key: str) -> Pieces:  # noqa: ARG001
+    return [pc.if_else(values, key + notation.true, key + notation.false)]
+
+
+def _write_integer(values: pa.Array, column: Column, notation: _Notation, key: str) -> Pieces:  # noqa: ARG001
+    extremes = pc.min_max(values)
+    low, high = extremes["min"].as_py(), extremes["max"].as_py()
+    if low is not None and high - low < _FEW * len(values):
+        return [_taken(pa.array(range(low, high + 1)).cast(pa.string()), pc.subtract(values, low), key)]
+    return [pa.scalar(key), values.cast(pa.string())]
 
 
 def _write_number(values: pa.Array) -> pa.Array:
@@ -361,22 +373,21 @@ def _write_number(values: pa.Array) -> pa.Array:
     return written
 
 
-def _write_timestamp(values: pa.Array, column: Column, notation: _Notation) -> Pieces:
+def _write_timestamp(values: pa.Array, column: Column, notation: _Notation, key: str) -> Pieces:
     # strftime is slow, so it sees each minute only once.
     micros = values.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     if column.text_format is None:
         within = pc.subtract(micros, _floor(micros, _MINUTE)).cast(pa.int32())
         cents = pc.divide(within, 10_000)
         return [
-            _strftime(micros, _MINUTE, f"{notation.mark}%Y-%m-%dT%H:%M:"),
+            _minutes(micros, key + notation.mark),
             _cents().take(cents),
-            _four_digits().take(pc.subtract(within, pc.multiply(cents, 10_000))),
-            pa.scalar(f"Z{notation.mark}"),
+            _last_digits(f"Z{notation.mark}").take(pc.subtract(within, pc.multiply(cents, 10_000))),
         ]
     fine = re.search(r"%\d?[Sfs]", column.text_format)
     distinct = (micros if fine else _floor(micros, _MINUTE)).dictionary_encode()
     instants = np.asarray(distinct.dictionary).view("datetime64[us]")
-    return [notation.quote(write_dates(instants, column.text_format)).take(distinct.indices)]
+    return [_taken(notation.quote(write_dates(instants, column.text_format)), distinct.indices, key)]
 
 
 def _floor(micros: pa.Array, step: int) -> pa.Array:
@@ -391,17 +402,18 @@ def _cents() -> pa.Array:
 
 
 @cache
-def _four_digits() -> pa.Array:
-    return pa.array([f"{part:04d}" for part in range(10_000)])
+def _last_digits(after: str) -> pa.Array:
+    return pa.array([f"{part:04d}{after}" for part in range(10_000)])
 
 
-def _strftime(micros: pa.Array, step: int, pattern: str) -> pa.Array:
-    distinct = _floor(micros, step).dictionary_encode()
+def _minutes(micros: pa.Array, before: str) -> pa.Array:
+    """Return times to the minute as strings."""
+    distinct = _floor(micros, _MINUTE).dictionary_encode()
     instants = pc.divide(distinct.dictionary, 1_000_000).cast(pa.timestamp("s", tz="UTC"))
-    return pc.strftime(instants, pattern).take(distinct.indices)
+    return _taken(pc.strftime(instants, "%Y-%m-%dT%H:%M:"), distinct.indices, before)
 
 
-_WRITERS: Mapping[Kind, Callable[[pa.Array, Column, _Notation], Pieces]] = {
+_WRITERS: Mapping[Kind, Callable[[pa.Array, Column, _Notation, str], Pieces]] = {
     "category": _write_category,
     "boolean": _write_boolean,
     "integer": _write_integer,
