@@ -219,8 +219,8 @@ class RemoteControl:
         forms = None if scenarios is None else [scenario.to_json() for scenario in scenarios]
         wanted = {"rate": rate, "paused": paused, "scenario": forms}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
-        number = next(self._requests)
-        self._note(json.loads(self._request("/stream", method="PATCH", body=body)), number)
+        answer = json.loads(self._request("/stream", method="PATCH", body=body))
+        self._note(answer, next(self._requests))  # an answer to what was asked before may be from before it
 
     def close(self) -> None:
         """End the thread, and wait for a request that it has sent."""
