@@ -17,7 +17,7 @@ from logistream.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["EVENT_NUMBER", "EVENT_TIME", "Column", "Kind", "Schema"]
+__all__ = ["DELIVERY", "EVENT_NUMBER", "EVENT_TIME", "Column", "Kind", "Schema"]
 
 
 Kind = Literal["category", "boolean", "integer", "number", "timestamp"]
@@ -183,3 +183,6 @@ EVENT_TIME = Column("event_time", "timestamp", "time of the event, when the orde
 
 EVENT_NUMBER = Column("event_number", "integer", "position in the stream, from 0")
 """Added on request: `numbered=true`."""
+
+DELIVERY = Column("delivery", "category", "place in the stream: slot and index, such as 40.1")
+"""Added on request: `placed=true`."""

@@ -153,6 +153,7 @@ def test_state_holds_what_is_in_force(stream: Stream, model: Model, clock: Clock
         "paused": True,
         "scenario": None,
         "scenarios": [],
+        "faults": [],
         "seed": 0,
         "next_event_number": 3,
         "started": rfc3339(NOW),

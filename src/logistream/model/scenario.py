@@ -22,7 +22,20 @@ from logistream.model.conditions import string_of, write_conditions
 if TYPE_CHECKING:
     from logistream.model.network import Network
 
-__all__ = ["MOST_SCENARIOS", "Effect", "Profile", "Scenario", "Scenarios", "json_schema", "read_scenarios"]
+__all__ = [
+    "MOST_SCENARIOS",
+    "Effect",
+    "Profile",
+    "Scenario",
+    "Scenarios",
+    "either",
+    "is_number",
+    "json_schema",
+    "read_scenarios",
+    "require_keys",
+    "shown",
+    "whole",
+]
 
 Kind = Literal["weight", "share", "set", "scale", "delay", "rate"]
 
@@ -135,9 +148,9 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.shape not in _SHAPES:
-            raise RequestError(f"the shape of a profile must be {_either(_SHAPES)}, not {_shown(self.shape)}")
+            raise RequestError(f"the shape of a profile must be {either(_SHAPES)}, not {shown(self.shape)}")
         if self.unit not in ("events", "seconds"):
-            raise RequestError(f"the unit of a profile must be events or seconds, not {_shown(self.unit)}")
+            raise RequestError(f"the unit of a profile must be events or seconds, not {shown(self.unit)}")
         required, optional = _SHAPES[self.shape]
         for name in ("at", "position", "width", "period", "length"):
             value: Any = getattr(self, name)
@@ -145,13 +158,13 @@ class Profile:
                 if value not in (None, 0):
                     raise RequestError(
                         f"a profile of shape {self.shape} has no {name}: it has "
-                        f"{_either((*required, *optional), 'and')}"
+                        f"{either((*required, *optional), 'and')}"
                     )
                 continue
             least = "greater than 0" if name in ("width", "period") else "at least 0"
-            if not _is_number(value) or not 0 <= float(value) <= _LARGEST_POSITION:
+            if not is_number(value) or not 0 <= float(value) <= _LARGEST_POSITION:
                 raise RequestError(
-                    f"{name} of a profile must be a number of {self.unit}, {least}, not {_shown(value)}"
+                    f"{name} of a profile must be a number of {self.unit}, {least}, not {shown(value)}"
                 )
             if name in ("width", "period") and value == 0:
                 raise RequestError(f"{name} of a profile must be greater than 0")
@@ -188,7 +201,7 @@ class Profile:
     def to_json(self) -> dict[str, Any]:
         """Return the profile as a JSON object."""
         required, optional = _SHAPES[self.shape]
-        numbers = {name: _whole(getattr(self, name)) for name in (*required, *optional)}
+        numbers = {name: whole(getattr(self, name)) for name in (*required, *optional)}
         return {"shape": self.shape, "unit": self.unit, **numbers}
 
     @classmethod
@@ -197,9 +210,9 @@ class Profile:
         if not isinstance(obj, Mapping):
             raise RequestError(
                 f'a profile must be an object such as {{"shape": "ramp", "position": 1000, "width": 500}}, '
-                f"not {_shown(obj)}"
+                f"not {shown(obj)}"
             )
-        _require_keys("a profile", obj, cls.__slots__)
+        require_keys("a profile", obj, cls.__slots__)
         return cls(**obj)
 
 
@@ -258,7 +271,7 @@ class Scenario:
         name: str = "",
     ) -> None:
         if isinstance(effects, Mapping | str) or not isinstance(effects, Iterable):
-            raise RequestError(f"the effects of a scenario must be a list, not {_shown(effects)}")
+            raise RequestError(f"the effects of a scenario must be a list, not {shown(effects)}")
         found = [
             effect
             for item in effects
@@ -273,7 +286,7 @@ class Scenario:
         if not isinstance(name, str) or len(name) > _MOST_LETTERS:
             raise RequestError(
                 f"the name of a scenario must be a string of at most {_MOST_LETTERS} letters, "
-                f"not {_shown(name)}"
+                f"not {shown(name)}"
             )
         if not profile.constant and any(effect.kind == "rate" for effect in found):
             raise RequestError(
@@ -319,9 +332,9 @@ class Scenario:
         if not isinstance(obj, Mapping):
             raise RequestError(
                 f"a scenario must be an object with effects, such as "
-                f'{{"effects": [{{"weight": 3, "where": ["Market:Europe"]}}]}}, not {_shown(obj)}'
+                f'{{"effects": [{{"weight": 3, "where": ["Market:Europe"]}}]}}, not {shown(obj)}'
             )
-        _require_keys("a scenario", obj, ("effects", "profile", "name"))
+        require_keys("a scenario", obj, ("effects", "profile", "name"))
         if "effects" not in obj:
             raise RequestError("a scenario needs effects, a list")
         return cls(obj["effects"], obj.get("profile"), name=obj.get("name") or "")
@@ -348,12 +361,12 @@ def read_scenarios(scenarios: Scenarios | None) -> tuple[Scenario, ...]:
 def _read_effect(item: object) -> list[Effect]:
     """Return the effects that one item of a list stands for; `set` and `scale` may name several columns."""
     if not isinstance(item, Mapping):
-        raise RequestError(f'an effect must be an object such as {{"weight": 3}}, not {_shown(item)}')
-    _require_keys("an effect", item, (*_KINDS, "where"))
+        raise RequestError(f'an effect must be an object such as {{"weight": 3}}, not {shown(item)}')
+    require_keys("an effect", item, (*_KINDS, "where"))
     kinds = [kind for kind in _KINDS if kind in item]
     if len(kinds) != 1:
         given = " and ".join(kinds) or "none"
-        raise RequestError(f"an effect needs exactly one of {_either(_KINDS)}, not {given}")
+        raise RequestError(f"an effect needs exactly one of {either(_KINDS)}, not {given}")
     [kind] = kinds
     if "where" in item and kind in _WITHOUT_WHERE:
         raise RequestError(
@@ -379,7 +392,7 @@ def _read_effect(item: object) -> list[Effect]:
 def _read_columns(kind: str, given: object) -> list[tuple[str, Any]]:
     if not isinstance(given, Mapping) or not given or not all(isinstance(name, str) for name in given):
         example = '{"Type": "CASH"}' if kind == "set" else '{"Product Price": 1.2}'
-        raise RequestError(f"the effect {kind} needs columns, as in {example}, not {_shown(given)}")
+        raise RequestError(f"the effect {kind} needs columns, as in {example}, not {shown(given)}")
     return list(given.items())
 
 
@@ -389,16 +402,16 @@ def _read_values(column: str, given: object) -> tuple[tuple[Any, float], ...]:
         if isinstance(given, list | tuple | set):
             raise RequestError(
                 f"{column!r} is set to a value, or to values with relative frequencies as in "
-                f'{{"CASH": 1, "DEBIT": 2}}, not to {_shown(given)}'
+                f'{{"CASH": 1, "DEBIT": 2}}, not to {shown(given)}'
             )
         return ((_without_nan(given), 1.0),)
     if not 1 <= len(given) <= _MOST_VALUES:
         raise RequestError(f"{column!r} is set to from 1 to {_MOST_VALUES} values, not {len(given)}")
     for value, share in given.items():
-        if not _is_number(share) or not 0 <= float(share) <= _LARGEST_FACTOR:
+        if not is_number(share) or not 0 <= float(share) <= _LARGEST_FACTOR:
             raise RequestError(
                 f"the relative frequency of {value!r} in {column!r} must be a number from 0 to "
-                f"{_LARGEST_FACTOR:,.0f}, not {_shown(share)}"
+                f"{_LARGEST_FACTOR:,.0f}, not {shown(share)}"
             )
     values = tuple((_without_nan(value), float(share)) for value, share in given.items() if share)
     if not values:
@@ -421,11 +434,11 @@ def _read_amount(kind: Kind, given: Any) -> float:  # noqa: ANN401 - as users wr
         "set": (0, 0, ""),
     }
     low, high, words = expected[kind]
-    if not _is_number(given) or not low <= float(given) <= high:
-        raise RequestError(f"the effect {kind} needs {words}, not {_shown(given)}")
+    if not is_number(given) or not low <= float(given) <= high:
+        raise RequestError(f"the effect {kind} needs {words}, not {shown(given)}")
     amount = float(given)
     if kind == "delay" and amount != int(amount):
-        raise RequestError(f"the effect delay needs {words}, not {_shown(given)}")
+        raise RequestError(f"the effect delay needs {words}, not {shown(given)}")
     return amount
 
 
@@ -526,26 +539,29 @@ def json_schema(network: Network | None = None) -> dict[str, Any]:
     }
 
 
-def _require_keys(what: str, obj: Mapping[Any, Any], known: Iterable[str]) -> None:
+def require_keys(what: str, obj: Mapping[Any, Any], known: Iterable[str]) -> None:
     """Raise if an object has an unknown key, naming the nearest known one."""
     known = tuple(known)
     for key in obj:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-            raise RequestError(f"{what} has no {_shown(key)}: {hint}")
+            raise RequestError(f"{what} has no {shown(key)}: {hint}")
 
 
-def _either(names: Iterable[str], last: str = "or") -> str:
+def either(names: Iterable[str], last: str = "or") -> str:
+    """Return names as a list in words."""
     *first, end = names
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-def _is_number(value: Any) -> bool:  # noqa: ANN401 - as users write it
+def is_number(value: Any) -> bool:  # noqa: ANN401 - as users write it
+    """Return whether a value is a finite number."""
     return isinstance(value, Real) and value is not True and value is not False and math.isfinite(value)
 
 
-def _whole(value: float) -> float | int:
+def whole(value: float) -> float | int:
+    """Return a number as an int if it is whole."""
     return int(value) if value == int(value) else value
 
 
@@ -564,7 +580,7 @@ def _key(value: Any) -> str:  # noqa: ANN401 - as users write it
     return plain if isinstance(plain, str) else string_of(plain)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value for a message."""
     try:
         return shorten(json.dumps(value, default=repr))

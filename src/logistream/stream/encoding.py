@@ -97,6 +97,11 @@ class Encoder:
         The keys, in order.
     before, after : str
         Put before and after each object.
+
+    Attributes
+    ----------
+    after : bytes
+        What stands after the last value of each row.
     """
 
     def __init__(self, schema: Schema, before: str = "", after: str = "") -> None:
@@ -107,6 +112,8 @@ class Encoder:
         """Set how rows are written: with a key before each value, between `before` and `after`."""
         self.schema = schema
         self._notation = notation
+        self.after = after.encode()
+        self._before = before
         self._after = pa.scalar(after)
         self._keys = [f"{',' if position else before}{key}" for position, key in enumerate(keys)]
         self._empty = before + after
@@ -155,6 +162,24 @@ class Encoder:
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
             strings.extend(self._join(batch.slice(start, ROWS_AT_ONCE), []).cast(pa.binary()).to_pylist())
         return strings
+
+    def fields(self, batch: pa.RecordBatch) -> list[list[str]]:
+        """Return for each column what `join` writes of each row between two commas: key and value in JSON."""
+        self._check_columns(batch)
+        return [
+            [
+                string[len(prefix) :]
+                for string in _concat(self._pieces(batch.column(c.name), c, key)).to_pylist()
+            ]
+            for prefix, key, c in zip(
+                [self._before, *"," * len(self._keys)], self._keys, self.schema, strict=False
+            )
+        ]
+
+    @property
+    def missing(self) -> str:
+        """How a missing value is written."""
+        return self._notation.missing
 
     def _check_columns(self, batch: pa.RecordBatch) -> None:
         if absent := [name for name in self.schema.names if name not in batch.schema.names]:

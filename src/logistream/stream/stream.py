@@ -20,6 +20,8 @@ from logistream.errors import LogistreamError, NotYetError, RequestError
 from logistream.model.mixture import Mixture
 from logistream.model.sampling import Sampler
 from logistream.model.scenario import Scenario, read_scenarios
+from logistream.stream.deliveries import Wire
+from logistream.stream.faults import read_faults
 from logistream.stream.query import Timestamp
 from logistream.stream.timeline import Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from logistream.model.model import Model
     from logistream.model.scenario import Scenarios
     from logistream.stream.arrivals import Arrivals
+    from logistream.stream.deliveries import Deliveries
+    from logistream.stream.faults import Fault, Faults
     from logistream.stream.query import Start
     from logistream.stream.timeline import Entry
 
@@ -86,6 +90,7 @@ class Stream:
         self._sampler = Sampler(model, seed, live=True)
         self._mixtures: dict[tuple[Scenario, ...], Mixture] = {}
         self._mixtures_lock = threading.Lock()
+        self._wire = Wire(model, seed, self._batch)
         self._clock_lock = threading.RLock()
         self._listeners_lock = threading.Lock()
         self._listeners: set[Callable[[], object]] = set()
@@ -116,6 +121,11 @@ class Stream:
     def scenarios(self) -> tuple[Scenario, ...]:
         """The scenarios in force."""
         return self.timeline.last.scenarios
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What goes wrong with the delivery of the events that are still to come."""
+        return self.timeline.last.faults
 
     def now(self) -> int:
         """Return the stream's time in microseconds since the Unix epoch; it never runs backwards."""
@@ -218,13 +228,14 @@ class Stream:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is in force: rate, paused, scenario, seed, next event number, started, model name."""
+        """What is in force: rate, paused, scenario, faults, seed, next event number, started, model name."""
         last = self.timeline.last
         return {
             "rate": last.rate,
             "paused": last.paused,
             "scenario": last.scenario,
             "scenarios": [scenario.to_json() for scenario in last.scenarios],
+            "faults": [fault.to_json() for fault in last.faults],
             "seed": self.seed,
             "next_event_number": self.next_number(),
             "started": rfc3339(self.timeline.entries[0].since),
@@ -237,8 +248,9 @@ class Stream:
         rate: float | None = None,
         paused: bool | None = None,
         scenarios: Scenarios | None = None,
+        faults: Faults | None = None,
     ) -> Entry:
-        """Set rate, pause or scenarios from now on and return the entry that is then in force.
+        """Set rate, pause, scenarios or faults from now on and return the entry that is then in force.
 
         Parameters
         ----------
@@ -248,6 +260,8 @@ class Stream:
             Whether no events happen.
         scenarios : Scenario, mapping, or iterable of these, optional
             The scenarios that are in force; an empty list ends them.
+        faults : Fault, mapping, or iterable of these, optional
+            What goes wrong with the delivery of the events from now on; an empty list ends that.
 
         Returns
         -------
@@ -264,10 +278,11 @@ class Stream:
         wanted = None if scenarios is None else read_scenarios(scenarios)
         if wanted:
             self._mixture(wanted)  # what cannot be exact is refused before anything is changed
+        wrong = None if faults is None else read_faults(faults, self.model)
         # No other thread may read the clock meanwhile: an event could be sent that the change then moves. A
         # shared timeline ensures that itself (`timeline_file` says how), and may have to wait for a lock.
         with contextlib.nullcontext() if self.timeline.shared else self._clock_lock:
-            entry = self.timeline.change(self.now(), rate=rate, paused=paused, scenarios=wanted)
+            entry = self.timeline.change(self.now(), rate=rate, paused=paused, scenarios=wanted, faults=wrong)
         self._notify()
         return entry
 
@@ -335,9 +350,12 @@ class Stream:
         StreamError
             If the range is before the stream or held back by a pause.
         """
-        times = self.timeline.times(start, stop)
+        return self._batch(self.timeline, start, stop)
+
+    def _batch(self, timeline: Timeline, start: int, stop: int) -> pa.RecordBatch:
+        times = timeline.times(start, stop)
         parts = []
-        for low, high, scenarios, begun in self.timeline.scenarios(start, stop):
+        for low, high, scenarios, begun in timeline.scenarios(start, stop):
             here = times[low - start : high - start]
             if not scenarios:
                 parts.append(self._sampler.batch(low, high, here))
@@ -348,6 +366,30 @@ class Stream:
         if not parts:
             return self._sampler.batch(start, stop, times)
         return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+    def has_faults(self, start: int, stop: int) -> bool:
+        """Return whether what is delivered in slots `start` to `stop` (exclusive) can have faults.
+
+        If not, events `start` to `stop` are delivered, one in each slot, as they happened.
+        """
+        return self._wire.has_faults(self.timeline.snapshot(), start, stop)
+
+    def deliveries(self, start: int, stop: int) -> tuple[pa.RecordBatch, Deliveries]:
+        """Return what is delivered in slots `start` to `stop` (exclusive); slot s is the moment of event s.
+
+        Returns
+        -------
+        pyarrow.RecordBatch of m rows
+            The events as they happened, with the columns of `model.full_schema`.
+        Deliveries
+            When each of these rows is delivered, and what is corrupted.
+
+        Raises
+        ------
+        StreamError
+            If the range is before the stream or held back by a pause.
+        """
+        return self._wire.deliveries(self.timeline.snapshot(), start, stop)
 
     def truth(self, start: int, stop: int) -> pd.DataFrame:
         """Return what is true of events `start` to `stop` (exclusive); see `Model.truth`.

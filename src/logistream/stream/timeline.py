@@ -21,12 +21,15 @@ import numpy as np
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.model.scenario import Scenario, read_scenarios
 from logistream.stream.arrivals import EVEN, SECTION, STEPS, Arrivals
+from logistream.stream.faults import read_faults
 from logistream.times import DAY, parse_rfc3339, rfc3339, wall_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
+
+    from logistream.stream.faults import Fault
 
 __all__ = ["MAX_RATE", "MIN_RATE", "Entry", "Timeline", "first_entry"]
 
@@ -62,6 +65,8 @@ class Entry:
         Whether no event happens while this entry is the last one.
     scenarios : tuple of Scenario
         The what-if scenarios in force.
+    faults : tuple of Fault
+        What goes wrong with the delivery of its events.
 
     Raises
     ------
@@ -77,6 +82,7 @@ class Entry:
     rate: float
     paused: bool = False
     scenarios: tuple[Scenario, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         rate: object = self.rate
@@ -111,7 +117,7 @@ class Entry:
         >>> Entry(0, 1_000_000, 1_000_000, 2.0).to_json()["since"]
         '1970-01-01T00:00:01.000000Z'
         """
-        return {
+        written = {
             "first": self.first,
             "since": rfc3339(self.since),
             "start": rfc3339(self.start),
@@ -119,6 +125,8 @@ class Entry:
             "paused": self.paused,
             "scenario": [scenario.to_json() for scenario in self.scenarios] or None,
         }
+        # Only if there are any, so that what earlier versions wrote stays what it is.
+        return written | {"faults": [f.to_json() for f in self.faults]} if self.faults else written
 
     @classmethod
     def from_json(cls, obj: object) -> Self:
@@ -132,7 +140,7 @@ class Entry:
         if not isinstance(obj, dict):
             raise DataError(f"a timeline entry must be a JSON object, not {obj!r:.60}")
         keys = [key for key, _, _ in _TYPES]
-        if obj.keys() != set(keys):
+        if obj.keys() - {"faults"} != set(keys):
             raise DataError(f"a timeline entry has the keys {', '.join(keys)}, not {', '.join(obj):.80}")
         for key, kinds, expected in _TYPES:
             if not isinstance(obj[key], kinds) or isinstance(obj[key], bool) != (kinds is bool):
@@ -140,7 +148,8 @@ class Entry:
         try:
             since, start = parse_rfc3339(obj["since"]), parse_rfc3339(obj["start"])
             scenarios = read_scenarios(obj["scenario"])
-            return cls(obj["first"], since, start, obj["rate"], obj["paused"], scenarios)
+            faults = read_faults(obj.get("faults"))
+            return cls(obj["first"], since, start, obj["rate"], obj["paused"], scenarios, faults)
         except (ValueError, OverflowError, StreamError) as error:
             raise DataError(f"a timeline entry has a value that is not allowed: {error}") from None
 
@@ -401,19 +410,28 @@ class Timeline:
             with which it took effect.
         """
         entries = self._entries
-        place = max(bisect_right(entries, start, key=_first) - 1, 0)
-        while start < stop:
-            end = place + 1
-            while end < len(entries) and entries[end].first < stop:
-                if entries[end].scenarios != entries[place].scenarios:
-                    break
-                end += 1
-            number = min(stop, entries[end].first) if end < len(entries) else stop
+        for low, high, place in _stretches(entries, start, stop, lambda entry: entry.scenarios):
             scenarios = entries[place].scenarios
-            if start < number:
-                begun = tuple(self._begun(entries, place, scenario) for scenario in scenarios)
-                yield start, number, scenarios, begun
-            start, place = number, end
+            yield low, high, scenarios, tuple(self._begun(entries, place, s) for s in scenarios)
+
+    def faults(self, start: int, stop: int) -> Iterator[tuple[int, int, tuple[Fault, ...]]]:
+        """Give the parts of a range to whose events the same faults happen.
+
+        Yields
+        ------
+        tuple of (int, int, tuple of Fault)
+            First event number, the number after the last, and the faults.
+        """
+        entries = self._entries
+        for low, high, place in _stretches(entries, start, stop, lambda entry: entry.faults):
+            yield low, high, entries[place].faults
+
+    def snapshot(self) -> Timeline:
+        """Return a timeline that stays as this one is now, whatever other threads change."""
+        taken = Timeline.__new__(Timeline)
+        taken._entries, taken._arrivals = self._entries, self._arrivals  # noqa: SLF001 - of the same class
+        taken._origins, taken._lock = self._origins, threading.Lock()  # noqa: SLF001
+        return taken
 
     @staticmethod
     def _begun(entries: tuple[Entry, ...], place: int, scenario: Scenario) -> Entry:
@@ -429,6 +447,7 @@ class Timeline:
         rate: float | None = None,
         paused: bool | None = None,
         scenarios: tuple[Scenario, ...] | None = None,
+        faults: tuple[Fault, ...] | None = None,
     ) -> Entry:
         """Append an entry with the given settings changed and return it; the last one if nothing changes.
 
@@ -444,13 +463,18 @@ class Timeline:
             For a value that is not allowed.
         """
         with self._lock:
-            entry = self._changed(now, rate, paused, scenarios)
+            entry = self._changed(now, rate, paused, scenarios, faults)
             if entry is not self.last:
                 self._entries = (*self._entries, entry)
             return entry
 
     def _changed(
-        self, now: int, rate: float | None, paused: bool | None, scenarios: tuple[Scenario, ...] | None
+        self,
+        now: int,
+        rate: float | None,
+        paused: bool | None,
+        scenarios: tuple[Scenario, ...] | None,
+        faults: tuple[Fault, ...] | None,
     ) -> Entry:
         """Return the entry that makes a change from `now` on; the last one if nothing changes."""
         last = self.last
@@ -464,6 +488,7 @@ class Timeline:
             rate=last.rate if rate is None else rate,
             paused=last.paused if paused is None else paused,
             scenarios=scenarios,
+            faults=last.faults if faults is None else faults,
         )
         if wanted == last:
             return last
@@ -535,6 +560,23 @@ class Timeline:
             times //= unit
             times += np.arange(ahead, ahead + len(times))
         times += entry.start + whole
+
+
+def _stretches(
+    entries: tuple[Entry, ...], start: int, stop: int, setting: Callable[[Entry], object]
+) -> Iterator[tuple[int, int, int]]:
+    """Give the parts of a range in which a setting is the same, and where their first entries are."""
+    place = max(bisect_right(entries, start, key=_first) - 1, 0)
+    while start < stop:
+        end = place + 1
+        while end < len(entries) and entries[end].first < stop:
+            if setting(entries[end]) != setting(entries[place]):
+                break
+            end += 1
+        number = min(stop, entries[end].first) if end < len(entries) else stop
+        if start < number:
+            yield start, number, place
+        start, place = number, end
 
 
 def _require(entries: tuple[Entry, ...], start: int, stop: int) -> None:

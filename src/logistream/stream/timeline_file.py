@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from logistream.model.scenario import Scenario
+    from logistream.stream.faults import Fault
 
     Header = Mapping[str, str | int]
 
@@ -144,7 +145,8 @@ def timeline_table(path: str | os.PathLike[str]) -> str:
         f"{'from event':>16}  {'since (UTC)':27}  {'events/s':>14}",
     ]
     for entry in timeline.entries:
-        state = "  ".join(filter(None, ("paused" if entry.paused else "", entry.scenario)))
+        faults = "; ".join(fault.words for fault in entry.faults)
+        state = "  ".join(filter(None, ("paused" if entry.paused else "", entry.scenario, faults)))
         lines.append(f"{entry.first:>16,}  {rfc3339(entry.since)}  {entry.rate:>14,.12g}  {state}".rstrip())
     return "\n".join(lines)
 
@@ -269,6 +271,7 @@ class FileTimeline(Timeline):
         rate: float | None = None,
         paused: bool | None = None,
         scenarios: tuple[Scenario, ...] | None = None,
+        faults: tuple[Fault, ...] | None = None,
     ) -> Entry:
         """Append an entry with the given settings changed and return it; the last one if nothing changes.
 
@@ -295,7 +298,7 @@ class FileTimeline(Timeline):
                 self._read(self._database)
                 self._require_recent(self.promised(), timestamp)
                 self._promise_until(timestamp + LEAD_MICROS)
-                entry = self._changed(self._known, rate, paused, scenarios)
+                entry = self._changed(self._known, rate, paused, scenarios, faults)
                 if entry is self.last:
                     return entry
                 self._require_in_place()

@@ -1,0 +1,221 @@
+"""Corrupted deliveries as they are written: JSON and CSV row by row, Arrow column by column.
+
+What a type of Arrow does not allow is missing there, and a column `fault` says what JSON would have had.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logistream.schema import Schema
+from logistream.stream.encoding import CsvEncoder, Encoder, Strings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from logistream.schema import Kind
+    from logistream.stream.deliveries import Corruption
+
+    Corruptions = Mapping[int, tuple[Corruption, ...]]
+
+__all__ = ["FAULT", "UNEXPECTED", "corrupt_columns", "corrupt_strings", "described", "faulty_schema"]
+
+
+UNEXPECTED = "unexpected"
+"""The key of a value that no event has."""
+
+FAULT = "fault"
+"""The Arrow column with what is corrupted in each row, a JSON object; null in a row that arrived whole."""
+
+_STRINGS: frozenset[Kind] = frozenset({"category", "timestamp"})
+"""Kinds of columns that are strings in JSON."""
+
+
+def corrupt_strings(
+    strings: Strings, encoder: Encoder, batch: pa.RecordBatch, corruptions: Corruptions
+) -> Strings:
+    """Return rows that `encoder` has written, with some of them corrupted.
+
+    What stands before an event, such as the attributes of a CloudEvent, stays whole, and so does its first
+    key with its value. The end of a line stays too.
+
+    Parameters
+    ----------
+    strings : Strings of n rows
+        What `encoder.join` made of the batch.
+    encoder : Encoder
+        Which wrote them.
+    batch : pyarrow.RecordBatch of n rows
+        The events.
+    corruptions : mapping of int to tuple of Corruption
+        What is corrupted, by row.
+    """
+    if not corruptions:
+        return strings
+    rows = np.array(sorted(corruptions))
+    fields = encoder.fields(batch.take(pa.array(rows)))
+    sizes = np.diff(strings.ends)
+    pieces: list[bytes | memoryview] = []
+    begin = 0
+    for row, values in zip(rows.tolist(), zip(*fields, strict=True), strict=True):
+        start, end = int(strings.ends[row]), int(strings.ends[row + 1])
+        clean = len(",".join(values).encode())
+        head = end - len(encoder.after) - clean
+        written, cut = _corrupted(encoder, list(values), corruptions[row])
+        after = encoder.after if cut is None else encoder.after[len(encoder.after.rstrip(b"\n")) :]
+        body = ",".join(written)[:cut].encode() + after
+        pieces += [strings.data[begin:head].data, body]
+        sizes[row] = head - start + len(body)
+        begin = end
+    pieces.append(strings.data[begin:].data)
+    return Strings(np.frombuffer(b"".join(pieces), np.uint8), np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def _corrupted(
+    encoder: Encoder, fields: list[str], corruptions: tuple[Corruption, ...]
+) -> tuple[list[str], int | None]:
+    """Return the fields of a row, and after how many characters of all of them the row is cut, if it is."""
+    csv = isinstance(encoder, CsvEncoder)
+    cut = None
+    written: list[str | None] = [*fields]
+    names = encoder.schema.names
+    for corruption in corruptions:
+        if corruption.kind == "cut":
+            cut = corruption.value
+        elif corruption.kind == "extra":
+            written.append(f"{corruption.value:.0f}" if csv else f'"{UNEXPECTED}":{corruption.value:.0f}')
+        elif corruption.column in names:
+            place = names.index(corruption.column)
+            written[place] = _damaged(encoder, fields[place], place, corruption)
+    left = [field for field in written if field is not None]
+    return left, None if cut is None else _cut(left, cut, csv=csv)
+
+
+def _damaged(encoder: Encoder, field: str, place: int, corruption: Corruption) -> str | None:
+    """Return a corrupted field of a row, None for a missing one."""
+    if corruption.kind == "missing":
+        return None
+    column = encoder.schema.columns[place]
+    string = column.kind in _STRINGS
+    if isinstance(encoder, CsvEncoder):
+        return (
+            encoder.missing if corruption.kind == "null" else f"{corruption.value:.0f}" if string else field
+        )
+    key = f"{json.dumps(column.name, ensure_ascii=False)}:"
+    if corruption.kind == "null":
+        return f"{key}null"
+    return key + (f"{corruption.value:.0f}" if string else json.dumps(_digits(field[len(key) :])))
+
+
+def _digits(value: str) -> str:
+    """Return what stands in quotes in the place of a number or truth value as JSON has it."""
+    return "" if value == "null" else value
+
+
+def _cut(fields: list[str], share: float, *, csv: bool) -> int:
+    """Return after how many characters of all fields a row ends; not within the first one."""
+    whole = ",".join(fields)
+    low, high = len(fields[0]) if fields else 0, len(whole)
+    if csv:  # JSON lacks its brace in any case
+        high = max(high - 1, 0)
+        low = min(low, high)
+    end = low + int(share * (high - low + 1))
+    if csv and whole[:end].count('"') % 2:  # an open quotation mark would swallow the lines that follow
+        end = next(start for start in reversed(_starts(fields)) if start <= end)
+    return end
+
+
+def _starts(fields: list[str]) -> list[int]:
+    """Return where each field begins in a row."""
+    starts, begin = [], 0
+    for field in fields:
+        starts.append(begin)
+        begin += len(field) + 1
+    return starts
+
+
+def faulty_schema(schema: Schema) -> pa.Schema:
+    """Return the Arrow schema of columns where faults are in force: nullable, and with `fault` at its end."""
+    columns = [replace(column, nullable=True) for column in schema]
+    return Schema(tuple(columns)).arrow.append(pa.field(FAULT, pa.string()))
+
+
+def corrupt_columns(batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions) -> pa.RecordBatch:
+    """Return events with the columns of `faulty_schema`, some of them corrupted.
+
+    Parameters
+    ----------
+    batch : pyarrow.RecordBatch of n rows
+        Holds at least the columns of `schema`, with its types.
+    schema : Schema
+        The columns, in order.
+    corruptions : mapping of int to tuple of Corruption
+        What is corrupted, by row.
+    """
+    empty: dict[str, list[int]] = {name: [] for name in schema.names}
+    faults: list[str | None] = [None] * batch.num_rows
+    for row, (description, lost) in _effects(batch, schema, corruptions).items():
+        faults[row] = json.dumps(description, ensure_ascii=False, separators=(",", ":"))
+        for name in lost:
+            empty[name].append(row)
+    arrays = []
+    for name in schema.names:
+        array = batch.column(name)
+        if empty[name]:
+            keep = np.ones(batch.num_rows, bool)
+            keep[empty[name]] = False
+            array = pc.if_else(pa.array(keep), array, pa.scalar(None, array.type))
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays([*arrays, pa.array(faults, pa.string())], schema=faulty_schema(schema))
+
+
+def described(batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions) -> dict[int, dict[str, Any]]:
+    """Return what JSON has of corrupted rows, such as `{"type": {"Sales": "59.99"}}`, by row.
+
+    `null` and `missing` list columns, `type` and `extra` give values, and `cut` is how many bytes of the JSON
+    object are left. A row is left out if nothing in the columns of `schema` is corrupted.
+    """
+    return {row: description for row, (description, _) in _effects(batch, schema, corruptions).items()}
+
+
+def _effects(
+    batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions
+) -> dict[int, tuple[dict[str, Any], set[str]]]:
+    """Return what JSON has of corrupted rows, and which columns cannot be read from it."""
+    if not corruptions:
+        return {}
+    rows = sorted(corruptions)
+    encoder = Encoder(schema)
+    found: dict[int, tuple[dict[str, Any], set[str]]] = {}
+    fields = encoder.fields(batch.take(pa.array(rows)))
+    for row, values in zip(rows, zip(*fields, strict=True), strict=True):
+        description: dict[str, Any] = {}
+        lost: set[str] = set()
+        for corruption in corruptions[row]:
+            name = corruption.column
+            if corruption.kind == "extra":
+                description["extra"] = {UNEXPECTED: int(corruption.value)}
+            elif name in schema:
+                lost.add(name)
+                if corruption.kind != "type":
+                    description.setdefault(corruption.kind, []).append(name)
+                    continue
+                place = schema.names.index(name)
+                value = _damaged(encoder, values[place], place, corruption)
+                description.setdefault("type", {}).update(json.loads(f"{{{value}}}"))
+        written, cut = _corrupted(encoder, list(values), corruptions[row])
+        if cut is not None:
+            description["cut"] = 1 + len(",".join(written)[:cut].encode())
+            ends = {start + len(field) for start, field in zip(_starts(written), written, strict=True)}
+            whole = sum(end <= cut for end in ends)
+            left = [name for name in schema.names if name not in description.get("missing", ())]
+            lost.update(left[whole:])
+        if description:
+            found[row] = description, lost
+    return found
