@@ -37,9 +37,7 @@ _STRINGS: frozenset[Kind] = frozenset({"category", "timestamp"})
 """Kinds of columns that are strings in JSON."""
 
 
-def corrupt_strings(
-    strings: Strings, encoder: Encoder, batch: pa.RecordBatch, corruptions: Corruptions
-) -> Strings:
+def corrupt_strings(strings: Strings, encoder: Encoder, corruptions: Corruptions) -> Strings:
     """Return rows that `encoder` has written, with some of them corrupted.
 
     What stands before an event, such as the attributes of a CloudEvent, stays whole, and so does its first
@@ -48,32 +46,29 @@ def corrupt_strings(
     Parameters
     ----------
     strings : Strings of n rows
-        What `encoder.join` made of the batch.
+        What `encoder.join` returned.
     encoder : Encoder
         Which wrote them.
-    batch : pyarrow.RecordBatch of n rows
-        The events.
     corruptions : mapping of int to tuple of Corruption
         What is corrupted, by row.
     """
     if not corruptions:
         return strings
-    rows = np.array(sorted(corruptions))
-    fields = encoder.fields(batch.take(pa.array(rows)))
-    sizes = np.diff(strings.ends)
+    data, sizes = strings.data.data, np.diff(strings.ends)
+    line_end = encoder.after[len(encoder.after.rstrip(b"\n")) :].decode()
     pieces: list[bytes | memoryview] = []
     begin = 0
-    for row, values in zip(rows.tolist(), zip(*fields, strict=True), strict=True):
-        start, end = int(strings.ends[row]), int(strings.ends[row + 1])
-        clean = len(",".join(values).encode())
-        head = end - len(encoder.after) - clean
-        written, cut = _corrupted(encoder, list(values), corruptions[row])
-        after = encoder.after if cut is None else encoder.after[len(encoder.after.rstrip(b"\n")) :]
-        body = ",".join(written)[:cut].encode() + after
-        pieces += [strings.data[begin:head].data, body]
-        sizes[row] = head - start + len(body)
+    for row in sorted(corruptions):
+        start, end = strings.ends[row : row + 2].tolist()
+        clean = bytes(data[start:end]).decode()
+        head, fields = encoder.split(clean)
+        written, cut = _corrupted(encoder, fields, corruptions[row])
+        after = encoder.after.decode() if cut is None else line_end
+        body = f"{clean[:head]}{','.join(written)[:cut]}{after}".encode()
+        pieces += [data[begin:start], body]
+        sizes[row] = len(body)
         begin = end
-    pieces.append(strings.data[begin:].data)
+    pieces.append(data[begin:])
     return Strings(np.frombuffer(b"".join(pieces), np.uint8), np.concatenate([[0], np.cumsum(sizes)]))
 
 
@@ -101,21 +96,16 @@ def _damaged(encoder: Encoder, field: str, place: int, corruption: Corruption) -
     """Return a corrupted field of a row, None for a missing one."""
     if corruption.kind == "missing":
         return None
-    column = encoder.schema.columns[place]
-    string = column.kind in _STRINGS
+    string = encoder.schema.columns[place].kind in _STRINGS
     if isinstance(encoder, CsvEncoder):
         return (
             encoder.missing if corruption.kind == "null" else f"{corruption.value:.0f}" if string else field
         )
-    key = f"{json.dumps(column.name, ensure_ascii=False)}:"
+    key = encoder.keys[place]
     if corruption.kind == "null":
         return f"{key}null"
-    return key + (f"{corruption.value:.0f}" if string else json.dumps(_digits(field[len(key) :])))
-
-
-def _digits(value: str) -> str:
-    """Return what stands in quotes in the place of a number or truth value as JSON has it."""
-    return "" if value == "null" else value
+    value = field[len(key) :]
+    return key + (f"{corruption.value:.0f}" if string else json.dumps("" if value == "null" else value))
 
 
 def _cut(fields: list[str], share: float, *, csv: bool) -> int:
@@ -164,15 +154,24 @@ def corrupt_columns(batch: pa.RecordBatch, schema: Schema, corruptions: Corrupti
         faults[row] = json.dumps(description, ensure_ascii=False, separators=(",", ":"))
         for name in lost:
             empty[name].append(row)
-    arrays = []
-    for name in schema.names:
-        array = batch.column(name)
-        if empty[name]:
-            keep = np.ones(batch.num_rows, bool)
-            keep[empty[name]] = False
-            array = pc.if_else(pa.array(keep), array, pa.scalar(None, array.type))
-        arrays.append(array)
+    arrays = [_emptied(batch.column(name), empty[name]) for name in schema.names]
     return pa.RecordBatch.from_arrays([*arrays, pa.array(faults, pa.string())], schema=faulty_schema(schema))
+
+
+def _emptied(array: pa.Array, rows: list[int]) -> pa.Array:
+    """Return an array in which some rows are missing."""
+    if not rows:
+        return array
+    if pa.types.is_dictionary(array.type):
+        return pa.DictionaryArray.from_arrays(_emptied(array.indices, rows), array.dictionary, safe=False)
+    keep = np.ones(array.offset + len(array), bool)
+    keep[np.array(rows) + array.offset] = False
+    if array.null_count:
+        return pc.if_else(pa.array(keep[array.offset :]), array, pa.scalar(None, array.type))
+    bitmap = pa.py_buffer(np.packbits(keep, bitorder="little"))
+    return pa.Array.from_buffers(
+        array.type, len(array), [bitmap, *array.buffers()[1:]], len(set(rows)), array.offset
+    )
 
 
 def described(batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions) -> dict[int, dict[str, Any]]:
@@ -188,34 +187,47 @@ def _effects(
     batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions
 ) -> dict[int, tuple[dict[str, Any], set[str]]]:
     """Return what JSON has of corrupted rows, and which columns cannot be read from it."""
-    if not corruptions:
-        return {}
-    rows = sorted(corruptions)
+    names = schema.names
     encoder = Encoder(schema)
     found: dict[int, tuple[dict[str, Any], set[str]]] = {}
-    fields = encoder.fields(batch.take(pa.array(rows)))
-    for row, values in zip(rows, zip(*fields, strict=True), strict=True):
+    for row, damage in sorted(corruptions.items()):
         description: dict[str, Any] = {}
         lost: set[str] = set()
-        for corruption in corruptions[row]:
-            name = corruption.column
-            if corruption.kind == "extra":
+        for corruption in damage:
+            kind, name = corruption.kind, corruption.column
+            if kind == "extra":
                 description["extra"] = {UNEXPECTED: int(corruption.value)}
-            elif name in schema:
+            elif kind == "cut":
+                description["cut"], unread = _cut_short(batch.slice(row, 1), encoder, damage)
+                lost |= unread
+            elif name in names:
                 lost.add(name)
-                if corruption.kind != "type":
-                    description.setdefault(corruption.kind, []).append(name)
-                    continue
-                place = schema.names.index(name)
-                value = _damaged(encoder, values[place], place, corruption)
-                description.setdefault("type", {}).update(json.loads(f"{{{value}}}"))
-        written, cut = _corrupted(encoder, list(values), corruptions[row])
-        if cut is not None:
-            description["cut"] = 1 + len(",".join(written)[:cut].encode())
-            ends = {start + len(field) for start, field in zip(_starts(written), written, strict=True)}
-            whole = sum(end <= cut for end in ends)
-            left = [name for name in schema.names if name not in description.get("missing", ())]
-            lost.update(left[whole:])
+                if kind == "type":
+                    wrong = _wrong(batch.column(name)[row].as_py(), schema[name].kind, corruption)
+                    description.setdefault("type", {})[name] = wrong
+                else:
+                    description.setdefault(kind, []).append(name)
         if description:
             found[row] = description, lost
     return found
+
+
+def _wrong(value: object, kind: Kind, corruption: Corruption) -> str | int:
+    """Return what JSON has in the place of a value of another type."""
+    if kind in _STRINGS:
+        return int(corruption.value)
+    return "" if value is None or value != value else json.dumps(value)  # NaN is missing
+
+
+def _cut_short(
+    event: pa.RecordBatch, encoder: Encoder, corruptions: tuple[Corruption, ...]
+) -> tuple[int, set[str]]:
+    """Return how many bytes are left of one event that is cut, and which columns are not."""
+    [row] = encoder.encode(event)
+    head, fields = encoder.split(row.decode())
+    written, cut = _corrupted(encoder, fields, corruptions)
+    missing = {c.column for c in corruptions if c.kind == "missing"}
+    left = [name for name in encoder.schema.names if name not in missing]
+    ends = [start + len(field) for start, field in zip(_starts(written), written, strict=True)]
+    unread = {name for name, end in zip(left, ends, strict=False) if cut is not None and end > cut}
+    return head + len(",".join(written)[:cut].encode()), unread

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,11 @@ from logistream.model.random_bits import uniforms
 from logistream.model.sampling import BLOCK
 from logistream.stream.faults import REACH
 from logistream.stream.query import parse_conditions
+from logistream.stream.rows import Layout, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from logistream.model.model import Model
     from logistream.stream.faults import CorruptionKind, Fault
     from logistream.stream.timeline import Timeline
+
+    _Copies: TypeAlias = "list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]"
 
 __all__ = ["Corruption", "Deliveries", "Wire"]
 
@@ -102,15 +106,11 @@ class Deliveries:
         return pc.binary_join_element_wise(slots, indices, ".").dictionary_encode()
 
 
+_NONE = np.empty(0, np.int64)
+_NOTHING = Deliveries(_NONE, _NONE, _NONE, _NONE, {})
+
+
 @dataclass(frozen=True, slots=True)
-class _Delays:
-    """How much later some deliveries come: microseconds first, then events."""
-
-    micros: NDArray[np.int64]
-    events: NDArray[np.int64]
-
-
-@dataclass(slots=True)
 class _Plan:
     """What happens to the events of a block.
 
@@ -119,7 +119,7 @@ class _Plan:
     start, stop : int
         The events.
     entries : int
-        How many entries the timeline had when `slots` was computed.
+        How many entries the timeline had when the slots were computed.
     stays : ndarray of bool, shape (stop - start,)
         Whether an event is delivered in its own slot.
     corrupted : ndarray of bool, shape (stop - start,)
@@ -128,12 +128,12 @@ class _Plan:
         By event number and copy.
     numbers, copies, slots : ndarray of int64, shape (k,)
         All other deliveries, by slot.
+    delays : ndarray of int64, shape (4, k)
+        How they follow from the number: microseconds and events to the first delivery, and from there.
     hit : ndarray of bool, shape (k,)
         Whether they are corrupted.
-    rows : RecordBatch of k rows
-        Their events.
-    timed : bool
-        Whether some slot depends on the times of events.
+    rows : Rows or None
+        Their events; None if k is 0.
     """
 
     start: int
@@ -145,9 +145,29 @@ class _Plan:
     numbers: NDArray[np.int64]
     copies: NDArray[np.int64]
     slots: NDArray[np.int64]
+    delays: NDArray[np.int64]
     hit: NDArray[np.bool_]
-    rows: pa.RecordBatch | None
-    timed: bool
+    rows: Rows | None
+
+    def on(self, timeline: Timeline) -> _Plan:
+        """Return the plan on a timeline that has the same events of the block."""
+        entries = timeline.entries
+        if self.entries == len(entries):
+            return self
+        if not self.delays[::2].any() or self.slots[-1] < entries[self.entries].first:
+            return replace(self, entries=len(entries))
+        slots = _slots(timeline, self.numbers, self.delays)
+        order = np.argsort(slots, kind="stable")
+        return replace(
+            self,
+            entries=len(entries),
+            numbers=self.numbers[order],
+            copies=self.copies[order],
+            slots=slots[order],
+            delays=self.delays[:, order],
+            hit=self.hit[order],
+            rows=None if self.rows is None else self.rows.take(order),
+        )
 
 
 class Wire:
@@ -167,9 +187,10 @@ class Wire:
         self, model: Model, seed: int, batch: Callable[[Timeline, int, int], pa.RecordBatch]
     ) -> None:
         self._model, self._seed, self._batch = model, seed, batch
+        self._layout = Layout(model.full_schema.arrow)
         self._lock = threading.Lock()
         self._plans: OrderedDict[int, _Plan] = OrderedDict()
-        self._whole: OrderedDict[int, tuple[int, int, int, pa.RecordBatch]] = OrderedDict()
+        self._whole: OrderedDict[int, tuple[int, int, int, Rows]] = OrderedDict()
 
     def has_faults(self, timeline: Timeline, start: int, stop: int) -> bool:
         """Return whether what is delivered in slots `start` to `stop` (exclusive) can have faults."""
@@ -182,51 +203,50 @@ class Wire:
     def deliveries(self, timeline: Timeline, start: int, stop: int) -> tuple[pa.RecordBatch, Deliveries]:
         """Return what is delivered in slots `start` to `stop` (exclusive); see `Stream.deliveries`."""
         if start >= stop:
-            nothing = np.empty(0, np.int64)
-            return self._batch(timeline, start, start), Deliveries(nothing, nothing, nothing, nothing, {})
+            return self._batch(timeline, start, start), _NOTHING
         timeline.time(start)  # raises for what is before the stream
         timeline.time(stop - 1)  # raises for what a pause holds back
-        sources, slots, numbers, copies, hit, places = [], [], [], [], [], []
+        sources: list[Rows] = []
+        pieces: list[tuple[NDArray[Any], ...]] = []  # slots, numbers, copies, hit, places
         plans: dict[int, _Plan] = {}
         passed = 0
         for block in range(_earliest(timeline, start) // BLOCK, (stop - 1) // BLOCK + 1):
             plan = plans[block] = self._plan(timeline, block)
             low, high = max(start, plan.start), min(stop, plan.stop)
-            if low < high:
+            stays = np.flatnonzero(plan.stays[max(low - plan.start, 0) : max(high - plan.start, 0)])
+            if low < high and len(stays):
                 whole_start, whole = self._whole_block(timeline, block)
-                sources.append(whole.slice(low - whole_start, high - low))
-                stays = np.flatnonzero(plan.stays[low - plan.start : high - plan.start])
-                slots.append(stays + low)
-                numbers.append(stays + low)
-                copies.append(np.zeros(len(stays), np.int64))
-                hit.append(plan.corrupted[stays + (low - plan.start)])
-                places.append(stays + passed)
+                sources.append(whole.slice(low - whole_start, high - whole_start))
+                hit = plan.corrupted[stays + (low - plan.start)]
+                pieces.append((stays + low, stays + low, np.zeros(len(stays), np.int64), hit, stays + passed))
                 passed += high - low
             begin, end = np.searchsorted(plan.slots, (start, stop)).tolist()
-            if begin < end:
-                assert plan.rows is not None  # noqa: S101 - there are some
-                sources.append(plan.rows.slice(begin, end - begin))
-                slots.append(plan.slots[begin:end])
-                numbers.append(plan.numbers[begin:end])
-                copies.append(plan.copies[begin:end])
-                hit.append(plan.hit[begin:end])
-                places.append(np.arange(passed, passed + end - begin))
+            if begin < end and plan.rows is not None:
+                sources.append(plan.rows.slice(begin, end))
+                here = slice(begin, end)
+                places = np.arange(passed, passed + end - begin)
+                pieces.append(
+                    (plan.slots[here], plan.numbers[here], plan.copies[here], plan.hit[here], places)
+                )
                 passed += end - begin
-        slot, number, copy = (np.concatenate(arrays) for arrays in (slots, numbers, copies))
-        order = np.lexsort((number * _MOST_COPIES + copy, 2 * slot + (slot != number)))
+        if not pieces:  # all of them are dropped or held back
+            return self._batch(timeline, start, start), _NOTHING
+        slot, number, copy, hit, place = map(np.concatenate, zip(*pieces, strict=True))
+        # One key to sort by, of slot, own event or other, number and copy.
+        least = int(number.min())
+        span = (int(number.max()) - least + 1) * _MOST_COPIES
+        key = (2 * (slot - start) + (slot != number)) * span + (number - least) * _MOST_COPIES + copy
+        order = np.argsort(key)
         slot, number, copy = slot[order], number[order], copy[order]
-        place = np.concatenate(places)[order]
-        batch = sources[0] if len(sources) == 1 else pa.concat_batches(sources)
-        if len(place) != batch.num_rows or (np.diff(place) != 1).any():
-            batch = batch.take(pa.array(place))
         corruptions = {
             row: plans[int(number[row]) // BLOCK].corruptions[int(number[row]), int(copy[row])]
-            for row in np.flatnonzero(np.concatenate(hit)[order]).tolist()
+            for row in np.flatnonzero(hit[order]).tolist()
         }
         indices = np.arange(len(slot)) - np.searchsorted(slot, slot)
+        batch = Rows.joined(sources, place[order])
         return batch, Deliveries(slot, indices, number, copy, corruptions)
 
-    def _whole_block(self, timeline: Timeline, block: int) -> tuple[int, pa.RecordBatch]:
+    def _whole_block(self, timeline: Timeline, block: int) -> tuple[int, Rows]:
         """Return the events of a block as far as they have times, and the number of the first."""
         low, high = _range(timeline, block)
         with self._lock:
@@ -234,25 +254,23 @@ class Wire:
             if kept is not None and kept[1] == high and _is_settled(timeline, kept[2], high):
                 self._whole.move_to_end(block)
                 return kept[0], kept[3]
-        batch = self._batch(timeline, low, high)
+        rows = Rows.of(self._batch(timeline, low, high), self._layout)
         with self._lock:
-            self._whole[block] = low, high, len(timeline.entries), batch
+            self._whole[block] = low, high, len(timeline.entries), rows
             self._whole.move_to_end(block)
             while len(self._whole) > _KEPT_WHOLE:
                 self._whole.popitem(last=False)
-        return low, batch
+        return low, rows
 
     def _plan(self, timeline: Timeline, block: int) -> _Plan:
         """Return what happens to the events of a block."""
         _, high = _range(timeline, block)
         with self._lock:
-            plan = self._plans.get(block)
-            if plan is not None and plan.stop == high and _is_settled(timeline, plan.entries, high):
-                known = plan.entries == len(timeline.entries) or not plan.timed
-                if known:
-                    self._plans.move_to_end(block)
-                    return plan
-        plan = self._made(timeline, block)
+            known = self._plans.get(block)
+        if known is not None and known.stop == high and _is_settled(timeline, known.entries, high):
+            plan = known.on(timeline)
+        else:
+            plan = self._drawn(timeline, block)
         with self._lock:
             self._plans[block] = plan
             self._plans.move_to_end(block)
@@ -260,82 +278,51 @@ class Wire:
                 self._plans.popitem(last=False)
         return plan
 
-    def _made(self, timeline: Timeline, block: int) -> _Plan:
+    def _drawn(self, timeline: Timeline, block: int) -> _Plan:
         """Draw what happens to the events of a block."""
         low, high = _range(timeline, block)
-        stays, corrupted = np.ones(max(high - low, 0), bool), np.zeros(max(high - low, 0), bool)
+        stays, corrupted = np.ones(high - low, bool), np.zeros(high - low, bool)
         corruptions: dict[tuple[int, int], tuple[Corruption, ...]] = {}
-        numbers, copies, slots = [], [], []
-        timed = False
+        others = [np.empty((6, 0), np.int64)]  # number, copy, delays
         for start, stop, faults in timeline.faults(low, high):
             if not faults:
                 continue
-            drawn = _Draws(self._seed, block, start, stop)
-            here = np.arange(start, stop)
-            hits = [self._hits(timeline, fault, drawn, place) for place, fault in enumerate(faults)]
-            micros, events = np.zeros((2, stop - start), np.int64)
-            dropped = np.zeros(stop - start, bool)
-            for place, (fault, hit) in enumerate(zip(faults, hits, strict=True)):
-                if fault.kind == "drop":
-                    dropped |= hit
-                elif fault.kind in ("late", "reorder"):
-                    delay = np.where(hit, drawn.amounts(fault, place), 0)
-                    if fault.unit == "seconds":
-                        micros += delay
-                    else:
-                        events += delay
-            slot = _due(timeline, here, here, micros, events)
-            moved = (slot != here) & ~dropped
-            stays[start - low : stop - low] = ~moved & ~dropped
-            numbers.append(here[moved])
-            copies.append(np.zeros(int(moved.sum()), np.int64))
-            slots.append(slot[moved])
-            made = np.zeros(stop - start, np.int64)  # copies of each event
-            for place, (fault, hit) in enumerate(zip(faults, hits, strict=True)):
-                if fault.kind != "duplicate":
-                    continue
-                rows = np.flatnonzero(hit & ~dropped)
-                for nth in range(fault.copies):
-                    delay = drawn.amounts(fault, place, nth)[rows]
-                    nothing = np.zeros(len(rows), np.int64)
-                    both = (delay, nothing) if fault.unit == "seconds" else (nothing, delay)
-                    made[rows] += 1
-                    numbers.append(here[rows])
-                    copies.append(made[rows])
-                    slots.append(_due(timeline, here[rows], slot[rows], *both))
-            timed |= any(fault.unit == "seconds" and fault.high > 0 for fault in faults)
-            self._corrupt(faults, hits, drawn, dropped, made, corruptions)
-        number, copy, slot = (
-            np.concatenate(arrays) if arrays else np.empty(0, np.int64) for arrays in (numbers, copies, slots)
-        )
-        order = np.argsort(slot, kind="stable")
-        number, copy, slot = number[order], copy[order], slot[order]
-        rows_batch = None
-        if len(number):
+            draws = _Draws(self._seed, block, start, stop)
+            hits = [self._hits(timeline, fault, draws, place) for place, fault in enumerate(faults)]
+            dropped, first, copies = _moved(faults, hits, draws)
+            stays[start - low : stop - low] = ~(dropped | first.any(axis=0))
+            late = np.flatnonzero(first.any(axis=0) & ~dropped)
+            others.append(
+                np.vstack([late + start, np.zeros_like(late), first[:, late], np.zeros((2, len(late)), int)])
+            )
+            others += [np.vstack([rows + start, nth, first[:, rows], delay]) for rows, nth, delay in copies]
+            self._corrupt(faults, hits, draws, dropped, copies, corruptions)
+        numbers, copy, *_ = other = np.hstack(others)
+        slots = _slots(timeline, numbers, other[2:])
+        order = np.argsort(slots, kind="stable")
+        numbers, copy, delays = numbers[order], copy[order], other[2:, order]
+        hit = np.zeros(len(order), bool)
+        if corruptions:
+            corrupted[[number - low for number, of in corruptions if of == 0]] = True
+            pairs = zip(numbers.tolist(), copy.tolist(), strict=True)
+            hit = np.fromiter((pair in corruptions for pair in pairs), bool, len(order))
+        rows = None
+        if len(order):
             whole_start, whole = self._whole_block(timeline, block)
-            rows_batch = whole.take(pa.array(number - whole_start))
-        for damaged, of in corruptions:
-            if of == 0:
-                corrupted[damaged - low] = True
-        hit_moved = np.array(
-            [pair in corruptions for pair in zip(number.tolist(), copy.tolist(), strict=True)]
-            if corruptions
-            else np.zeros(len(number)),
-            bool,
-        )
+            rows = whole.take(numbers - whole_start)
+        entries = len(timeline.entries)
         return _Plan(
-            low, high, len(timeline.entries), stays, corrupted, corruptions, number, copy, slot, hit_moved,
-            rows_batch, timed,
-        )  # fmt: skip
+            low, high, entries, stays, corrupted, corruptions, numbers, copy, slots[order], delays, hit, rows
+        )
 
-    def _hits(self, timeline: Timeline, fault: Fault, drawn: _Draws, place: int) -> NDArray[np.bool_]:
-        """Return to which events a fault happens, shape (n,); corruption draws for each delivery."""
-        hit = np.ones(drawn.stop - drawn.start, bool)
-        if fault.kind != "corrupt" and fault.share < 1:
-            hit = drawn.uniforms(place, _HIT) < fault.share
+    def _hits(self, timeline: Timeline, fault: Fault, draws: _Draws, place: int) -> NDArray[np.bool_]:
+        """Return which events a fault hits, shape (n,); for corruption those that it can hit."""
+        hit = np.ones(draws.stop - draws.start, bool)
+        if not fault.corruption and fault.share < 1:
+            hit = draws.uniforms(place, _HIT) < fault.share
         if fault.where:
-            low, whole = self._whole_block(timeline, drawn.block)
-            batch = whole.slice(drawn.start - low, drawn.stop - drawn.start)
+            low, whole = self._whole_block(timeline, draws.block)
+            batch = whole.slice(draws.start - low, draws.stop - low).batch()
             for condition in _conditions(self._model, fault.where):
                 hit = hit & condition.mask(batch)
         return hit
@@ -344,35 +331,68 @@ class Wire:
         self,
         faults: tuple[Fault, ...],
         hits: list[NDArray[np.bool_]],
-        drawn: _Draws,
+        draws: _Draws,
         dropped: NDArray[np.bool_],
-        made: NDArray[np.int64],
+        copies: _Copies,
         corruptions: dict[tuple[int, int], tuple[Corruption, ...]],
     ) -> None:
         """Draw what is corrupted in each delivery; of two corruptions of one column the first counts."""
         columns = self._model.event_schema.names
-        for copy in range(int(made.max(initial=0)) + 1):
-            exists = made >= copy if copy else ~dropped
+        exists = [~dropped]
+        for rows, nth, _ in copies:
+            while len(exists) <= nth.max(initial=0):
+                exists.append(np.zeros(len(dropped), bool))
+            for copy in np.unique(nth).tolist():
+                exists[copy][rows[nth == copy]] = True
+        for copy, delivered in enumerate(exists):
             for place, (fault, hit) in enumerate(zip(faults, hits, strict=True)):
                 if not fault.corruption:
                     continue
-                rows = np.flatnonzero(exists & hit & (drawn.uniforms(place, _HIT, copy) < fault.share))
+                rows = np.flatnonzero(delivered & hit & (draws.uniforms(place, _HIT, copy) < fault.share))
                 if not len(rows):
                     continue
-                amounts = drawn.uniforms(place, _AMOUNT, copy)[rows]
+                amounts = draws.uniforms(place, _AMOUNT, copy)[rows]
                 values = amounts if fault.corruption == "cut" else np.floor(amounts * _LARGEST_VALUE)
-                which = drawn.uniforms(place, _COLUMN, copy)[rows] * len(columns)
-                for row, value, column in zip(
-                    rows.tolist(), values.tolist(), which.astype(int).tolist(), strict=True
+                names = [fault.column] * len(rows)
+                if fault.corruption not in ("extra", "cut") and not fault.column:
+                    which = draws.uniforms(place, _COLUMN, copy)[rows] * len(columns)
+                    names = [columns[column] for column in which.astype(int).tolist()]
+                for row, value, name in zip(
+                    (rows + draws.start).tolist(), values.tolist(), names, strict=True
                 ):
-                    name = ""
-                    if fault.corruption not in ("extra", "cut"):
-                        name = fault.column or columns[column]
-                    key = drawn.start + row, copy
-                    before = corruptions.get(key, ())
-                    mark = name or fault.corruption
-                    if all((c.column or c.kind) != mark for c in before):
-                        corruptions[key] = (*before, Corruption(fault.corruption, name, value))
+                    before = corruptions.get((row, copy), ())
+                    if all((c.column or c.kind) != (name or fault.corruption) for c in before):
+                        corruptions[row, copy] = (*before, Corruption(fault.corruption, name, value))
+
+
+def _moved(
+    faults: tuple[Fault, ...], hits: list[NDArray[np.bool_]], draws: _Draws
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], _Copies]:
+    """Return which events are dropped, how late each is, and its copies.
+
+    Returns
+    -------
+    tuple of ndarray of bool of shape (n,), ndarray of int64 of shape (2, n), and list
+        Delays are in microseconds and in events. Each item of the list has the places of some events, which
+        copies of them are meant, and how much later than the first delivery these come, shape (2, k).
+    """
+    n = draws.stop - draws.start
+    dropped, first = np.zeros(n, bool), np.zeros((2, n), np.int64)
+    for place, (fault, hit) in enumerate(zip(faults, hits, strict=True)):
+        if fault.kind == "drop":
+            dropped |= hit
+        elif fault.kind in ("late", "reorder"):
+            first[int(fault.unit == "events")] += np.where(hit, draws.amounts(fault, place), 0)
+    made = np.zeros(n, np.int64)
+    copies: _Copies = []
+    for place, (fault, hit) in enumerate(zip(faults, hits, strict=True)):
+        rows = np.flatnonzero(hit & ~dropped)
+        for nth in range(fault.copies):
+            made[rows] += 1
+            delay = np.zeros((2, len(rows)), np.int64)
+            delay[int(fault.unit == "events")] = draws.amounts(fault, place, nth)[rows]
+            copies.append((rows, made[rows], delay))
+    return dropped, first, copies
 
 
 class _Draws:
@@ -422,6 +442,11 @@ def _is_settled(timeline: Timeline, entries: int, stop: int) -> bool:
     return entries == len(known) or (entries < len(known) and known[entries].first >= stop)
 
 
+def _slots(timeline: Timeline, numbers: NDArray[np.int64], delays: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the slots of deliveries, shape (n,); `delays` as in `_Plan`."""
+    return _due(timeline, numbers, _due(timeline, numbers, numbers, *delays[:2]), *delays[2:])
+
+
 def _due(
     timeline: Timeline,
     numbers: NDArray[np.int64],
@@ -440,11 +465,10 @@ def _due(
         late = late[bases[late] < last.first]
     if len(late):
         lowest, highest = int(bases[late].min()), int(bases[late].max())
-        base_times = timeline.times(lowest, highest + 1)
-        due = base_times[bases[late] - lowest] + micros[late]
-        stop = min(int(numbers[late].max()) + REACH, timeline.count(int(due.max()) - 1))
-        times = timeline.times(lowest, stop)
-        slots[late] = lowest + np.searchsorted(times, due)
+        longest = timeline.time(highest) + int(micros[late].max())
+        stop = min(int(numbers[late].max()) + REACH, timeline.count(longest))
+        times = timeline.times(lowest, max(highest + 1, stop))
+        slots[late] = lowest + np.searchsorted(times, times[bases[late] - lowest] + micros[late])
     due_slots: NDArray[np.int64] = np.minimum(slots + events, numbers + REACH)
     return due_slots
 

@@ -8,9 +8,9 @@ which hardly ever changes, are written once.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -64,6 +64,8 @@ class _Notation(NamedTuple):
         How these values are written.
     mark : str
         Before and after a time in RFC 3339.
+    value : str
+        A pattern that matches a value as it is written.
     """
 
     quote: Callable[[pa.Array], pa.Array]
@@ -71,6 +73,7 @@ class _Notation(NamedTuple):
     false: str
     missing: str
     mark: str
+    value: str
 
 
 class Strings(NamedTuple):
@@ -100,6 +103,8 @@ class Encoder:
 
     Attributes
     ----------
+    keys : list of str
+        What stands before the value of each column.
     after : bytes
         What stands after the last value of each row.
     """
@@ -112,7 +117,7 @@ class Encoder:
         """Set how rows are written: with a key before each value, between `before` and `after`."""
         self.schema = schema
         self._notation = notation
-        self.after = after.encode()
+        self.keys, self.after = keys, after.encode()
         self._before = before
         self._after = pa.scalar(after)
         self._keys = [f"{',' if position else before}{key}" for position, key in enumerate(keys)]
@@ -163,18 +168,18 @@ class Encoder:
             strings.extend(self._join(batch.slice(start, ROWS_AT_ONCE), []).cast(pa.binary()).to_pylist())
         return strings
 
-    def fields(self, batch: pa.RecordBatch) -> list[list[str]]:
-        """Return for each column what `join` writes of each row between two commas: key and value in JSON."""
-        self._check_columns(batch)
-        return [
-            [
-                string[len(prefix) :]
-                for string in _concat(self._pieces(batch.column(c.name), c, key)).to_pylist()
-            ]
-            for prefix, key, c in zip(
-                [self._before, *"," * len(self._keys)], self._keys, self.schema, strict=False
-            )
-        ]
+    def split(self, row: str) -> tuple[int, list[str]]:
+        """Return where in a row that `join` wrote its fields begin, and these: in JSON keys with values."""
+        found = self._row.search(row)
+        if found is None:
+            raise AssertionError(f"not a row of this encoder: {row!r}")
+        return found.start() + len(self._before), list(found.groups())
+
+    @functools.cached_property
+    def _row(self) -> re.Pattern[str]:
+        """What each row ends with: its fields, each a group."""
+        fields = ",".join(f"({re.escape(key)}{self._notation.value})" for key in self.keys)
+        return re.compile(f"{re.escape(self._before)}{fields}{re.escape(self.after.decode())}\\Z")
 
     @property
     def missing(self) -> str:
@@ -353,8 +358,8 @@ def _csv_quoted(strings: pa.Array, special: str = '[,"\r\n]') -> pa.Array:
     return pc.if_else(special, pc.binary_join_element_wise('"', doubled, '"', ""), strings)
 
 
-_JSON = _Notation(_json_quoted, "true", "false", "null", '"')
-_CSV = _Notation(_csv_quoted, "True", "False", "", "")
+_JSON = _Notation(_json_quoted, "true", "false", "null", '"', r'(?:"(?:[^"\\]++|\\.)*+"|[^",{}]++)')
+_CSV = _Notation(_csv_quoted, "True", "False", "", "", r'(?:"(?:[^"]++|"")*+"|[^",\n]*+)')
 _CSV_OF_ONE = _CSV._replace(  # a line with nothing in it would be no row
     quote=lambda strings: _csv_quoted(strings, '[,"\r\n]|^$'), missing='""'
 )
@@ -421,12 +426,13 @@ def _floor(micros: pa.Array, step: int) -> pa.Array:
     return pc.if_else(pc.greater(down, micros), pc.subtract(down, step), down)
 
 
-@cache  # when it is first needed: `pa.array` imports pandas, which a reader of a stream can do without
+# When it is first needed: `pa.array` imports pandas, which a reader of a stream can do without.
+@functools.cache
 def _cents() -> pa.Array:
     return pa.array([f"{cents // 100:02d}.{cents % 100:02d}" for cents in range(6000)])
 
 
-@cache
+@functools.cache
 def _last_digits(after: str) -> pa.Array:
     return pa.array([f"{part:04d}{after}" for part in range(10_000)])
 
