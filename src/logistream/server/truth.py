@@ -29,7 +29,8 @@ MOST_TRUTHS = 100_000
 def truth_body(truth: pd.DataFrame, schema: Schema, form: Format) -> bytes:
     """Return what `Stream.truth` gave as a JSON array, as lines of JSON, or as an Arrow IPC stream.
 
-    Values of twins are written as in events; in Arrow a twin is a string, a JSON object.
+    Values of twins are written as in events; in Arrow a twin and what is done to the delivery are strings,
+    JSON objects.
     """
     rows = [_row({str(k): v for k, v in record.items()}, schema) for record in truth.to_dict("records")]
     if form == "arrow":
@@ -41,7 +42,8 @@ def truth_body(truth: pd.DataFrame, schema: Schema, form: Format) -> bytes:
         ]
         if PROBABILITY in truth:
             columns.append(pa.field(PROBABILITY, pa.float64(), nullable=False))
-        rows = [row | {"twin": _json(row["twin"])} for row in rows]
+        columns.append(pa.field("delivery", pa.string(), nullable=False))
+        rows = [row | {name: _json(row[name]) for name in ("twin", "delivery")} for row in rows]
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, pa.schema(columns)) as writer:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=pa.schema(columns)))

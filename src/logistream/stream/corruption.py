@@ -6,7 +6,7 @@ What a type of Arrow does not allow is missing there, and a column `fault` says 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +18,22 @@ from logistream.stream.encoding import CsvEncoder, Encoder, Strings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeAlias
 
     from logistream.schema import Kind
-    from logistream.stream.deliveries import Corruption
+    from logistream.stream.faults import CorruptionKind
 
-    Corruptions = Mapping[int, tuple[Corruption, ...]]
+    Corruptions: TypeAlias = "Mapping[int, tuple[Corruption, ...]]"
 
-__all__ = ["FAULT", "UNEXPECTED", "corrupt_columns", "corrupt_strings", "described", "faulty_schema"]
+__all__ = [
+    "FAULT",
+    "UNEXPECTED",
+    "Corruption",
+    "corrupt_columns",
+    "corrupt_strings",
+    "described",
+    "faulty_schema",
+]
 
 
 UNEXPECTED = "unexpected"
@@ -35,6 +44,26 @@ FAULT = "fault"
 
 _STRINGS: frozenset[Kind] = frozenset({"category", "timestamp"})
 """Kinds of columns that are strings in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corruption:
+    """What is corrupted in one delivery.
+
+    Attributes
+    ----------
+    kind : {"null", "type", "missing", "extra", "cut"}
+        See `Fault.from_json`.
+    column : str
+        Which column; empty for "extra" and "cut".
+    value : float
+        For "type" the whole number that stands in the place of a string, for "extra" that of the unexpected
+        key, for "cut" from 0 to below 1 where the text ends, between its first value and its end.
+    """
+
+    kind: CorruptionKind
+    column: str = ""
+    value: float = 0.0
 
 
 def corrupt_strings(strings: Strings, encoder: Encoder, corruptions: Corruptions) -> Strings:
@@ -150,7 +179,7 @@ def corrupt_columns(batch: pa.RecordBatch, schema: Schema, corruptions: Corrupti
     """
     empty: dict[str, list[int]] = {name: [] for name in schema.names}
     faults: list[str | None] = [None] * batch.num_rows
-    for row, (description, lost) in _effects(batch, schema, corruptions).items():
+    for row, (description, lost) in _effects(batch, schema, corruptions, schema).items():
         faults[row] = json.dumps(description, ensure_ascii=False, separators=(",", ":"))
         for name in lost:
             empty[name].append(row)
@@ -174,20 +203,24 @@ def _emptied(array: pa.Array, rows: list[int]) -> pa.Array:
     )
 
 
-def described(batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions) -> dict[int, dict[str, Any]]:
+def described(
+    batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions, columns: Schema | None = None
+) -> dict[int, dict[str, Any]]:
     """Return what JSON has of corrupted rows, such as `{"type": {"Sales": "59.99"}}`, by row.
 
     `null` and `missing` list columns, `type` and `extra` give values, and `cut` is how many bytes of the JSON
-    object are left. A row is left out if nothing in the columns of `schema` is corrupted.
+    object are left. A row is left out if nothing in the columns of `schema`, or in `columns` if they are
+    given, is corrupted.
     """
-    return {row: description for row, (description, _) in _effects(batch, schema, corruptions).items()}
+    effects = _effects(batch, schema, corruptions, columns or schema)
+    return {row: description for row, (description, _) in effects.items()}
 
 
 def _effects(
-    batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions
+    batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions, columns: Schema
 ) -> dict[int, tuple[dict[str, Any], set[str]]]:
     """Return what JSON has of corrupted rows, and which columns cannot be read from it."""
-    names = schema.names
+    names = columns.names
     encoder = Encoder(schema)
     found: dict[int, tuple[dict[str, Any], set[str]]] = {}
     for row, damage in sorted(corruptions.items()):
@@ -203,7 +236,7 @@ def _effects(
             elif name in names:
                 lost.add(name)
                 if kind == "type":
-                    wrong = _wrong(batch.column(name)[row].as_py(), schema[name].kind, corruption)
+                    wrong = _wrong(batch.column(name)[row].as_py(), columns[name].kind, corruption)
                     description.setdefault("type", {})[name] = wrong
                 else:
                     description.setdefault(kind, []).append(name)

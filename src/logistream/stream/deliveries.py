@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from logistream.model.random_bits import uniforms
 from logistream.model.sampling import BLOCK
+from logistream.stream.corruption import Corruption, described
 from logistream.stream.faults import REACH
 from logistream.stream.query import parse_conditions
 from logistream.stream.rows import Layout, Rows
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 
     from logistream.model.conditions import Condition
     from logistream.model.model import Model
-    from logistream.stream.faults import CorruptionKind, Fault
+    from logistream.stream.faults import Fault
     from logistream.stream.timeline import Timeline
 
     _Copies: TypeAlias = "list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]"
 
-__all__ = ["Corruption", "Deliveries", "Wire"]
+__all__ = ["Deliveries", "Wire"]
 
 
 _KEY = 0x4641554C54532121  # "FAULTS!!": keeps these draws apart from all others of the same seed
@@ -49,26 +50,6 @@ _MOST_COPIES = 256  # of an event; 16 faults of 10 copies are fewer
 _LARGEST_VALUE = 1000  # of a number in the place of a string, or of a key too many
 _KEPT_BLOCKS = 64  # with what is delivered elsewhere: twice what a reader with delays of any length needs
 _KEPT_WHOLE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Corruption:
-    """What is corrupted in one delivery.
-
-    Attributes
-    ----------
-    kind : {"null", "type", "missing", "extra", "cut"}
-        See `Fault.from_json`.
-    column : str
-        Which column; empty for "extra" and "cut".
-    value : float
-        For "type" the whole number that stands in the place of a string, for "extra" that of the unexpected
-        key, for "cut" from 0 to below 1 where the text ends, between its first value and its end.
-    """
-
-    kind: CorruptionKind
-    column: str = ""
-    value: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +188,22 @@ class Wire:
         timeline.time(start)  # raises for what is before the stream
         timeline.time(stop - 1)  # raises for what a pause holds back
         sources: list[Rows] = []
+        listed = self._listed(timeline, start, stop, sources)
+        if listed is None:
+            return self._batch(timeline, start, start), _NOTHING
+        deliveries, places = listed
+        return Rows.joined(sources, places), deliveries
+
+    def _listed(
+        self, timeline: Timeline, start: int, stop: int, sources: list[Rows] | None
+    ) -> tuple[Deliveries, NDArray[np.int64]] | None:
+        """Return the deliveries of slots and the place of each in the joined `sources`; None for no deliveries.
+
+        Parameters
+        ----------
+        sources : list of Rows or None
+            Is filled with the rows from which the deliveries are taken; None if they are not needed.
+        """
         pieces: list[tuple[NDArray[Any], ...]] = []  # slots, numbers, copies, hit, places
         plans: dict[int, _Plan] = {}
         passed = 0
@@ -215,14 +212,16 @@ class Wire:
             low, high = max(start, plan.start), min(stop, plan.stop)
             stays = np.flatnonzero(plan.stays[max(low - plan.start, 0) : max(high - plan.start, 0)])
             if low < high and len(stays):
-                whole_start, whole = self._whole_block(timeline, block)
-                sources.append(whole.slice(low - whole_start, high - whole_start))
+                if sources is not None:
+                    whole_start, whole = self._whole_block(timeline, block)
+                    sources.append(whole.slice(low - whole_start, high - whole_start))
                 hit = plan.corrupted[stays + (low - plan.start)]
                 pieces.append((stays + low, stays + low, np.zeros(len(stays), np.int64), hit, stays + passed))
                 passed += high - low
             begin, end = np.searchsorted(plan.slots, (start, stop)).tolist()
             if begin < end and plan.rows is not None:
-                sources.append(plan.rows.slice(begin, end))
+                if sources is not None:
+                    sources.append(plan.rows.slice(begin, end))
                 here = slice(begin, end)
                 places = np.arange(passed, passed + end - begin)
                 pieces.append(
@@ -230,7 +229,7 @@ class Wire:
                 )
                 passed += end - begin
         if not pieces:  # all of them are dropped or held back
-            return self._batch(timeline, start, start), _NOTHING
+            return None
         slot, number, copy, hit, place = map(np.concatenate, zip(*pieces, strict=True))
         # One key to sort by, of slot, own event or other, number and copy.
         least = int(number.min())
@@ -243,8 +242,67 @@ class Wire:
             for row in np.flatnonzero(hit[order]).tolist()
         }
         indices = np.arange(len(slot)) - np.searchsorted(slot, slot)
-        batch = Rows.joined(sources, place[order])
-        return batch, Deliveries(slot, indices, number, copy, corruptions)
+        return Deliveries(slot, indices, number, copy, corruptions), place[order]
+
+    def truth(self, timeline: Timeline, start: int, stop: int, known: int) -> list[dict[str, Any]]:
+        """Return what is done to the delivery of events `start` to `stop` (exclusive).
+
+        Parameters
+        ----------
+        known : int
+            How many slots have passed: where a delivery comes in its slot is not certain before.
+
+        Returns
+        -------
+        list of dict
+            Empty for an event that is delivered whole in its own slot; `{"dropped": True}`; or `places`, a
+            list of the places of all its deliveries, None for one that is still to come, and, if one is
+            corrupted, `corrupt`, a list with what JSON has of each, None for one that is whole.
+        """
+        found: list[dict[str, Any]] = [{} for _ in range(stop - start)]
+        if not any(faults for _, _, faults in timeline.faults(start, stop)):
+            return found
+        slots: dict[tuple[int, int], int] = {}
+        corrupt: dict[tuple[int, int], dict[str, Any]] = {}
+        for block in range(start // BLOCK, (stop - 1) // BLOCK + 1):
+            plan = self._plan(timeline, block)
+            low, high = max(start, plan.start), min(stop, plan.stop)
+            here = (plan.numbers >= low) & (plan.numbers < high)
+            others = [array[here].tolist() for array in (plan.numbers, plan.copies, plan.slots)]
+            moved = {(number, copy): slot for number, copy, slot in zip(*others, strict=True)}
+            damaged = {key: of for key, of in plan.corruptions.items() if low <= key[0] < high}
+            stays = plan.stays[low - plan.start : high - plan.start]
+            for number in (np.flatnonzero(~stays) + low).tolist():
+                if (number, 0) not in moved:
+                    found[number - start] = {"dropped": True}
+            for number in {number for number, _ in (*moved, *damaged)}:
+                moved.setdefault((number, 0), number)
+            slots |= moved
+            if damaged:
+                first, whole = self._whole_block(timeline, block)
+                batch = whole.batch()
+                for key, of in damaged.items():
+                    row = key[0] - first
+                    corrupt[key] = described(
+                        batch, self._model.event_schema, {row: of}, self._model.full_schema
+                    )[row]
+        places = self._places(timeline, start, min(known, max(slots.values(), default=0) + 1))
+        for key in sorted(slots):
+            event = found[key[0] - start]
+            event.setdefault("places", []).append(places.get(key))
+        for number in {number for number, _ in corrupt}:
+            event = found[number - start]
+            event["corrupt"] = [corrupt.get((number, copy)) for copy in range(len(event["places"]))]
+        return found
+
+    def _places(self, timeline: Timeline, start: int, stop: int) -> dict[tuple[int, int], str]:
+        """Return the places of what is delivered in slots, by event number and copy."""
+        listed = self._listed(timeline, start, stop, None) if start < stop else None
+        if listed is None:
+            return {}
+        deliveries, _ = listed
+        keys = zip(deliveries.numbers.tolist(), deliveries.copies.tolist(), strict=True)
+        return dict(zip(keys, deliveries.places().to_pylist(), strict=True))
 
     def _whole_block(self, timeline: Timeline, block: int) -> tuple[int, Rows]:
         """Return the events of a block as far as they have times, and the number of the first."""

@@ -394,6 +394,12 @@ class Stream:
     def truth(self, start: int, stop: int) -> pd.DataFrame:
         """Return what is true of events `start` to `stop` (exclusive); see `Model.truth`.
 
+        The column `delivery` holds a dict of what is done to the delivery of each: empty for one that is
+        delivered as it happened and when it does; `{"dropped": True}`; or `places`, a list of where its
+        deliveries come, copy by copy, such as `["40.1", "77.0"]`, None for one that is still to come. If some
+        there is `corrupt` beside it, a list with what JSON has of each, such as `{"null": ["Sales"]}`, None
+        for one that is whole; `cut` is the bytes that are left of the published JSON object.
+
         Raises
         ------
         RequestError
@@ -405,14 +411,18 @@ class Stream:
 
         from logistream.model.truth import truth
 
-        times = self.timeline.times(start, stop)
+        known = self.next_number()
+        timeline = self.timeline.snapshot()
+        times = timeline.times(start, stop)
         parts = []
-        stretches = self.timeline.scenarios(start, stop) if start < stop else [(start, stop, (), ())]
+        stretches = timeline.scenarios(start, stop) if start < stop else [(start, stop, (), ())]
         for low, high, scenarios, begun in stretches:
             here = times[low - start : high - start]
             strengths = _strengths(scenarios, begun, low, here)
             parts.append(truth(self._mixture(scenarios), low, high, strengths, times=here))
-        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        frame = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        done = self._wire.truth(timeline, start, stop, known)
+        return frame.assign(delivery=pd.Series(done, index=frame.index, dtype="object"))
 
     def _mixture(self, scenarios: tuple[Scenario, ...]) -> Mixture:
         """Return what draws events under scenarios; that of the last few is kept."""
