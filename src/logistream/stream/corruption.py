@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,6 +160,7 @@ def _starts(fields: list[str]) -> list[int]:
     return starts
 
 
+@lru_cache(maxsize=64)
 def faulty_schema(schema: Schema) -> pa.Schema:
     """Return the Arrow schema of columns where faults are in force: nullable, and with `fault` at its end."""
     columns = [replace(column, nullable=True) for column in schema]
@@ -220,6 +222,8 @@ def _effects(
     batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions, columns: Schema
 ) -> dict[int, tuple[dict[str, Any], set[str]]]:
     """Return what JSON has of corrupted rows, and which columns cannot be read from it."""
+    if not corruptions:
+        return {}
     names = columns.names
     encoder = Encoder(schema)
     found: dict[int, tuple[dict[str, Any], set[str]]] = {}

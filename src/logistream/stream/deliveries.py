@@ -197,7 +197,7 @@ class Wire:
     def _listed(
         self, timeline: Timeline, start: int, stop: int, sources: list[Rows] | None
     ) -> tuple[Deliveries, NDArray[np.int64]] | None:
-        """Return the deliveries of slots and the place of each in the joined `sources`; None for no deliveries.
+        """Return the deliveries of slots and the place of each in the joined `sources`; None for none.
 
         Parameters
         ----------
@@ -210,8 +210,8 @@ class Wire:
         for block in range(_earliest(timeline, start) // BLOCK, (stop - 1) // BLOCK + 1):
             plan = plans[block] = self._plan(timeline, block)
             low, high = max(start, plan.start), min(stop, plan.stop)
-            stays = np.flatnonzero(plan.stays[max(low - plan.start, 0) : max(high - plan.start, 0)])
-            if low < high and len(stays):
+            stays = np.flatnonzero(plan.stays[low - plan.start : high - plan.start]) if low < high else _NONE
+            if len(stays):
                 if sources is not None:
                     whole_start, whole = self._whole_block(timeline, block)
                     sources.append(whole.slice(low - whole_start, high - whole_start))
