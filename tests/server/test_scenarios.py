@@ -119,7 +119,8 @@ def test_the_truth_over_http(server: StreamServer) -> None:
         assert [json.loads(line) for line in answer.read().splitlines()] == rows
     with urlopen(f"{server.url}/truth?{query}&format=arrow", timeout=30) as answer:
         table = pa.ipc.open_stream(io.BytesIO(answer.read())).read_all()
-    assert [row | {"twin": json.loads(row["twin"])} for row in table.to_pylist()] == rows
+    written = ("twin", "delivery")
+    assert [row | {name: json.loads(row[name]) for name in written} for row in table.to_pylist()] == rows
     server.scenario = None
     until(lambda: server.state["next_event_number"] > first + 100, within=30)
     plain = get(server, f"/events?start={first}&stop={first + 50}")

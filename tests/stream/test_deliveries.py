@@ -204,9 +204,10 @@ def counted(faults: list[dict[str, Any]], n: int = 60_000) -> tuple[Deliveries, 
     wanted = found.numbers < stop
     rows = np.flatnonzero(wanted)
     of = {int(np.searchsorted(rows, row)): c for row, c in found.corruptions.items()}
-    taken = Deliveries(
-        *(getattr(found, name)[wanted] for name in ("slots", "indices", "numbers", "copies")), of
+    slots, indices, numbers, copies = (
+        getattr(found, name)[wanted] for name in ("slots", "indices", "numbers", "copies")
     )
+    taken = Deliveries(slots, indices, numbers, copies, of)
     return taken, batch.take(pa.array(rows)), stream
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.model.scenario import Scenario
 from logistream.stream.arrivals import EVEN, SECTION, STEPS, Arrivals
+from logistream.stream.faults import read_faults
 from logistream.stream.timeline import MAX_RATE, MIN_RATE, Entry, Timeline, first_entry
 from logistream.times import rfc3339, wall_clock
 
@@ -513,7 +514,9 @@ def test_the_picture_of_a_timeline_is_a_table_of_its_entries() -> None:
     count = timeline.last.first
     assert re.search(rf" of 2 entries; arrivals even; at \d{{4}}-\S+Z {count:,} events had happened<", shown)
     assert f"<td>{count:,}</td><td>{rfc3339(timeline.last.since)}</td><td>1,000</td><td>yes</td>" in shown
-    for rate in range(2, 30):
+    timeline.change(now, faults=read_faults({"drop": True, "share": 0.01, "where": "Sales<5"}))
+    assert "<td>none</td><td>drop, share 0.01 where Sales&lt;5</td></tr>" in timeline._repr_html_()
+    for rate in range(2, 29):
         timeline.change(now, rate=rate, paused=False)
     shown = timeline._repr_html_()
     assert " of 30 entries, the last 10 of them; " in shown

@@ -20,6 +20,7 @@ from helpers.clocks import NOW, SECOND, Clock
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.model.scenario import Scenario
 from logistream.stream import timeline_file
+from logistream.stream.faults import read_faults
 from logistream.stream.timeline import Entry, Timeline, first_entry
 from logistream.stream.timeline_file import LEAD_MICROS, FileTimeline, open_timeline_file, timeline_table
 from logistream.times import wall_clock
@@ -164,7 +165,7 @@ def test_a_file_as_a_table(path: Path) -> None:
     clock = Clock()
     timeline = opened(path, clock=clock)
     timeline.change(clock.now, rate=1234.5)
-    timeline.change(clock.now, paused=True)
+    timeline.change(clock.now, paused=True, faults=read_faults({"drop": True, "share": 0.5}))
     assert timeline_table(path).splitlines() == [
         "model: a1b2c3",
         "model name: orders",
@@ -175,7 +176,7 @@ def test_a_file_as_a_table(path: Path) -> None:
         "      from event  since (UTC)                        events/s",
         "               0  2026-11-18T11:06:39.000000Z             100",
         "             105  2026-11-18T11:06:40.050000Z         1,234.5",
-        "             105  2026-11-18T11:06:40.050000Z         1,234.5  paused",
+        "             105  2026-11-18T11:06:40.050000Z         1,234.5  paused  drop, share 0.5",
     ]
     path.with_name("other").write_text("hello")
     with pytest.raises(DataError, match="other is not a timeline file"):

@@ -293,14 +293,15 @@ class Timeline:
         older = f", the last {len(shown)} of them" if len(shown) < len(entries) else ""
         rows = "".join(
             f"<tr><td>{entry.first:,}</td><td>{rfc3339(entry.since)}</td><td>{entry.rate:,g}</td>"
-            f"<td>{'yes' if entry.paused else 'no'}</td><td>{escape(entry.scenario or 'none')}</td></tr>"
+            f"<td>{'yes' if entry.paused else 'no'}</td><td>{escape(entry.scenario or 'none')}</td>"
+            f"<td>{escape('; '.join(fault.words for fault in entry.faults) or 'none')}</td></tr>"
             for entry in shown
         )
         return (
             f"<p><b>{type(self).__name__}</b> of {number}{older}; arrivals {self._arrivals.kind}; "
             f"at {rfc3339(now)[:19]}Z {self.count(self.known_until(now)):,} events had happened</p>"
             f"<table><thead><tr><th>from event</th><th>takes effect</th><th>events/s</th>"
-            f"<th>paused</th><th>scenario</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<th>paused</th><th>scenario</th><th>faults</th></tr></thead><tbody>{rows}</tbody></table>"
         )
 
     @property
