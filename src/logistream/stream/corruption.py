@@ -227,6 +227,8 @@ def _effects(
     names = columns.names
     encoder = Encoder(schema)
     found: dict[int, tuple[dict[str, Any], set[str]]] = {}
+    cut = sorted(row for row, damage in corruptions.items() if any(c.kind == "cut" for c in damage))
+    written = dict(zip(cut, encoder.encode(batch.take(pa.array(cut, pa.int64()))), strict=True))
     for row, damage in sorted(corruptions.items()):
         description: dict[str, Any] = {}
         lost: set[str] = set()
@@ -235,7 +237,7 @@ def _effects(
             if kind == "extra":
                 description["extra"] = {UNEXPECTED: int(corruption.value)}
             elif kind == "cut":
-                description["cut"], unread = _cut_short(batch.slice(row, 1), encoder, damage)
+                description["cut"], unread = _cut_short(written[row].decode(), encoder, damage)
                 lost |= unread
             elif name in names:
                 lost.add(name)
@@ -256,12 +258,9 @@ def _wrong(value: object, kind: Kind, corruption: Corruption) -> str | int:
     return "" if value is None or value != value else json.dumps(value)  # NaN is missing
 
 
-def _cut_short(
-    event: pa.RecordBatch, encoder: Encoder, corruptions: tuple[Corruption, ...]
-) -> tuple[int, set[str]]:
+def _cut_short(row: str, encoder: Encoder, corruptions: tuple[Corruption, ...]) -> tuple[int, set[str]]:
     """Return how many bytes are left of one event that is cut, and which columns are not."""
-    [row] = encoder.encode(event)
-    head, fields = encoder.split(row.decode())
+    head, fields = encoder.split(row)
     written, cut = _corrupted(encoder, fields, corruptions)
     missing = {c.column for c in corruptions if c.kind == "missing"}
     left = [name for name in encoder.schema.names if name not in missing]
