@@ -22,6 +22,7 @@ from logistream.spark import server_origin
 from logistream.spark.generator_origin import GeneratorOrigin
 from logistream.spark.origin import Options, Origin, Span, split
 from logistream.spark.server_origin import ServerOrigin
+from logistream.stream.faults import read_faults
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
 from logistream.stream.timeline_file import FileTimeline, open_timeline_file
@@ -144,7 +145,8 @@ def test_a_scenario_is_the_same_wherever_a_task_begins(model: Model, tmp_path: P
     )
     with closing(file):
         file.change(wall_clock(), rate=20_000, scenarios=(ramp,))
-        last = file.change(wall_clock(), rate=30_000)
+        drop = read_faults({"drop": True, "share": 0.5})  # of the wire: rows are what happened
+        last = file.change(wall_clock(), rate=30_000, faults=drop)
         until(lambda: wall_clock() > last.since + 400_000)
     origin = GeneratorOrigin.of({"timeline": str(path), "columns": "all"})
     _, stop = origin.finished()

@@ -176,6 +176,10 @@ def test_the_schema_names_the_columns_of_a_model(model: Model) -> None:
             "a condition is written COLUMN:VALUE or COLUMN>=VALUE, and 'Marked:Europe' begins with no column "
             "and operator: there are 'Market',",
         ),
+        (
+            [{"duplicate": {"copies": 6}, "share": 0.1}] * 2,
+            "all faults together make at most 10 copies of an event, not 12",
+        ),
         ([LATE] * 17, "at most 16 faults can hold at once, not 17"),
     ],
 )

@@ -46,9 +46,11 @@ __all__ = ["Deliveries", "Wire"]
 
 _KEY = 0x4641554C54532121  # "FAULTS!!": keeps these draws apart from all others of the same seed
 _HIT, _AMOUNT, _COLUMN = range(3)  # what a fault draws
-_MOST_COPIES = 256  # of an event; 16 faults of 10 copies are fewer
+_MOST_COPIES = 256  # of an event: more than all faults together make
 _LARGEST_VALUE = 1000  # of a number in the place of a string, or of a key too many
-_KEPT_BLOCKS = 64  # with what is delivered elsewhere: twice what a reader with delays of any length needs
+_KEPT_BLOCKS = 512  # what happens to their events
+_KEPT_ROWS = 64 * BLOCK  # that are delivered elsewhere or corrupted, some 60 MB; with more, fewer blocks
+_KEPT_AT_LEAST = 32  # a reader with delays of any length needs 26
 _KEPT_WHOLE = 2
 
 
@@ -130,6 +132,11 @@ class _Plan:
     hit: NDArray[np.bool_]
     rows: Rows | None
 
+    @property
+    def size(self) -> int:
+        """How many rows are kept, roughly."""
+        return len(self.numbers) + len(self.corruptions)
+
     def on(self, timeline: Timeline) -> _Plan:
         """Return the plan on a timeline that has the same events of the block."""
         entries = timeline.entries
@@ -171,6 +178,7 @@ class Wire:
         self._layout = Layout(model.full_schema.arrow)
         self._lock = threading.Lock()
         self._plans: OrderedDict[int, _Plan] = OrderedDict()
+        self._kept_rows = 0
         self._whole: OrderedDict[int, tuple[int, int, int, Rows]] = OrderedDict()
 
     def has_faults(self, timeline: Timeline, start: int, stop: int) -> bool:
@@ -330,10 +338,11 @@ class Wire:
         else:
             plan = self._drawn(timeline, block)
         with self._lock:
+            self._kept_rows += plan.size - (self._plans[block].size if block in self._plans else 0)
             self._plans[block] = plan
             self._plans.move_to_end(block)
-            while len(self._plans) > _KEPT_BLOCKS:
-                self._plans.popitem(last=False)
+            while len(self._plans) > (_KEPT_BLOCKS if self._kept_rows <= _KEPT_ROWS else _KEPT_AT_LEAST):
+                self._kept_rows -= self._plans.popitem(last=False)[1].size
         return plan
 
     def _drawn(self, timeline: Timeline, block: int) -> _Plan:

@@ -187,7 +187,7 @@ def read_faults(faults: Faults | None, model: Model | None = None) -> tuple[Faul
     Raises
     ------
     RequestError
-        If one is not a fault, or there are more than 16.
+        If one is not a fault, there are more than 16, or they make more than 10 copies of an event.
     """
     if faults is None:
         return ()
@@ -196,6 +196,11 @@ def read_faults(faults: Faults | None, model: Model | None = None) -> tuple[Faul
     found = tuple(Fault.from_json(f.to_json() if isinstance(f, Fault) else f) for f in items)
     if len(found) > MOST_FAULTS:
         raise RequestError(f"at most {MOST_FAULTS} faults can hold at once, not {len(found)}")
+    copies = sum(fault.copies for fault in found)
+    if copies > _MOST_COPIES:
+        raise RequestError(
+            f"all faults together make at most {_MOST_COPIES} copies of an event, not {copies}"
+        )
     if model is not None:
         for fault in found:
             parse_conditions(list(fault.where), model)
