@@ -152,7 +152,7 @@ def reference(stream: Stream, stop: int) -> list[Delivered]:
     ]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(arrivals, changes, st.lists(st.floats(0, 1), max_size=4), st.randoms(use_true_random=False))
 def test_deliveries_are_those_of_the_definition(
     kind: Arrivals, changed: list[tuple[int, dict[str, Any]]], cuts: list[float], random: Any
