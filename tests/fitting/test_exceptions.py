@@ -81,6 +81,19 @@ def test_conditions_hold_on_columns_with_exceptions(pair: tuple[pd.DataFrame, Mo
     assert 0.01 < BREAKS["total"](made.dropna(subset=["a", "b"])).mean() < 0.06
 
 
+def test_hundreds_of_exceptions_that_depend_on_a_column_are_fitted() -> None:
+    """They are as common as they were, and larger where they were larger."""
+    rng = np.random.default_rng(0)
+    low, kind = rng.gamma(2, 20, 8_000), rng.choice(4, 8_000)
+    above = rng.gamma(2, 10, 8_000) * (1 + kind)
+    high = np.where(rng.random(8_000) < 0.045, low - 0.6 * above, low + 0.5 * above)
+    made = fit(pd.DataFrame({"low": low, "high": high, "kind": np.array(list("abcd"))[kind]})).sample(20_000)
+    below = made[made["high"] < made["low"]]
+    assert abs(len(below) / len(made) - (high < low).mean()) < 0.01
+    distance = (below["low"] - below["high"]).groupby(below["kind"]).mean()
+    assert distance["d"] > 2 * distance["a"]
+
+
 def test_a_smooth_tail_is_no_order_with_exceptions() -> None:
     """Two columns of which one is mostly above the other keep no order; nor does noise give any formula."""
     rng = np.random.default_rng(1)

@@ -115,7 +115,9 @@ def find_steps(
     of_one_key = {
         frozenset(pair) for others in determines.values() for pair in itertools.combinations(others, 2)
     }
-    composed = {name for name, others in determines.items() if _composed(exact, name, others)}
+    composed = {
+        name for name, others in determines.items() if name in exact and _composed(exact, name, others)
+    }
     order = sorted(
         coded,
         key=lambda name: (
