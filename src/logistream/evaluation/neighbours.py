@@ -1,8 +1,9 @@
 """Distances between rows of mixed columns, and the nearest rows among others.
 
 The distance of two rows is Euclidean. A column of strings or booleans adds 1 to its square if the values
-differ; a column of numbers adds 6 times the squared difference of their ranks, which is 1 on average for rows
-that have nothing to do with each other; a missing value is 1 from any other. So all columns count alike.
+differ (1 on average if it has many); a column of numbers adds 6 times the squared difference of their ranks,
+which is 1 on average for rows that have nothing to do with each other; a missing value is 1 from any other.
+So all columns count alike.
 
 Most of the work is one matrix product, which is many times as fast as comparing column by column.
 """
@@ -21,23 +22,25 @@ if TYPE_CHECKING:
 __all__ = ["coordinates", "nearest_balance", "nearest_distance", "squared_distances"]
 
 
-_DIGIT = 64  # values that one group of coordinates distinguishes
+_SIGNS = 32  # coordinates of a column of more values
+_ODD = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D], np.uint32)
 _CELLS = 4_000_000  # distances held at once, 16 MB
 
 
 def coordinates(table: NumericTable, references: Sequence[NumericTable]) -> np.ndarray:
     """Return rows as points, float32 of shape (n_rows, n_coordinates).
 
-    A number is its rank among `references`, and whether it is missing. A string is written in digits to base
-    64, the strings that are most frequent in `references` first, and each digit has a coordinate for each of
-    its values: so different strings never share a point, and a column of many strings needs few coordinates.
+    A number is its rank among `references`, and whether it is missing. A string is a corner of a simplex, or,
+    where a column has more than 32, of a cube of 32 dimensions: no two strings have the same corner, and
+    the squared distance of two is 1 with a standard deviation of 0.18.
     """
     points = []
     for i, column in enumerate(table.matrix.T):
+        if table.discrete[i]:
+            points.append(_corner(column, int(table.sizes[i])))
+            continue
         known = np.concatenate([reference.matrix[:, i] for reference in references])
-        known = np.sort(known[~np.isnan(known)])
-        size = int(table.sizes[i])
-        points.append(_digits(column, known, size) if table.discrete[i] else _rank(column, known))
+        points.append(_rank(column, np.sort(known[~np.isnan(known)])))
     return np.concatenate(points, axis=1)
 
 
@@ -49,24 +52,17 @@ def _rank(column: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.column_stack([np.sqrt(6) * rank, missing]).astype(np.float32)
 
 
-def _digits(column: np.ndarray, known: np.ndarray, size: int) -> np.ndarray:
-    """Return codes below `size` in digits, with a coordinate for each value of a digit; missing is a code."""
-    frequency = np.bincount(known.astype(np.int64) + 1, minlength=size + 1)
-    rank = np.empty(size + 1, np.int64)
-    rank[np.argsort(-frequency, kind="stable")] = np.arange(size + 1)
-    ranks = rank[np.nan_to_num(column, nan=-1.0).astype(np.int64) + 1]
-    powers = [1]
-    while powers[-1] * _DIGIT <= size:
-        powers.append(powers[-1] * _DIGIT)
-    length = np.float32(np.sqrt(2 * len(powers)))  # two strings that differ in every digit are 1 apart
-    widths = [min(_DIGIT, size // power + 1) for power in powers]
-    return np.concatenate(
-        [
-            np.eye(width, dtype=np.float32)[ranks // power % _DIGIT] / length
-            for power, width in zip(powers, widths, strict=True)
-        ],
-        axis=1,
-    )
+def _corner(column: np.ndarray, size: int) -> np.ndarray:
+    """Return codes below `size` as corners of a simplex or of a cube; missing is a code."""
+    codes = np.nan_to_num(column, nan=-1.0).astype(np.int64) + 1
+    if size < _SIGNS:
+        return np.asarray(np.eye(size + 1, dtype=np.float32)[codes] / np.float32(np.sqrt(2)))
+    mixed = np.arange(size + 1, dtype=np.uint32)
+    for odd in _ODD:  # each step is invertible, so all stay different
+        mixed = (mixed ^ (mixed >> 16)) * odd
+    bits = mixed[:, None] >> np.arange(_SIGNS, dtype=np.uint32) & 1
+    signs = bits.astype(np.float32) - np.float32(0.5)
+    return np.asarray(signs[codes] * np.float32(np.sqrt(2 / _SIGNS)))
 
 
 def squared_distances(rows: np.ndarray, among: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -16,7 +16,7 @@ the table must keep what the others show. These kinds are looked for:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations, islice, permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -370,25 +370,31 @@ def _repeats(columns: tuple[int, ...]) -> Callable[[NumericTable], np.ndarray]:
 def _string_rules(table: NumericTable, rng: np.random.Generator) -> list[Rule]:
     """Return which strings begin or end with the same letters for each value of another column."""
     rules = []
-    sides = [i for i in range(len(table.schema)) if _side(table, i) is False][:_MAX_COLUMNS]
+    sides = {i: _Groups.of(table, i) for i in range(len(table.schema)) if _side(table, i) is False}
     for i, column in enumerate(table.schema):
-        if column.kind != "category" or np.isnan(table.matrix[:, i]).all():
+        known = ~np.isnan(table.matrix[:, i])
+        if column.kind != "category" or known.sum() < _FEWEST_ROWS:
             continue
-        strings = table.frame.iloc[:, i].astype("str").to_numpy(dtype=object)
-        for j in sides:
-            known = ~np.isnan(table.matrix[:, [i, j]]).any(axis=1)
-            if j == i or known.sum() < _FEWEST_ROWS or _constant(strings[known], table.matrix[known, j]):
+        _, first, codes = np.unique(table.matrix[known, i], return_index=True, return_inverse=True)
+        strings = table.frame.iloc[np.flatnonzero(known)[first], i].astype("str").tolist()
+        string = np.full(len(table), -1)
+        string[known] = codes
+        for j, groups in islice(sides.items(), _MAX_COLUMNS):
+            if j == i or len(rows := groups.rows[known[groups.rows]]) < _FEWEST_ROWS:
                 continue
-            values = table.matrix[known, j]
+            values = groups.value[rows]
+            if _constant(string[rows], values):
+                continue
             for begins in (True, False):
                 for n in reversed(_ENDS):
                     end = slice(0, n) if begins else slice(-n, None)
-                    parts = np.array([string[end] for string in strings[known]], dtype=object)
+                    part_of, ends = pd.factorize(np.array([each[end] for each in strings], dtype=object))
+                    parts = part_of[string[rows]]
                     if not _constant(parts, values):
                         continue
-                    mixed = pd.DataFrame({"value": values, "part": rng.permutation(parts)}).drop_duplicates()
-                    if len(mixed) - len(np.unique(values)) >= _REPETITIONS:
-                        known_parts = dict(zip(values.tolist(), parts.tolist(), strict=True))
+                    pairs = np.unique(values * len(ends) + rng.permutation(parts))
+                    if len(pairs) - len(np.unique(values)) >= _REPETITIONS:
+                        known_parts = dict(zip(table.matrix[rows, j].tolist(), ends[parts], strict=True))
                         where = "begins" if begins else "ends"
                         text = f"{column.name} {where} as {table.schema.names[j]} has it"
                         rules.append(Rule(text, _other_part(i, j, end, known_parts)))
@@ -396,10 +402,23 @@ def _string_rules(table: NumericTable, rng: np.random.Generator) -> list[Rule]:
     return rules
 
 
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """The rows that have a value of a column, those of one value together."""
+
+    rows: np.ndarray
+    value: np.ndarray  # (n_rows of the table,) which value each row has, by number
+
+    @classmethod
+    def of(cls, table: NumericTable, i: int) -> _Groups:
+        value = np.unique(table.matrix[:, i], return_inverse=True)[1]
+        order = np.argsort(value, kind="stable")
+        return cls(order[~np.isnan(table.matrix[order, i])], value)
+
+
 def _constant(parts: np.ndarray, values: np.ndarray) -> bool:
-    """Return whether each value has one part only."""
-    pairs = pd.DataFrame({"value": values, "part": parts}).drop_duplicates()
-    return len(pairs) == len(np.unique(values))
+    """Return whether each value has one part only, where the rows of a value lie together."""
+    return not ((values[1:] == values[:-1]) & (parts[1:] != parts[:-1])).any()
 
 
 def _other_part(i: int, j: int, end: slice, known: dict[float, str]) -> Callable[[NumericTable], np.ndarray]:
