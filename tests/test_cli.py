@@ -94,7 +94,7 @@ def test_a_port_in_use_gets_a_sentence_with_two_ways_out() -> None:
         ([], "the following arguments are required: COMMAND; see logistream --help"),
         (["serve", "--rate", "0"], "rate must be from 0.001 to 1,000,000 events per second, not 0.0; "
          "to stop the stream for a while, pause it"),
-        (["serve", "--rate", "fast"], "argument --rate: invalid float value: 'fast'; "
+        (["serve", "--rate", "fast"], "argument --rate: must be a number, not 'fast'; "
          "see logistream serve --help"),
         (["serve", "--port", "70000"], "port must be a whole number from 0 to 65535, not 70000"),
         (["serve", "--seed", "-1"], "seed must be a whole number from 0 to 2**64 - 1, not -1"),

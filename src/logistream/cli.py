@@ -157,14 +157,14 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument("--port", type=_whole, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument(
         "--unix-socket",
         metavar="PATH",
         help="listen on this Unix socket, which only its owner may use, in place of host and port",
     )
-    parser.add_argument("--rate", type=float, default=2.0, help="events per second (default: 2)")
-    parser.add_argument("--seed", type=int, default=0, help="which of the model's streams (default: 0)")
+    parser.add_argument("--rate", type=_number, default=2.0, help="events per second (default: 2)")
+    parser.add_argument("--seed", type=_whole, default=0, help="which of the model's streams (default: 0)")
     parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
     parser.add_argument(
         "--timeline",
@@ -244,7 +244,7 @@ def _add_serve(commands: Commands) -> None:
         "(default: 4,000,000)",
     )
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: 1)"
+        "--workers", type=_whole, default=1, metavar="N", help="processes that share the port (default: 1)"
     )
     parser.add_argument(
         "--access-log", action="store_true", help="write each request to stderr, one JSON object a line"
@@ -294,6 +294,20 @@ def _token(options: argparse.Namespace) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is not text"
         raise RequestError(f"cannot read the token from {options.token_file}: {reason}") from error
+
+
+def _whole(given: str) -> int:
+    try:
+        return int(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {given!r}") from None
+
+
+def _number(given: str) -> float:
+    try:
+        return float(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {given!r}") from None
 
 
 def _readers(given: str) -> int:
@@ -446,7 +460,7 @@ def _add_tail(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")
-    parser.add_argument("--count", type=int, metavar="N", help="stop after N events (default: never)")
+    parser.add_argument("--count", type=_whole, metavar="N", help="stop after N events (default: never)")
     _add_reading(parser)
     parser.add_argument(
         "--append",
@@ -512,7 +526,7 @@ def _add_bridge(commands: Commands) -> None:
         epilog="example: logistream bridge --port 9999",
     )
     parser.add_argument("url", nargs="?", default="ws://127.0.0.1:8000/ws", help="(default: %(default)s)")
-    parser.add_argument("--port", type=int, default=9999, help="0 takes a free one (default: 9999)")
+    parser.add_argument("--port", type=_whole, default=9999, help="0 takes a free one (default: 9999)")
     _add_reading(parser)
     parser.set_defaults(run=_bridge)
 
@@ -614,11 +628,11 @@ def _add_sample(commands: Commands) -> None:
         description="Write synthetic rows of a model to a file.",
         epilog="example: logistream sample -n 10000 -o orders.parquet",
     )
-    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of rows")
+    parser.add_argument("-n", type=_whole, required=True, metavar="N", help="number of rows")
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="ends in .parquet, .csv or .ndjson"
     )
-    parser.add_argument("--seed", type=int, default=0, help="which of the model's tables (default: 0)")
+    parser.add_argument("--seed", type=_whole, default=0, help="which of the model's tables (default: 0)")
     parser.add_argument(
         "--where",
         action="append",
@@ -664,7 +678,7 @@ def _add_report(commands: Commands) -> None:
         help="try to find out which rows were fitted, by membership inference; needs --train",
     )
     parser.add_argument("--html", metavar="FILE", help="also write an HTML page")
-    parser.add_argument("--seed", type=int, default=0, help="of the synthetic rows (default: 0)")
+    parser.add_argument("--seed", type=_whole, default=0, help="of the synthetic rows (default: 0)")
     parser.set_defaults(run=_report)
 
 

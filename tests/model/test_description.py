@@ -252,3 +252,24 @@ def test_a_dependence_through_classes_alone_is_described() -> None:
     (dependence,) = model.describe().findings.dependences
     assert {dependence.source.short, dependence.target.short} == {"a", "b"}
     assert "Independent of all others\n  x" in str(model.describe())
+
+
+def test_durations_are_in_units_and_a_dependence_is_listed_once() -> None:
+    """A difference of timestamps is so many hours; what is functional stands under that heading only."""
+    rng = np.random.default_rng(0)
+    city, other = rng.integers(0, 12, 2_000), rng.integers(0, 4, 2_000)
+    state = np.where(rng.random(2_000) < 0.05, other, city % 4)
+    area = np.where(rng.random(2_000) < 0.3, rng.integers(0, 4, 2_000), city % 4)
+    ordered = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 8_640_000, 2_000), unit="s")
+    frame = pd.DataFrame({"ordered": ordered, "billed": ordered + pd.Timedelta("90min")})
+    frame["paid"] = ordered + pd.to_timedelta(rng.integers(3_600, 86_400 * 9, 2_000), unit="s")
+    for name, values in {"city": city, "state": state, "area": area}.items():
+        frame[name] = [f"{name} {value}" for value in values]
+    text = str(fit(frame).describe())
+    assert "billed = ordered + 1.5 hours" in text
+    assert "difference of billed: always 1.5 hours" in text
+    assert "city → state (holds" in text
+    functional, dependent = text.split("Dependent (")
+    assert "city" in functional
+    assert not re.search(r"(city|state): [^\n]*(city|state)", dependent)
+    assert "area" in dependent

@@ -241,12 +241,19 @@ class Description:
                 yield f"{key} → {column}{_support(rule.held, rule.checked)}"
 
     def _dependences(self) -> Iterator[str]:
-        """Give a sentence for each group that depends on others."""
+        """Give a sentence for each group that depends on others, except by a functional dependency."""
+        functional = [
+            {*rule.columns}
+            for rule in self.model.rules
+            if rule.kind == "functional dependency" and not rule.why_not
+        ]
         for group in self.findings.groups:
             by_strength: dict[str, list[str]] = {}
             for dependence in self.findings.dependences:
-                if dependence.target is group:
-                    by_strength.setdefault(_strength(dependence), []).append(dependence.source.short)
+                source = dependence.source
+                known = any(pair & {*group.columns} and pair & {*source.columns} for pair in functional)
+                if dependence.target is group and not known:
+                    by_strength.setdefault(_strength(dependence), []).append(source.short)
             if by_strength:
                 words = "; ".join(f"{how} on {', '.join(names)}" for how, names in by_strength.items())
                 yield f"{group.short}: {words}"
@@ -330,9 +337,9 @@ class Description:
             for start, pattern in _INSTANTS.items():
                 if marginal.column.startswith(start) and marginal.column.removeprefix(start) in schema:
                     return f"{pd.Timestamp(int(value), unit='us'):{pattern}}"
-            of = next((c for c in schema if marginal.column == f"exception of {c.name}"), None)
-            if of is not None and of.kind == "timestamp":
-                return f"{value / HOUR:.4g} hours"
+            of = marginal.column.removeprefix("exception of ").removeprefix("difference of ")
+            if of in schema and schema[of].kind == "timestamp":
+                return _duration(value)
         if column is None or column.kind == "number":
             return f"{value:.9g}"
         if column.kind == "timestamp":
@@ -373,6 +380,13 @@ def _term(factor: float, name: str, *, first: bool) -> str:
     size = "" if abs(factor) == 1 and name else _number(abs(factor))
     words = f"{size} × {name}" if size and name else size or name
     return f"{sign} {words}" if sign and not first else f"{sign}{words}"
+
+
+def _duration(microseconds: float) -> str:
+    """Return a time span in the largest unit of which it is one at least."""
+    unit = next((unit for unit in (DAY, HOUR, 60_000_000) if abs(microseconds) >= unit), 1_000_000)
+    count = f"{microseconds / unit:.4g}"
+    return f"{count} {_UNITS[unit].removesuffix('s') if count in ('1', '-1') else _UNITS[unit]}"
 
 
 def _clock(offsets: Sequence[tuple[int, int]]) -> str:
