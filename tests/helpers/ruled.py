@@ -245,6 +245,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "places": places,
     "compared": lambda: compared.rows(2000, 0),
     "iris": lambda: datasets.load_iris(as_frame=True).frame,
+    "breast cancer": lambda: datasets.load_breast_cancer(as_frame=True).frame,
     "wine": lambda: datasets.load_wine(as_frame=True).frame,
     "diabetes": lambda: datasets.load_diabetes(as_frame=True).frame,
 }
