@@ -23,6 +23,7 @@ ORDER = (
     "fitting",
     "stream",
     "server",
+    "drift",
     "client",
     "frame",
     "widgets",

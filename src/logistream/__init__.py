@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from logistream.dataco import load_orders as load_orders
     from logistream.dataco import read_orders as read_orders
     from logistream.dataco import read_table as read_table
+    from logistream.drift import changes as changes
+    from logistream.drift import evaluate_detector as evaluate_detector
     from logistream.fitting.fit import fit as fit
     from logistream.frame.events import events as events
     from logistream.frame.frame import RollingFrame as RollingFrame
@@ -36,7 +38,9 @@ _HOME = {
     "Scenario": "model.scenario",
     "StreamServer": "server.server",
     "Workbench": "widgets.workbench",
+    "changes": "drift",
     "connect": "client.client",
+    "evaluate_detector": "drift",
     "events": "frame.events",
     "fit": "fitting.fit",
     "live": "widgets.live",

@@ -267,6 +267,7 @@ def test_the_truth_is_a_frame_of_plain_columns(model: Model) -> None:
             "event_number": "int64",
             "strength": "float64",
             "scenario": "str",
+            "in_force": "object",
             "twin": "object",
             "late_probability": "float64",
         }

@@ -112,6 +112,7 @@ def test_the_truth_over_http(server: StreamServer) -> None:
     rows = get(server, f"/truth?{query}")
     assert [row["event_number"] for row in rows] == list(range(first, first + 50))
     assert {row["scenario"] for row in rows} == {strike["name"]}
+    assert all(row["in_force"] == {strike["name"]: 1.0} for row in rows)
     assert [row["late_probability"] for row in rows] == server.truth(first, first + 50)[
         "late_probability"
     ].tolist()
@@ -119,7 +120,7 @@ def test_the_truth_over_http(server: StreamServer) -> None:
         assert [json.loads(line) for line in answer.read().splitlines()] == rows
     with urlopen(f"{server.url}/truth?{query}&format=arrow", timeout=30) as answer:
         table = pa.ipc.open_stream(io.BytesIO(answer.read())).read_all()
-    written = ("twin", "delivery")
+    written = ("in_force", "twin", "delivery")
     assert [row | {name: json.loads(row[name]) for name in written} for row in table.to_pylist()] == rows
     server.scenario = None
     until(lambda: server.state["next_event_number"] > first + 100, within=30)

@@ -183,10 +183,11 @@ class Model(Network):
 
         Returns
         -------
-        DataFrame of shape (stop - start, 5), or (stop - start, 4) without a column of yes and no
+        DataFrame of shape (stop - start, 6), or (stop - start, 5) without a column of yes and no
             - `event_number`, int64;
             - `strength`, float64: the probability that the event is drawn from a scenario;
             - `scenario`, str: the names of those that it was drawn from, missing if from none;
+            - `in_force`, object: a dict of the scenarios in force by name, each with its strength;
             - `twin`, object: a dict of the values that the event has without the scenario, in the columns
               that differ;
             - `late_probability`, float64: the exact probability of a yes given what is known at booking:

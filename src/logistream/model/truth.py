@@ -74,7 +74,7 @@ def truth(
 
     Returns
     -------
-    DataFrame of shape (stop - start, 5), or (stop - start, 4) without a column of yes and no
+    DataFrame of shape (stop - start, 6), or (stop - start, 5) without a column of yes and no
         The columns of `Model.truth`.
 
     Raises
@@ -94,6 +94,7 @@ def truth(
                 ["; ".join(n for i, n in enumerate(names) if p >> i & 1) or None for p in patterns.tolist()],
                 dtype="str",
             ),
+            "in_force": pd.Series(_in_force(names, strengths), dtype="object"),
             "twin": pd.Series(twin_values(events, twins), dtype="object"),
         }
     )
@@ -101,6 +102,15 @@ def truth(
     if wanted is not None:
         frame[PROBABILITY] = probability(mixture, start, stop, strengths, wanted)
     return frame
+
+
+def _in_force(names: list[str], strengths: np.ndarray) -> list[dict[str, float]]:
+    """Return for each event the scenarios of a strength above 0; of those with one name the strongest."""
+    values: list[dict[str, float]] = [{} for _ in range(strengths.shape[1])]
+    for name, row in zip(names, strengths, strict=True):
+        for event in np.flatnonzero(row):
+            values[event][name] = max(float(row[event]), values[event].get(name, 0.0))
+    return values
 
 
 def twin_values(events: pa.RecordBatch, twins: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -222,7 +222,7 @@ class TruthQuery(NoQuery):
     format: Format = Field(
         "json",
         description="json: an array of objects; ndjson: an object a line; arrow: an Arrow IPC stream, in "
-        "which a twin is a JSON object in a string",
+        "which an object is a string of JSON",
     )
 
 

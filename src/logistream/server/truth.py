@@ -29,8 +29,7 @@ MOST_TRUTHS = 100_000
 def truth_body(truth: pd.DataFrame, schema: Schema, form: Format) -> bytes:
     """Return what `Stream.truth` gave as a JSON array, as lines of JSON, or as an Arrow IPC stream.
 
-    Values of twins are written as in events; in Arrow a twin and what is done to the delivery are strings,
-    JSON objects.
+    Values of twins are written as in events; in Arrow objects are strings of JSON.
     """
     rows = [_row({str(k): v for k, v in record.items()}, schema) for record in truth.to_dict("records")]
     if form == "arrow":
@@ -38,12 +37,13 @@ def truth_body(truth: pd.DataFrame, schema: Schema, form: Format) -> bytes:
             pa.field("event_number", pa.int64(), nullable=False),
             pa.field("strength", pa.float64(), nullable=False),
             pa.field("scenario", pa.string()),
+            pa.field("in_force", pa.string(), nullable=False),
             pa.field("twin", pa.string(), nullable=False),
         ]
         if PROBABILITY in truth:
             columns.append(pa.field(PROBABILITY, pa.float64(), nullable=False))
         columns.append(pa.field("delivery", pa.string(), nullable=False))
-        rows = [row | {name: _json(row[name]) for name in ("twin", "delivery")} for row in rows]
+        rows = [row | {name: _json(row[name]) for name in ("in_force", "twin", "delivery")} for row in rows]
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, pa.schema(columns)) as writer:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=pa.schema(columns)))

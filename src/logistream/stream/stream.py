@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from logistream.stream.query import Start
     from logistream.stream.timeline import Entry
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "strengths_of"]
 
 
 _AHEAD = 25_000
@@ -361,7 +361,7 @@ class Stream:
                 parts.append(self._sampler.batch(low, high, here))
                 continue
             mixture = self._mixture(scenarios)
-            strengths = _strengths(scenarios, begun, low, here)
+            strengths = strengths_of(scenarios, begun, low, here)
             parts.append(mixture.batch(low, high, strengths, here))
         if not parts:
             return self._sampler.batch(start, stop, times)
@@ -418,7 +418,7 @@ class Stream:
         stretches = timeline.scenarios(start, stop) if start < stop else [(start, stop, (), ())]
         for low, high, scenarios, begun in stretches:
             here = times[low - start : high - start]
-            strengths = _strengths(scenarios, begun, low, here)
+            strengths = strengths_of(scenarios, begun, low, here)
             parts.append(truth(self._mixture(scenarios), low, high, strengths, times=here))
         frame = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
         done = self._wire.truth(timeline, start, stop, known)
@@ -434,7 +434,7 @@ class Stream:
             return self._mixtures[scenarios]
 
 
-def _strengths(
+def strengths_of(
     scenarios: tuple[Scenario, ...], begun: tuple[Entry, ...], start: int, times: np.ndarray
 ) -> np.ndarray:
     """Return how strong each scenario is at the events from `start` on, (n_scenarios, n_events)."""
