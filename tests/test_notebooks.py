@@ -24,6 +24,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "03_fit_your_own_data": {"rate": 200.0, "keep_streaming": False},
     "04_break_the_connection": {"outage": 0.5, "nap": 5.0, "keep_streaming": False},
     "05_spark_streaming": {"history": "1min", "trained_on": 3000, "rounds": 3},
+    "06_score_late_deliveries": {"rate": 2000.0, "history": "5s", "stretch": 2000},
 }
 """Parameters that make a run short and unattended."""
 
@@ -158,6 +159,10 @@ def test_runs_from_top_to_bottom(path: Path, folder: str, tmp_path: Path) -> Non
         without, trapped = map(float, re.findall(r">([01]\.\d{3})<", outputs(saved, "text/html")[-1]))
         assert 0.7 < without < 0.8
         assert trapped == 1.0
+    if path.stem == "06_score_late_deliveries":  # its last table is that of the two changes
+        episodes = outputs(saved, "text/html")[-1]
+        assert re.findall(r"<th>(\d+)</th>", episodes) == ["0", "1"]
+        assert episodes.count("delays in Europe") == 2
     if path.stem in LIVE:  # an unattended run leaves an image in the chart's place, and no view of a widget
         chart = saved.cells[-1].outputs[-1].data
         assert len(chart["image/png"]) > 20_000  # an empty chart is smaller
