@@ -24,7 +24,7 @@ from logistream.errors import NotYetError, RequestError
 from logistream.model.scenario import Scenario
 from logistream.server.server import StreamServer
 from logistream.stream.stream import Stream
-from logistream.stream.timeline import Timeline, first_entry
+from logistream.stream.timeline import Entry, Timeline, first_entry
 
 if TYPE_CHECKING:
     from logistream.model.model import Model
@@ -153,18 +153,24 @@ def intervals_of(found: pd.DataFrame) -> list[tuple[int, int]]:
         ({"shape": "recurring", "period": 397, "length": 1}, [(1, 1), (397, 397), (398, 398)]),
     ],
 )
-def test_each_profile_has_its_changes(
-    profile: dict[str, Any], expected: list[tuple[int, int]], model: Model
-) -> None:
-    """Begin and end of each, from a table of the truth."""
-    found = changes(model.truth(0, 400, scenario=with_profile(CASH, **profile)))
+def test_each_profile_has_its_changes(profile: dict[str, Any], expected: list[tuple[int, int]]) -> None:
+    """Begin and end of each, and by how much the strength changes."""
+    scenario = with_profile(CASH, **profile)
+    found = changes(Timeline([Entry(0, NOW, NOW, 100.0, scenarios=(scenario,))]), stop=400)
     assert intervals_of(found) == expected
     states = zip(found["before"], found["after"], strict=True)
     assert found["size"].tolist() == [abs(a.get("cash", 0) - b.get("cash", 0)) for a, b in states]
     assert (found["size"] > 0).all()
 
 
-@pytest.fixture
+def test_the_changes_of_a_table_without_a_stream(model: Model) -> None:
+    """`Model.truth` is enough."""
+    ramp = with_profile(CASH, shape="ramp", position=200, width=100)
+    assert intervals_of(changes(model.truth(0, 300, scenario=ramp))) == [(151, 250)]
+    assert changes(model.truth(0, 300)).empty
+
+
+@pytest.fixture(scope="module")
 def stream(model: Model) -> Stream:
     """Return a stream whose scenarios were set, replaced, joined and ended, with profiles of both units."""
     clock = Clock()
@@ -209,8 +215,14 @@ def test_the_changes_of_a_timeline_are_those_of_the_truth(
     within = changes(stream.timeline, 1900, 3100)
     assert rows(within) == [(1901, 2051, {"cash": 1.0, "late": 0.245}, EXPECTED[3][3]), *EXPECTED[4:6]]
     assert within["size"][0] == 1 - 0.245
-    assert changes(stream.truth(1900, 3100)).equals(within)
-    assert changes(stream.truth(0, stop), 1900, 3100).equals(within)
+
+
+def test_the_truth_of_a_stream_has_the_same_changes(stream: Stream) -> None:
+    """All of it or a part."""
+    truth = stream.truth(0, stream.next_number())
+    assert rows(changes(truth)) == EXPECTED
+    assert changes(truth, 1900, 3100).equals(changes(stream.timeline, 1900, 3100))
+    assert changes(stream.truth(1900, 3100)).equals(changes(stream.timeline, 1900, 3100))
 
 
 def test_alarms_can_be_times(stream: Stream) -> None:
