@@ -89,7 +89,7 @@ def test_a_browser_gives_up_at_every_kind_of_end(server: StreamServer) -> None:
     [
         ("format=arrow", None, 422, "format must be 'json', not \"arrow\""),
         ("", "x", 422, "Last-Event-ID must be a whole event number from 0 to 2**53, not 'x'"),
-        ("", "99999999", 416, "event 100000000 has not happened yet: the newest is "),
+        ("", "99999999", 416, "event 99999999 has not happened yet: the newest is "),
         ("start=9&stop=8", None, 422, "start must not be after stop: 9 is after 8"),
     ],
 )

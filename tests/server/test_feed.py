@@ -24,6 +24,7 @@ from logistream.server.pump import Pump
 from logistream.server.ranges import pieces, selection_for
 from logistream.server.schemas import EventsQuery
 from logistream.stream.encoding import decode
+from logistream.stream.query import Place
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Timeline, first_entry
 
@@ -56,8 +57,8 @@ def feeds() -> Iterator[Feeds]:
 
 def wait_for_part(feed: Feed, number: int, now: int) -> Part:
     """Return a part as soon as it is made."""
-    until(lambda: feed.part(number, now, live=True) is not None)
-    part = feed.part(number, now, live=True)
+    until(lambda: feed.part(Place(number), now, live=True) is not None)
+    part = feed.part(Place(number), now, live=True)
     assert part is not None
     return part
 
@@ -67,9 +68,9 @@ def sent(feed: Feed, start: int, stop: int, steps: list[int]) -> list[tuple[int,
     frames, turn = [], 0
     while start < stop:
         part = wait_for_part(feed, start, 10_000)
-        end = feed.cut(part, start, min(stop, start + steps[turn % len(steps)]))
-        frames += read_by_websockets(bytes(feed.wire(part, start, end)))
-        start, turn = end, turn + 1
+        end = feed.cut(part, Place(start), Place(min(stop, start + steps[turn % len(steps)])))
+        frames += read_by_websockets(bytes(feed.wire(part, Place(start), end)))
+        start, turn = end.slot, turn + 1
     return frames
 
 
@@ -93,7 +94,7 @@ def body(pump: Pump, wanted: Selection, start: int, stop: int) -> bytes:
         running = asyncio.create_task(pump.run())
         await asyncio.sleep(0)  # it has begun
         feed = pump.feeds.open(selection_for(wanted))
-        found = [piece async for piece in pieces(pump, feed, wanted.format, start, stop)]
+        found = [piece async for piece in pieces(pump, feed, wanted.format, Place(start), stop)]
         pump.feeds.release(feed)
         running.cancel()
         if wanted.format != "arrow":  # whose first piece holds all strings that the model knows
@@ -160,17 +161,17 @@ def test_events_are_made_once(feeds: Feeds) -> None:
     one, other = feeds.open(selection()), feeds.open(selection())
     assert one is other
     part = wait_for_part(one, 0, 10_000)
-    assert one.part(4095, 10_000, live=True) is part
+    assert one.part(Place(4095), 10_000, live=True) is part
     lines = feeds.open(selection(("format", "ndjson")))
     part = wait_for_part(lines, 0, 10_000)
-    assert lines.wire(part, 3, 9) is lines.wire(part, 3, 9)
+    assert lines.wire(part, Place(3), Place(9)) is lines.wire(part, Place(3), Place(9))
 
 
 def test_a_batch_holds_its_numbers(feeds: Feeds) -> None:
     """The first event number and the next `start`, also when only some events are in it."""
     feed = feeds.open(selection(("format", "arrow"), ("where", "Market:Europe"), ("numbered", "1")))
     part = wait_for_part(feed, 4096, 10_000)
-    ((_, payload),) = read_by_websockets(bytes(feed.wire(part, 5000, 5100, missed=7)))
+    ((_, payload),) = read_by_websockets(bytes(feed.wire(part, Place(5000), Place(5100), missed=7)))
     table = pa.ipc.open_stream(payload).read_all()
     numbers = table["event_number"].to_pylist()
     assert table.schema.metadata == {
@@ -187,19 +188,19 @@ def test_missed_events_are_reported_in_a_message_of_their_own(feeds: Feeds, form
     """Before the next event."""
     feed = feeds.open(selection(("format", form)))
     part = wait_for_part(feed, 0, 10_000)
-    frames = read_by_websockets(bytes(feed.wire(part, 10, 12, missed=5)))
+    frames = read_by_websockets(bytes(feed.wire(part, Place(10), Place(12), missed=5)))
     lines = [line for _, payload in frames for line in payload.splitlines()]
     assert json.loads(lines[0]) == {"missed_events": 5}
     assert len(lines) == 3
-    assert feed.messages(part, 10, 12, missed=5) == [payload.decode() for _, payload in frames]
+    assert feed.messages(part, Place(10), Place(12), missed=5) == [payload.decode() for _, payload in frames]
 
 
 def test_a_write_is_not_too_long(feeds: Feeds) -> None:
     """A quarter of a megabyte, or one event."""
     feed = feeds.open(selection())
     part = wait_for_part(feed, 0, 10_000)
-    end = feed.cut(part, 0, 4096)
-    assert 200_000 < len(feed.wire(part, 0, end)) <= 1 << 18
+    end = feed.cut(part, Place(0), Place(4096))
+    assert 200_000 < len(feed.wire(part, Place(0), end)) <= 1 << 18
 
 
 def test_a_change_alters_only_what_comes_after() -> None:
@@ -209,15 +210,15 @@ def test_a_change_alters_only_what_comes_after() -> None:
     feeds = Feeds(stream, lambda: None)
     try:
         feed = feeds.open(selection(("columns", "event_time"), ("numbered", "true")))
-        before = bytes(feed.wire(wait_for_part(feed, 600, 700), 600, 700))
+        before = bytes(feed.wire(wait_for_part(feed, 600, 700), Place(600), Place(700)))
         entry = stream.change(rate=10)
         clock.now += 10 * SECOND
         part = wait_for_part(feed, 600, stream.next_number())
-        assert bytes(feed.wire(part, 600, 700)) == before
+        assert bytes(feed.wire(part, Place(600), Place(700))) == before
         assert feed.settled(part) == entry.first == 700  # made before the change, and right until it
         part = wait_for_part(feed, entry.first, stream.next_number())
         assert feed.settled(part) == part.stop == 1024
-        after = read_by_websockets(bytes(feed.wire(part, entry.first, entry.first + 3)))
+        after = read_by_websockets(bytes(feed.wire(part, Place(entry.first), Place(entry.first + 3))))
         times = [datetime.fromisoformat(json.loads(text)["event_time"]) for _, text in after]
         assert {(later - earlier).total_seconds() for earlier, later in pairwise(times)} == {0.1}
     finally:

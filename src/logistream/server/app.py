@@ -30,12 +30,13 @@ from logistream.server.event_stream import EventStreamResponse, last_event_id
 from logistream.server.health import Health
 from logistream.server.limits import Limits
 from logistream.server.metrics import Gauges
+from logistream.server.places import first_place
 from logistream.server.protocol import sink_for
 from logistream.server.pump import Cursor, Pump
 from logistream.server.routes import failed, http_routes, invalid, not_yet, refused
 from logistream.server.schemas import EventStreamQuery, HealthState, LiveQuery, NoQuery, Refusal
 from logistream.server.timeline_watch import watch_timeline
-from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
+from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -55,8 +56,8 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
 
 _DESCRIPTION = """
 Events come over the WebSocket `/ws`, from the next one on, at the rate in force: one JSON message per event.
-`start`, `stop`, `speed`, `format`, `envelope`, `numbered`, `columns`, `where` and `lag` change what is sent,
-see `/asyncapi.json`.
+`start`, `stop`, `speed`, `format`, `envelope`, `numbered`, `placed`, `faults`, `columns`, `where` and `lag`
+change what is sent, see `/asyncapi.json`.
 `GET /schema` describes an event, `GET /events` returns events of the past, `GET /sse` is for browsers.
 """
 
@@ -181,21 +182,20 @@ def create_app(
     ) -> Response:
         """Return events as server-sent events, for `EventSource` in a browser, which resumes by itself.
 
-        They are those of the WebSocket, with the number of each as its `id`. An answer that has come to its
-        `stop` is followed by 204, so that the browser does not ask again.
+        They are those of the WebSocket, with the number of each as its `id`, or the place of its delivery if
+        there are faults of the wire. An answer that has come to its `stop` is followed by 204, so that the
+        browser does not ask again.
         """
         selection = query.selection(stream.model)
         seen = last_event_id(request)
-        number = _first_number(
-            stream, query if seen is None else query.model_copy(update={"start": seen + 1})
-        )
-        if query.stop is not None and pump.is_over(number, query.stop):
+        place = _first_place(stream, query if seen is None else query.model_copy(update={"start": seen.next}))
+        if query.stop is not None and pump.is_over(place.slot, query.stop):
             return Response(status_code=204)
         if gauges.total("clients") >= limits.clients:
             gauges.add("refused")
             raise StreamError(_full(limits))
         gauges.add("connected")
-        return EventStreamResponse(pump, selection, number, query)
+        return EventStreamResponse(pump, selection, place, query)
 
     @app.websocket("/ws")
     async def events(websocket: WebSocket) -> None:
@@ -203,7 +203,7 @@ def create_app(
         try:
             query = await LiveQuery.of(websocket)
             selection = query.selection(stream.model)
-            number = _first_number(stream, query)
+            place = _first_place(stream, query)
         except RequestError as error:
             gauges.add("refused")
             status = 416 if isinstance(error, NotYetError) else 422
@@ -213,10 +213,10 @@ def create_app(
             gauges.add("refused")
             await refuse(websocket, 503, _full(limits), headers)
             return
-        headers[EVENT_NUMBER_HEADER] = str(number)
+        headers[EVENT_NUMBER_HEADER] = str(place.slot)
         await websocket.accept(headers=[(name.encode(), value.encode()) for name, value in headers.items()])
         gauges.add("connected")
-        await _serve(websocket, pump, selection, number, query)
+        await _serve(websocket, pump, selection, place, query)
 
     return app
 
@@ -226,20 +226,20 @@ def _full(limits: Limits) -> str:
     return f"the server is full: it has {limits.clients} readers, try again later"
 
 
-def _first_number(stream: Stream, query: LiveQuery) -> int:
-    """Return the event number at which a reader begins; `RequestError` if it may not."""
-    number = stream.resolve(query.start)
-    if isinstance(query.stop, int) and query.stop < number:
-        raise RequestError(f"start must not be after stop: {number} is after {query.stop}")
-    return number
+def _first_place(stream: Stream, query: LiveQuery) -> Place:
+    """Return the place at which a reader begins; `RequestError` if it may not."""
+    place = first_place(stream, query.start, faults=query.faults)
+    if isinstance(query.stop, int) and Place(query.stop) < place:
+        raise RequestError(f"start must not be after stop: {place.short} is after {query.stop}")
+    return place
 
 
 async def _serve(
-    websocket: WebSocket, pump: Pump, selection: Selection, number: int, query: LiveQuery
+    websocket: WebSocket, pump: Pump, selection: Selection, place: Place, query: LiveQuery
 ) -> None:
     """Serve a reader until it leaves, or until the end that it requested."""
     sink = sink_for(websocket, pump.wake)
-    cursor = Cursor(pump.feeds.open(selection), sink, number, query.lag, stop=query.stop)
+    cursor = Cursor(pump.feeds.open(selection), sink, place, query.lag, stop=query.stop)
     pump.add(cursor, query.speed)
     try:
         async with asyncio.TaskGroup() as group:

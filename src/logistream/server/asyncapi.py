@@ -16,8 +16,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from logistream.schema import EVENT_NUMBER
+from logistream.schema import DELIVERY, EVENT_NUMBER
 from logistream.server.schemas import LiveQuery, Refusal
+from logistream.stream.query import free_name
 
 if TYPE_CHECKING:
     from logistream.model.model import Model
@@ -98,4 +99,5 @@ def _properties(model: Model) -> dict[str, Any]:
         else:
             properties[column.name] = column.json_schema(model.categories.get(column.name))
     properties.setdefault(EVENT_NUMBER.name, EVENT_NUMBER.json_schema())
+    properties.setdefault(free_name(DELIVERY.name, properties), DELIVERY.json_schema())
     return properties

@@ -1,19 +1,20 @@
 """The events of a reader as `text/event-stream` (server-sent events), which browsers read and resume.
 
-The id of an event is its number. `EventSource` sends the last one as `Last-Event-ID` when it connects again,
-and goes on after it.
+The id of an event is its number; with faults of the wire it is the place of the delivery. `EventSource` sends
+the last one as `Last-Event-ID` when it connects again, and goes on after it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi.responses import StreamingResponse
 
 from logistream.server.access import is_head
 from logistream.server.pump import Cursor
-from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Selection, parse_number
+from logistream.stream.query import EVENT_NUMBER_HEADER, LAST_INDEX, STREAM_HEADER, Place, parse_place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from logistream.server.feed import Feed, Part
     from logistream.server.pump import Pump
     from logistream.server.schemas import EventStreamQuery
+    from logistream.stream.query import Selection
 
 __all__ = ["EventStreamResponse", "EventStreamSink", "last_event_id"]
 
@@ -32,8 +34,8 @@ _ROOM = 1 << 14  # bytes
 _SILENCE = 15.0  # seconds after which a line is sent to show that the connection lives
 
 
-def last_event_id(connection: HTTPConnection) -> int | None:
-    """Return the number of the last event that a browser has got; None if it begins.
+def last_event_id(connection: HTTPConnection) -> Place | None:
+    """Return the place of the last event that a browser has got; None if it begins.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def last_event_id(connection: HTTPConnection) -> int | None:
         For an id that is not one of ours.
     """
     value = connection.headers.get("last-event-id")
-    return None if value is None else parse_number("Last-Event-ID", value)
+    return None if value is None else parse_place("Last-Event-ID", value)
 
 
 class EventStreamSink:
@@ -51,8 +53,9 @@ class EventStreamSink:
         self._on_ready = on_ready
         self._some = asyncio.Event()
         self._waiting: list[bytes] = []
-        self._next: int | None = None  # number after what was put last
-        self._id: int | None = None  # of the event that was put last
+        self._next: Place | None = None  # after what was put last
+        self._id: Place | None = None  # of the event that was put last
+        self._faulty = False  # whether what was put last can have faults of the wire
         self._over = False
 
     @property
@@ -65,17 +68,18 @@ class EventStreamSink:
         """Bytes that may be put at once, roughly."""
         return _ROOM
 
-    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:  # noqa: ARG002
-        """Queue events `start` to `stop`; return the number of bytes."""
+    def put(self, feed: Feed, part: Part, start: Place, stop: Place, missed: int | None) -> int:  # noqa: ARG002
+        """Queue what is in a part from one place to another; return the number of bytes."""
         rows = range(part.row(start), part.row(stop))
         if rows:
-            self._id = part.number(rows[-1])
+            self._id = part.place(rows[-1])
         if missed is not None:
             self._waiting.append(b'data: {"missed_events":%d}\n\n' % missed)
         self._waiting += [
-            b"id: %d\ndata: %b\n" % (part.number(row), bytes(part.rows(row, row + 1))) for row in rows
+            b"id: %b\ndata: %b\n" % (part.place(row).short.encode(), bytes(part.rows(row, row + 1)))
+            for row in rows
         ]
-        self._next = stop
+        self._next, self._faulty = stop, part.faulty
         if self._waiting:
             self._some.set()
         return sum(map(len, self._waiting))
@@ -97,8 +101,7 @@ class EventStreamSink:
                 async with asyncio.timeout(_SILENCE):
                     await self._some.wait()
             except TimeoutError:
-                # An id without data moves the place from which a browser resumes.
-                yield b":\n\n" if not self._next else b"id: %d\n\n" % (self._next - 1)
+                yield self._reached() or b":\n\n"
                 continue
             self._some.clear()
             if self._waiting:
@@ -107,8 +110,17 @@ class EventStreamSink:
                 self._on_ready()
                 if self._over:
                     self._some.set()
-        if self._next is not None and self._id != self._next - 1:  # no event that was requested is at the end
-            yield b"id: %d\n\n" % (self._next - 1)
+        yield self._reached()
+
+    def _reached(self) -> bytes:
+        """Return an id without data, which moves the place from which a browser resumes, if it is not there.
+
+        It means the whole of the last slot, of which nothing may have been requested.
+        """
+        if self._next is None or self._next.index or not self._next.slot:
+            return b""
+        last = Place(self._next.slot - 1, LAST_INDEX if self._faulty else 0)
+        return b"" if self._id == last else b"id: %b\n\n" % last.short.encode()
 
 
 class EventStreamResponse(StreamingResponse):
@@ -120,22 +132,22 @@ class EventStreamResponse(StreamingResponse):
         Serves the reader.
     selection : Selection
         The events and columns.
-    number : int
-        The first event.
+    place : Place
+        Of the first delivery.
     query : EventStreamQuery
         Everything else that was requested.
     """
 
-    def __init__(self, pump: Pump, selection: Selection, number: int, query: EventStreamQuery) -> None:
+    def __init__(self, pump: Pump, selection: Selection, place: Place, query: EventStreamQuery) -> None:
         headers = {
             STREAM_HEADER: pump.stream.id,
-            EVENT_NUMBER_HEADER: str(number),
+            EVENT_NUMBER_HEADER: str(place.slot),
             "Cache-Control": "no-store",
             "X-Accel-Buffering": "no",  # for nginx, which would keep events back
         }
         super().__init__((), media_type="text/event-stream", headers=headers)
-        self._pump, self._query, self._number = pump, query, number
-        self._selection = Selection("ndjson", selection.columns, selection.where, selection.envelope)
+        self._pump, self._query, self._place = pump, query, place
+        self._selection = replace(selection, format="ndjson")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the reader leaves, or until the end that it requested."""
@@ -144,7 +156,7 @@ class EventStreamResponse(StreamingResponse):
             return
         sink = EventStreamSink(self._pump.wake)
         feed = self._pump.feeds.open(self._selection)
-        cursor = Cursor(feed, sink, self._number, self._query.lag, stop=self._query.stop)
+        cursor = Cursor(feed, sink, self._place, self._query.lag, stop=self._query.stop)
         self._pump.add(cursor, self._query.speed)
         try:
             self.body_iterator = sink.run()

@@ -1,6 +1,7 @@
 """Encoded events, made once for all readers with the same selection, in parts.
 
-A part is an aligned run of events, encoded for one selection. Parts of the past are long. Parts of the
+A part is an aligned run of slots, encoded for one selection; without faults of the wire each slot has the
+event with its number. Parts of the past are long. Parts of the
 present are short, because a change of the rate alters times that are still to come; then they are made again.
 Parts are made ahead of their time on a thread of their own, so that sending never waits for the generator.
 What is kept is bounded by its size in memory, for all selections together.
@@ -11,19 +12,23 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from logistream.errors import StreamError
 from logistream.model.sampling import BLOCK
 from logistream.schema import EVENT_NUMBER, EVENT_TIME
 from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_strings
+from logistream.stream.corruption import corrupt_columns, corrupt_strings, faulty_schema
 from logistream.stream.encoding import CsvEncoder, Encoder, cloud_event_attributes
+from logistream.stream.query import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,22 +37,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from logistream.schema import Schema
+    from logistream.stream.corruption import Corruptions
+    from logistream.stream.deliveries import Deliveries
     from logistream.stream.query import Selection
     from logistream.stream.stream import Stream
 
-    _Key: TypeAlias = "tuple[Selection, int, int]"
+    _Key: TypeAlias = "tuple[Selection, int, int, int]"  # slots, and index within the first one
 
-__all__ = ["WRITE_BYTES", "Feed", "Feeds", "Part"]
+__all__ = ["WRITE_BYTES", "Feed", "Feeds", "Part", "in_schema"]
 
 
 logger = logging.getLogger(__name__)
 
-_LONG, _SHORT = BLOCK, 512  # events in a part
+_LONG, _SHORT = BLOCK, 512  # slots of a part
+_INDEX_BITS = 32  # of a place in one number, below the slot
+_MOST_ROWS = 4 * BLOCK  # deliveries in a part: faults can put very many into one slot
 _FAST = 8192  # events per second from which short parts are not worth it
 _KEPT_BYTES = 1 << 22
 _KEPT_AT_LEAST = 4  # parts
 _UNFETCHED = 2  # parts of the past that readers wait for, made and not fetched yet
 _FETCHED_WITHIN = 0.1  # seconds; after that, the reader of a part is taken to have left
+_KEPT_STARTS = 8  # spans of which it is known where their parts begin
 _KEPT_MESSAGES = 4  # of each feed, for readers that are at the same place
 _LARGEST_KEPT = 1 << 16
 WRITE_BYTES = 1 << 18
@@ -69,38 +79,56 @@ class Part:
     Attributes
     ----------
     first, stop : int
-        The event numbers that it covers, `stop` excluded.
+        The slots that it covers, `stop` excluded. Without faults of the wire a slot is an event.
     entries : int
         How many entries the timeline had when it was made.
-    numbers : ndarray of int64 or None
-        Which of them are in it; None for all.
+    places : ndarray of int64 or None
+        The place of each row, as slot after `first` times 2**32 plus index; None for one row in each slot.
     ends : ndarray of int64 or None
         Where the bytes of each begin in `data`, and where the last ends; None for Arrow.
     data : memoryview or pyarrow.RecordBatch
         Frames, lines, or columns.
     size : int
         Memory that it takes, roughly, in bytes.
+    rest : int
+        How many deliveries of the slot `stop` are in it as well.
+    more : bool
+        Whether it ends early, because there are too many deliveries for one part.
+    faulty : bool
+        Whether faults of the wire can have changed it.
     """
 
     first: int
     stop: int
     entries: int
-    numbers: NDArray[np.int64] | None
+    places: NDArray[np.int64] | None
     ends: NDArray[np.int64] | None
     data: Any
     size: int
+    rest: int = 0
+    more: bool = False
+    faulty: bool = False
 
-    def row(self, number: int) -> int:
-        """Return how many of its events come before an event number."""
-        if self.numbers is None:
-            return number - self.first
-        return int(np.searchsorted(self.numbers, number))
+    @property
+    def end(self) -> Place:
+        """The place after its last delivery."""
+        return Place(self.stop, self.rest)
 
-    def number(self, row: int) -> int:
-        """Return the event number of a row; `stop` after the last one."""
-        if self.numbers is None:
-            return self.first + row
-        return int(self.numbers[row]) if row < len(self.numbers) else self.stop
+    def row(self, place: Place) -> int:
+        """Return how many of its deliveries come before a place."""
+        slot = place.slot - self.first
+        if self.places is None:
+            return slot + (place.index > 0)
+        return int(np.searchsorted(self.places, (slot << _INDEX_BITS) + place.index))
+
+    def place(self, row: int) -> Place:
+        """Return the place of a row; `end` after the last one."""
+        if self.places is None:
+            return Place(self.first + row)
+        if row >= len(self.places):
+            return self.end
+        slot, index = divmod(int(self.places[row]), 1 << _INDEX_BITS)
+        return Place(self.first + slot, index)
 
     def rows(self, start: int, stop: int) -> memoryview:
         """Return what rows `start` to `stop` have in `data`."""
@@ -109,17 +137,32 @@ class Part:
         return found
 
 
+class _Drawn(NamedTuple):
+    """What is delivered in slots `start` to `stop` (exclusive), not encoded."""
+
+    start: int
+    stop: int
+    entries: int
+    batch: pa.RecordBatch
+    found: Deliveries
+
+
 class Feed:
     """The events of a stream for one selection; `part` and `wire` are for the thread of the event loop."""
 
     def __init__(self, feeds: Feeds, stream: Stream, selection: Selection) -> None:
         self._feeds, self._stream = feeds, stream
         self.selection = selection
-        self.schema = selection.schema(stream.model)
+        self.schema = selection.placed_schema(stream.model)
+        self._event_schema = selection.schema(stream.model)
+        self._place_field = pa.field(self.schema.names[0], pa.string(), nullable=False)
         self._row_bytes = 8 * len(self.schema)
         self._encoder = _encoder(self.schema, selection)
         self._source = f"/logistream/{quote(stream.model.name, safe='')}"
-        self._messages: OrderedDict[tuple[int, int, int | None], bytes | memoryview] = OrderedDict()
+        self._density = 1.0  # deliveries of a slot, where faults of the wire were last
+        self._drawn: _Drawn | None = None
+        self._starts: dict[tuple[int, int], list[Place]] = {}  # of the parts of a span, if there are several
+        self._messages: OrderedDict[tuple[Place, Place, int | None], bytes | memoryview] = OrderedDict()
 
     @property
     def header(self) -> bytes:
@@ -134,64 +177,174 @@ class Feed:
         first = number - number % _SHORT
         return first, first + _SHORT
 
-    def part(self, number: int, now: int, *, live: bool) -> Part | None:
-        """Return the part that holds an event, None if it is still being made; then `on_made` is called.
+    def part(self, place: Place, now: int, *, live: bool) -> Part | None:
+        """Return the part that holds a place, None if it is still being made; then `on_made` is called.
 
         Parameters
         ----------
-        number : int
-            Of the event.
+        place : Place
+            Of the delivery.
         now : int
             The next event to happen.
         live : bool
             Whether a live reader needs it, which comes before those of the past.
         """
-        first, stop = self.span(number, now)
-        return self._feeds.get(self, first, stop, number, _LIVE if live else _PAST)
+        return self._part(place, now, _LIVE if live else _PAST)
 
-    def past(self, start: int, stop: int) -> Part | None:
+    def _part(self, place: Place, now: int, urgency: int) -> Part | None:
+        """Return a part; where very many deliveries are in a span, the parts of it are made in order."""
+        first, stop = self.span(place.slot, now)
+        starts = self._starts.get((first, stop))
+        start = Place(first) if starts is None else starts[bisect_right(starts, place) - 1]
+        while True:
+            part = self._feeds.get(self, start, stop, place.slot, urgency)
+            if part is None or not part.more or place < part.end:
+                return part
+            start = part.end
+            starts = self._starts.setdefault((first, stop), [Place(first)])
+            if start > starts[-1]:
+                starts.append(start)
+            while len(self._starts) > _KEPT_STARTS:
+                del self._starts[next(iter(self._starts))]
+
+    def past(self, start: Place, stop: int) -> Part | None:
         """Return events that have happened, None if they are still being made; then `on_made` is called.
 
         Parameters
         ----------
-        start, stop : int
-            Event numbers, `stop` excluded, of which `start` is less; both within one part of the past.
+        start : Place
+            Of the first delivery.
+        stop : int
+            The slot after the last one, within the same part of the past.
         """
         return self._feeds.get(self, start, stop, stop - 1, _PAST)
 
-    def prefetch(self, number: int, now: int, *, live: bool) -> None:
-        """Request the part that holds an event ahead of its use; arguments as for `part`."""
-        first, stop = self.span(number, now)
-        self._feeds.get(self, first, stop, number, _LIVE if live else _LATER)
+    def prefetch(self, place: Place, now: int, *, live: bool) -> Place:
+        """Request the part that holds a place ahead of its use; return where the next one begins, if known.
+
+        The arguments are those of `part`.
+        """
+        part = self._part(place, now, _LIVE if live else _LATER)
+        return part.end if part is not None and part.more else Place(self.span(place.slot, now)[1])
 
     def settled(self, part: Part) -> int:
-        """Return the first event from which on a part may be wrong, since the timeline has changed."""
+        """Return the first slot from which on a part may be wrong, since the timeline has changed."""
         entries = self._stream.timeline.entries
-        return part.stop if part.entries == len(entries) else min(part.stop, entries[part.entries].first)
+        stop = part.stop + (part.rest > 0)
+        return stop if part.entries == len(entries) else min(stop, entries[part.entries].first)
 
-    def make(self, first: int, stop: int) -> Part:
+    def make(self, start: Place, stop: int) -> Part:
         """Make a part, of events that have happened or will unless the timeline changes."""
         entries = self._stream.timeline.entries
-        low = max(first, entries[0].first)
+        low = max(start.slot, entries[0].first)
         high = max(low, min(stop, entries[-1].first)) if entries[-1].paused else stop
+        if self.has_faults(low, high):
+            return self._make_faulty(Place(low, start.index), high, len(entries))
         batch = self._stream.batch(low, high)
-        numbers = None
+        places = None
+        numbers: NDArray[np.int64] = np.arange(low, high, dtype=np.int64)
         if self.selection.where:
-            mask = np.logical_and.reduce([condition.mask(batch) for condition in self.selection.where])
-            numbers = low + np.flatnonzero(mask)
-            batch = batch.filter(pa.array(mask))
-        every = np.arange(low, high, dtype=np.int64) if numbers is None else numbers
+            mask = self._mask(batch)
+            batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
+            places = (numbers - low) << _INDEX_BITS
+        batch = self._with_numbers(batch, numbers, numbers, np.zeros(len(numbers), np.int64))
+        data, ends, size = self._encoded(batch, numbers, None)
+        return Part(low, high, len(entries), places, ends, data, size)
+
+    def _make_faulty(self, start: Place, stop: int, entries: int) -> Part:
+        """Make a part of deliveries with faults of the wire, or of as many of them as a part can have."""
+        drawn = self._deliveries(start, stop, entries)
+        found = drawn.found
+        places = ((found.slots - start.slot) << _INDEX_BITS) + found.indices
+        begin = int(np.searchsorted(places, start.index))
+        last = begin + _MOST_ROWS
+        end, rest = drawn.stop, 0
+        if last < len(places):
+            end, rest = int(found.slots[last]), int(found.indices[last])
+        batch = drawn.batch.slice(begin, _MOST_ROWS)
+        rows: NDArray[np.int64] = np.arange(begin, begin + batch.num_rows)
+        if self.selection.where:
+            mask = self._mask(batch)
+            batch, rows = batch.filter(pa.array(mask)), rows[mask]
+        numbers = found.numbers[rows]
+        batch = self._with_numbers(batch, numbers, found.slots[rows], found.indices[rows])
+        corrupted = {
+            row: found.corruptions[of] for row, of in enumerate(rows.tolist()) if of in found.corruptions
+        }
+        data, ends, size = self._encoded(batch, numbers, corrupted)
+        more = (end, rest) < (stop, 0)
+        return Part(start.slot, end, entries, places[rows], ends, data, size, rest, more, faulty=True)
+
+    def _deliveries(self, start: Place, stop: int, entries: int) -> _Drawn:
+        """Return deliveries from a slot on, of no more slots than a part is likely to hold.
+
+        What is more than a part is kept for the parts that follow.
+        """
+        drawn, self._drawn = self._drawn, None
+        if drawn is None or drawn.entries != entries or not drawn.start <= start.slot < drawn.stop <= stop:
+            high = min(stop, start.slot + max(1, int(_MOST_ROWS / self._density)))
+            batch, found = self._stream.deliveries(start.slot, high)
+            self._density = max(1.0, len(found) / (high - start.slot))
+            drawn = _Drawn(start.slot, high, entries, batch, found)
+        if len(drawn.found) > _MOST_ROWS:
+            self._drawn = drawn
+        return drawn
+
+    def _mask(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        """Return which rows fulfil the conditions."""
+        masks = [condition.mask(batch) for condition in self.selection.where]
+        fulfilled: NDArray[np.bool_] = np.logical_and.reduce(masks)
+        return fulfilled
+
+    def _with_numbers(
+        self,
+        batch: pa.RecordBatch,
+        numbers: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        indices: NDArray[np.int64],
+    ) -> pa.RecordBatch:
+        """Return a batch with event numbers and places, if they were requested."""
         if EVENT_NUMBER.name in self.schema and EVENT_NUMBER.name not in batch.schema.names:
-            batch = batch.append_column(EVENT_NUMBER.arrow_field, pa.array(every))
+            batch = batch.append_column(EVENT_NUMBER.arrow_field, pa.array(numbers))
+        if self.selection.placed:
+            both = (pa.array(of).cast(pa.string()) for of in (slots, indices))
+            batch = batch.append_column(self._place_field, pc.binary_join_element_wise(*both, "."))
+        return batch
+
+    def _encoded(
+        self, batch: pa.RecordBatch, numbers: NDArray[np.int64], corruptions: Corruptions | None
+    ) -> tuple[Any, NDArray[np.int64] | None, int]:
+        """Return rows in the format of the selection, where each begins, and their size in bytes.
+
+        Parameters
+        ----------
+        corruptions : mapping or None
+            By row; None where no faults can be.
+        """
         if self.selection.format == "arrow":
-            columns = batch.select(list(self.schema.names))
-            size = batch.num_rows * self._row_bytes
-            return Part(low, high, len(entries), numbers, None, columns, size)
-        strings = self._encoder.join(batch, self._attributes(batch, every))
+            if corruptions is None:
+                columns = batch.select(list(self.schema.names))
+            else:
+                columns = corrupt_columns(batch, self._event_schema, corruptions)
+                if self.selection.placed:
+                    columns = columns.add_column(0, self._place_field, batch.column(self._place_field.name))
+            return columns, None, batch.num_rows * self._row_bytes
+        strings = self._encoder.join(batch, self._attributes(batch, numbers))
+        if corruptions:
+            strings = corrupt_strings(strings, self._encoder, corruptions)
         if self.selection.format == "json":
             data, ends = frame_strings(strings)
-            return Part(low, high, len(entries), numbers, ends, data, data.nbytes)
-        return Part(low, high, len(entries), numbers, strings.ends, strings.data.data, strings.data.nbytes)
+            return data, ends, data.nbytes
+        return strings.data.data, strings.ends, strings.data.nbytes
+
+    def has_faults(self, start: int, stop: int) -> bool:
+        """Return whether faults of the wire can act on what is sent of some slots, `stop` excluded."""
+        return self.selection.faults and start < stop and self._stream.has_faults(start, stop)
+
+    def arrow_schema(self, *, faulty: bool) -> pa.Schema:
+        """Return the columns of Arrow batches, with or without faults of the wire."""
+        schema = faulty_schema(self._event_schema) if faulty else self._event_schema.arrow
+        return schema.insert(0, self._place_field) if self.selection.placed else schema
 
     def _attributes(self, batch: pa.RecordBatch, numbers: NDArray[np.int64]) -> list[pa.Array | pa.Scalar]:
         """Return what stands before the events of a batch: their envelopes, if they have one."""
@@ -205,21 +358,21 @@ class Feed:
             before=ROOM if self.selection.format == "json" else "",
         )
 
-    def cut(self, part: Part, start: int, stop: int, most: int = WRITE_BYTES) -> int:
-        """Return where to end a write that begins with event `start`: it has `most` bytes, or one event.
+    def cut(self, part: Part, start: Place, stop: Place, most: int = WRITE_BYTES) -> Place:
+        """Return where to end a write that begins at `start`: it has `most` bytes, or one delivery.
 
         An Arrow message is cut only for a reader that is not fast, because each holds the strings it needs.
         """
-        stop = min(stop, part.stop)
+        stop = min(stop, part.end)
         row, last = part.row(start), part.row(stop)
         if part.ends is None:
             fitting = row + most // self._row_bytes if most < WRITE_BYTES else last
         else:
             fitting = int(np.searchsorted(part.ends, part.ends[row] + most, "right")) - 1
-        return stop if fitting >= last else part.number(max(fitting, row + 1))
+        return stop if fitting >= last else part.place(max(fitting, row + 1))
 
-    def wire(self, part: Part, start: int, stop: int, missed: int | None = None) -> bytes | memoryview:
-        """Return the WebSocket frames of events `start` to `stop`, all within the part.
+    def wire(self, part: Part, start: Place, stop: Place, missed: int | None = None) -> bytes | memoryview:
+        """Return the WebSocket frames from one place to another, both within the part.
 
         Parameters
         ----------
@@ -242,7 +395,7 @@ class Feed:
                     self._messages.popitem(last=False)
         return kept
 
-    def _framed(self, part: Part, start: int, stop: int, missed: int | None) -> bytes | memoryview:
+    def _framed(self, part: Part, start: Place, stop: Place, missed: int | None) -> bytes | memoryview:
         """Return a message of lines or a batch as a frame; nothing if it would be empty."""
         first, last = part.row(start), part.row(stop)
         if first == last and missed is None:
@@ -251,8 +404,8 @@ class Feed:
             return frame_in_place(BINARY, _arrow_message(part, first, last, stop, missed), LARGEST_HEADER)
         return frame(TEXT, _lines(part, first, last, missed))
 
-    def messages(self, part: Part, start: int, stop: int, missed: int | None = None) -> list[str | bytes]:
-        """Return the messages of events `start` to `stop`, for a server that frames them itself."""
+    def messages(self, part: Part, start: Place, stop: Place, missed: int | None = None) -> list[str | bytes]:
+        """Return the messages from one place to another, for a server that frames them itself."""
         first, last = part.row(start), part.row(stop)
         if self.selection.format == "json":
             notice: list[str | bytes] = [] if missed is None else [_missed_json(missed).decode()]
@@ -344,13 +497,17 @@ class Feeds:
             for key in [key for key in self._jobs if key[0] == feed.selection]:
                 del self._jobs[key]
 
-    def get(self, feed: Feed, first: int, stop: int, number: int, urgency: int) -> Part | None:
+    def get(self, feed: Feed, start: Place, stop: int, number: int, urgency: int) -> Part | None:
         """Return a part if it is there; else request it, unless it is requested already.
 
         Parameters
         ----------
+        start : Place
+            Where it begins.
+        stop : int
+            The slot before which it ends, or earlier if there are very many deliveries.
         number : int
-            The event that is wanted of it; what comes later may be wrong, see `Feed.settled`.
+            The slot that is wanted of it; what comes later may be wrong, see `Feed.settled`.
         urgency : int
             `_LIVE` or `_PAST`, and then `on_made` is called; or `_LATER`.
 
@@ -359,7 +516,7 @@ class Feeds:
         Exception
             What went wrong when it was made.
         """
-        key = (feed.selection, first, stop)
+        key = (feed.selection, start.slot, stop, start.index)
         with self._lock:
             if urgency != _LATER and key in self._unfetched:
                 self._unfetched.discard(key)
@@ -438,12 +595,12 @@ class Feeds:
         if part.entries == len(entries):
             return True
         changed = entries[part.entries].first
-        return changed >= stop or number < min(changed, part.stop)
+        return changed >= stop or number < min(changed, part.stop + (part.rest > 0))
 
     def _make(self, key: _Key, job: _Job) -> None:
         made: Part | Exception | None
         try:
-            made = job.feed.make(key[1], key[2])
+            made = job.feed.make(Place(key[1], key[3]), key[2])
         except StreamError:  # a pause began meanwhile: the next request is for a shorter part
             made = None
         except Exception as error:
@@ -484,12 +641,17 @@ def _encoder(schema: Schema, selection: Selection) -> Encoder:
     return Encoder(schema, after="}\n" if enveloped else "\n")
 
 
-def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | None) -> memoryview:
+def _arrow_message(part: Part, first: int, last: int, stop: Place, missed: int | None) -> memoryview:
     """Return rows `first` to `last` of a part as a complete Arrow IPC stream, behind room for a header."""
     batch = part.data.slice(first, last - first)
     if len(batch) < _FULL_DICTIONARIES:
         batch = _compact(batch)
-    metadata = {"first_event_number": min(part.number(first), stop), "next_event_number": stop}
+    metadata: dict[str, object] = {
+        "first_event_number": min(part.place(first), stop).slot,
+        "next_event_number": stop.slot,
+    }
+    if part.faulty:
+        metadata["next_delivery"] = stop
     if missed is not None:
         metadata["missed_events"] = missed
     schema = batch.schema.with_metadata({name: str(value) for name, value in metadata.items()})
@@ -498,6 +660,13 @@ def _arrow_message(part: Part, first: int, last: int, stop: int, missed: int | N
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(batch.replace_schema_metadata(schema.metadata))
     return memoryview(sink.getvalue()).cast("B")
+
+
+def in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch without faults of the wire with the columns of one that can have them, if it has not."""
+    missing = len(schema) - batch.num_columns
+    arrays = [*batch.columns, *(pa.nulls(batch.num_rows, pa.string()) for _ in range(missing))]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _lines(part: Part, first: int, last: int, missed: int | None) -> bytes | memoryview:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from logistream.server.connections import ConnectionLimit
     from logistream.server.feed import Feed, Part
+    from logistream.stream.query import Place
 
 __all__ = [
     "LINGER",
@@ -315,8 +316,8 @@ class FrameSink:
         """Bytes that may be written at once, roughly."""
         return self._protocol.room
 
-    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
-        """Write the frames of events `start` to `stop`; return the number of bytes."""
+    def put(self, feed: Feed, part: Part, start: Place, stop: Place, missed: int | None) -> int:
+        """Write the frames from one place of a part to another; return the number of bytes."""
         frames = feed.wire(part, start, stop, missed)
         if len(frames):
             self._protocol.write_frames(frames)
@@ -353,8 +354,8 @@ class MessageSink:
         """Bytes that may be put at once, roughly."""
         return _LITTLE
 
-    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
-        """Queue the messages of events `start` to `stop`; return the number of characters or bytes."""
+    def put(self, feed: Feed, part: Part, start: Place, stop: Place, missed: int | None) -> int:
+        """Queue the messages from one place of a part to another; return their length."""
         self._waiting = feed.messages(part, start, stop, missed)
         self._some.set()
         return sum(map(len, self._waiting))

@@ -1,6 +1,6 @@
 """From the stream to its readers: one loop that sends each reader the events that are due.
 
-A reader is a cursor, the number of its next event. There are no queues: a reader that does not read falls
+A reader is a cursor, the place of its next delivery. There are no queues: a reader that does not read falls
 behind, and delays no other, since any part of the stream can be made again. In each round live readers come
 first, then those of the past in turns, and each gets a bounded piece.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from logistream.server.feed import WRITE_BYTES, Feeds
 from logistream.server.rate_meter import RateMeter
-from logistream.stream.query import Timestamp
+from logistream.stream.query import Place, Timestamp
 
 if TYPE_CHECKING:
     from logistream.server.feed import Feed, Part
@@ -54,8 +54,8 @@ class Sink(Protocol):
     def room(self) -> int:
         """How many bytes it may be given at once, roughly."""
 
-    def put(self, feed: Feed, part: Part, start: int, stop: int, missed: int | None) -> int:
-        """Send events `start` to `stop` of a part; return the number of bytes."""
+    def put(self, feed: Feed, part: Part, start: Place, stop: Place, missed: int | None) -> int:
+        """Send what is in a part from one place to another; return the number of bytes."""
 
     def end(self) -> None:
         """Close the connection, since everything that was requested has been sent."""
@@ -128,8 +128,8 @@ class Cursor:
         What it reads.
     sink : Sink
         Where it is sent.
-    number : int
-        Of its next event.
+    place : Place
+        Of its next delivery.
     lag : Lag
         What it gets next if it has fallen behind.
     live : bool
@@ -146,13 +146,18 @@ class Cursor:
 
     feed: Feed
     sink: Sink
-    number: int
+    place: Place
     lag: Lag = "wait"
     live: bool = False
     missed: int | None = None
     allowance: Allowance = field(default_factory=Allowance)
     stop: int | Timestamp | None = None
     replay: Replay | None = None
+
+    @property
+    def number(self) -> int:
+        """The slot of its next delivery; without faults of the wire, the number of its next event."""
+        return self.place.slot
 
 
 class Pump:
@@ -180,7 +185,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._meter, self._entry = RateMeter(), stream.timeline.last
         self._events = self._bytes = 0  # sent in this round
-        self._writes: dict[tuple[Feed, int, int, int], tuple[Part, int, int]] = {}  # of this round
+        self._writes: dict[tuple[Feed, Place, int, int], tuple[Part, Place, int]] = {}  # of this round
         self._round: float | None = None  # when readers were served last, on the loop's clock
         self._retry = math.inf  # seconds until a reader may take more by its speed limit
         self.feeds = Feeds(stream, self._made_soon)
@@ -205,8 +210,8 @@ class Pump:
         made, self._made = self._made, asyncio.Event()
         made.set()
 
-    async def past(self, feed: Feed, start: int, stop: int) -> Part:
-        """Wait for events that have happened, within one part of the past."""
+    async def past(self, feed: Feed, start: Place, stop: int) -> Part:
+        """Wait for events that have happened, within one part of the past; see `Feed.past`."""
         while (part := feed.past(start, stop)) is None:
             await self._made.wait()
         return part
@@ -316,7 +321,7 @@ class Pump:
             limit = self._allowed(cursor, now, time) if catches_up else now
             if cursor.stop is not None or cursor.replay is not None:
                 limit = self._bounded(cursor, limit, time)
-            key = (cursor.feed, cursor.number, limit, cursor.sink.room)
+            key = (cursor.feed, cursor.place, limit, cursor.sink.room)
             write = self._writes.get(key)  # most readers need what another one has just got
             if write is None:
                 write = self._next_write(cursor, now, limit)
@@ -324,7 +329,7 @@ class Pump:
                     return False  # `wake_soon` is called when it is made
                 self._writes[key] = write
             part, stop, rows = write
-            size = cursor.sink.put(cursor.feed, part, cursor.number, stop, cursor.missed)
+            size = cursor.sink.put(cursor.feed, part, cursor.place, stop, cursor.missed)
         except Exception:
             logger.exception("a reader at event %d was disconnected after an error", cursor.number)
             cursor.sink.fail()
@@ -333,41 +338,42 @@ class Pump:
         self._events += rows
         self._bytes += size
         if catches_up:
-            cursor.allowance.use(stop - cursor.number)
-            self._total.use(stop - cursor.number)
+            used = max(rows, stop.slot - cursor.number)
+            cursor.allowance.use(used)
+            self._total.use(used)
         if cursor.live:
-            self._meter.hand(cursor.number, stop, time)
-        cursor.number, cursor.missed = stop, None
-        cursor.live = cursor.live or stop == now
+            self._meter.hand(cursor.number, stop.slot, time)
+        cursor.place, cursor.missed = stop, None
+        cursor.live = cursor.live or stop.slot == now
         if cursor.stop is not None:
             self._wake.set()  # it may be over
-        return stop < now and cursor.sink.ready
+        return stop.slot < now and cursor.sink.ready
 
-    def _next_write(self, cursor: Cursor, now: int, limit: int) -> tuple[Part, int, int] | None:
-        """Return what to write next: a part, the event before which to stop, and how many rows that are."""
+    def _next_write(self, cursor: Cursor, now: int, limit: int) -> tuple[Part, Place, int] | None:
+        """Return what to write next: a part, the place before which to stop, and how many rows that are."""
         if limit <= cursor.number:
             return None
-        part = cursor.feed.part(cursor.number, now, live=self._is_urgent(cursor, now))
+        part = cursor.feed.part(cursor.place, now, live=self._is_urgent(cursor, now))
         if part is None:
-            self._prefetch(cursor, cursor.number, now)
+            self._prefetch(cursor, cursor.place, now)
             return None
-        stop = min(limit, cursor.feed.settled(part))
-        stop = cursor.feed.cut(part, cursor.number, stop, cursor.sink.room)
-        if stop <= cursor.number:
+        limit = min(limit, cursor.feed.settled(part))
+        stop = cursor.feed.cut(part, cursor.place, Place(limit), cursor.sink.room)
+        if stop <= cursor.place:
             return None
-        self._prefetch(cursor, part.stop, now, edge=2 * stop > part.first + part.stop)
-        return part, stop, part.row(stop) - part.row(cursor.number)
+        self._prefetch(cursor, part.end, now, edge=2 * stop.slot > part.first + part.stop)
+        return part, stop, part.row(stop) - part.row(cursor.place)
 
-    def _prefetch(self, cursor: Cursor, number: int, now: int, *, edge: bool = True) -> None:
+    def _prefetch(self, cursor: Cursor, place: Place, now: int, *, edge: bool = True) -> None:
         """Request the parts that the reader needs next."""
         urgent = self._is_urgent(cursor, now)
         for _ in range(_AHEAD):
-            if number > now and not (edge and self._will_happen(number)):
+            if place.slot > now and not (edge and self._will_happen(place.slot)):
                 return
-            cursor.feed.prefetch(number, now, live=urgent)
-            if number > now:
+            following = cursor.feed.prefetch(place, now, live=urgent)
+            if place.slot > now:
                 return
-            number = cursor.feed.span(number, now)[1]
+            place = following
 
     def _will_happen(self, number: int) -> bool:
         """Return whether no pause holds an event back."""
@@ -378,7 +384,7 @@ class Pump:
         """Move a reader to the newest event if it is too far behind."""
         if cursor.number < now - 1 and self.stream.age(cursor.number) > _LAG:
             cursor.missed = (cursor.missed or 0) + now - 1 - cursor.number
-            cursor.number = now - 1
+            cursor.place = Place(now - 1)
 
     def is_over(self, number: int, stop: int | Timestamp) -> bool:
         """Return whether a reader whose next event is `number` has got everything up to its end."""

@@ -12,7 +12,7 @@ import io
 import math
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -23,9 +23,10 @@ import logistream
 from logistream.errors import NotYetError, RequestError, StreamError
 from logistream.model.sampling import BLOCK
 from logistream.server.access import is_head
-from logistream.server.feed import WRITE_BYTES
+from logistream.server.feed import WRITE_BYTES, in_schema
+from logistream.server.places import first_place
 from logistream.server.pump import Allowance
-from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Selection
+from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER, Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from logistream.server.feed import Feed, Part
     from logistream.server.pump import Pump
     from logistream.server.schemas import RangeQuery, TruthQuery
+    from logistream.stream.query import Selection
     from logistream.stream.stream import Stream
 
 __all__ = [
@@ -72,8 +74,17 @@ _SLOW = 1024
 """Events that are made at once for a caller who takes longer than that; also the most in an Arrow batch."""
 
 
-def finished_range(stream: Stream, query: RangeQuery | TruthQuery, most: int) -> tuple[int, int]:
-    """Return first event number and stop of the requested range.
+def finished_range(
+    stream: Stream, query: RangeQuery | TruthQuery, most: int, *, faults: bool = False
+) -> tuple[Place, int]:
+    """Return where the requested range begins, and the slot or event number before which it ends.
+
+    Parameters
+    ----------
+    most : int
+        How long it may be.
+    faults : bool
+        Whether it is a range of the deliveries with the faults of the wire.
 
     Raises
     ------
@@ -82,14 +93,14 @@ def finished_range(stream: Stream, query: RangeQuery | TruthQuery, most: int) ->
     NotYetError
         It has not happened yet.
     """
-    start, stop = stream.resolve(query.start), stream.resolve_stop(query.stop)
-    if start > stop:
+    start, stop = first_place(stream, query.start, faults=faults), stream.resolve_stop(query.stop)
+    if start > Place(stop):
         if query.stop in (None, "latest"):
-            raise NotYetError(f"event {start}", stop - 1)
-        raise RequestError(f"start must not be after stop: {start} is after {stop}")
-    if stop - start > most:
+            raise NotYetError(f"event {start.slot}", stop - 1)
+        raise RequestError(f"start must not be after stop: {start.short} is after {stop}")
+    if stop - start.slot > most:
         raise RequestError(
-            f"a range holds at most {most:,} events, not {stop - start:,}: ask for it in parts"
+            f"a range holds at most {most:,} events, not {stop - start.slot:,}: ask for it in parts"
         )
     return start, stop
 
@@ -97,7 +108,7 @@ def finished_range(stream: Stream, query: RangeQuery | TruthQuery, most: int) ->
 def selection_for(selection: Selection) -> Selection:
     """Return what has to be encoded for a body: a JSON array is made of lines."""
     form = "ndjson" if selection.format == "json" else selection.format
-    return Selection(form, selection.columns, selection.where, selection.envelope)
+    return replace(selection, format=form)
 
 
 @dataclass(slots=True)
@@ -110,37 +121,45 @@ class _Parts:
         Has the parts made.
     feed : Feed
         Of the selection.
-    number, stop : int
-        What is still to be given.
+    place : Place
+        Of what is given next.
+    stop : int
+        The slot before which it ends.
     """
 
     pump: Pump
     feed: Feed
-    number: int
+    place: Place
     stop: int
     _part: Part | None = None
     _allowance: Allowance = field(default_factory=Allowance)
     _most: int = BLOCK
 
-    async def next(self, end: Callable[[Part, int, int], int]) -> tuple[Part, int, int]:
-        """Return a part and from which event to which it is to be given; `end` says where to end."""
+    @property
+    def over(self) -> bool:
+        """Whether everything has been given."""
+        return self.place >= Place(self.stop)
+
+    async def next(self, end: Callable[[Part, Place, Place], Place]) -> tuple[Part, int, int]:
+        """Return a part and from which row to which it is to be given; `end` returns the place to end at."""
         if self._part is None:
             most = self._most
-            stop = min(self.stop, self.number - self.number % most + most)
-            self._part = await self.pump.past(self.feed, self.number, stop)
-        part, start = self._part, self.number
-        self.number = end(part, start, part.stop)
-        await self.pump.allow(self._allowance, self.number - start)
-        if self.number == part.stop:
+            stop = min(self.stop, self.place.slot - self.place.slot % most + most)
+            self._part = await self.pump.past(self.feed, self.place, stop)
+        part, start = self._part, self.place
+        self.place = end(part, start, part.end)
+        first, last = part.row(start), part.row(self.place)
+        await self.pump.allow(self._allowance, max(last - first, self.place.slot - start.slot))
+        if self.place == part.end:
             self._part = None
-        return part, start, self.number
+        return part, first, last
 
     def forget(self) -> None:
         """Release the part, because the caller is slow; the rest is made again, in shorter parts."""
         self._part, self._most = None, _SLOW
 
 
-async def pieces(pump: Pump, feed: Feed, form: str, start: int, stop: int) -> AsyncIterator[bytes]:
+async def pieces(pump: Pump, feed: Feed, form: str, start: Place, stop: int) -> AsyncIterator[bytes]:
     """Give a body in pieces of about 256 KiB, or of one event.
 
     Parameters
@@ -151,8 +170,10 @@ async def pieces(pump: Pump, feed: Feed, form: str, start: int, stop: int) -> As
         Of the selection that `selection_for` returned.
     form : str
         The requested format: json, ndjson, arrow or csv.
-    start, stop : int
-        Event numbers, all of which have happened.
+    start : Place
+        Of the first delivery.
+    stop : int
+        The slot before which it ends; all of it has happened.
     """
     parts = _Parts(pump, feed, start, stop)
     made = (_arrow if form == "arrow" else _array if form == "json" else _lines)(parts)
@@ -166,9 +187,9 @@ async def pieces(pump: Pump, feed: Feed, form: str, start: int, stop: int) -> As
 async def _lines(parts: _Parts) -> AsyncIterator[bytes]:
     if parts.feed.header:
         yield parts.feed.header
-    while parts.number < parts.stop:
+    while not parts.over:
         part, first, last = await parts.next(parts.feed.cut)
-        lines = bytes(part.rows(part.row(first), part.row(last)))
+        lines = bytes(part.rows(first, last))
         del part  # not held while the lines are sent
         if lines:
             yield lines
@@ -184,20 +205,30 @@ async def _array(parts: _Parts) -> AsyncIterator[bytes]:
 
 
 async def _arrow(parts: _Parts) -> AsyncIterator[bytes]:
-    sink, schema = io.BytesIO(), parts.feed.schema.arrow
-    # A batch ends at a multiple of this number, so that the same range is always the same bytes.
+    faulty = parts.feed.has_faults(parts.place.slot, parts.stop)
+    sink, schema = io.BytesIO(), parts.feed.arrow_schema(faulty=faulty)
+    # A batch ends at a multiple of this number, or when it holds so many rows, so that the same range is
+    # always the same bytes.
     most = max(1, min(_SLOW, 1 << int(math.log2(WRITE_BYTES / (8 * max(1, len(schema)))))))
+    batch: list[pa.RecordBatch] = []  # in several pieces if a part ends within it
+    rows = 0
+
+    def end(part: Part, start: Place, stop: Place) -> Place:
+        boundary = Place(start.slot - start.slot % most + most)
+        full = part.place(part.row(start) + most - rows)
+        return min(stop, boundary, full)
+
     with pa.ipc.new_stream(sink, schema) as writer:
-        while parts.number < parts.stop:
-            part, first, last = await parts.next(
-                lambda _, start, stop: min(stop, start - start % most + most)
-            )
-            row = part.row(first)
-            rows = part.row(last) - row
-            if rows:
-                writer.write_batch(part.data.slice(row, rows))
+        while not parts.over:
+            part, first, last = await parts.next(end)
+            if last > first:
+                batch.append(in_schema(part.data.slice(first, last - first), schema))
+                rows += last - first
             del part  # not held while the batch is sent
-            if rows:
+            at_boundary = not parts.place.index and parts.place.slot % most == 0
+            if rows and (rows == most or at_boundary or parts.over):
+                writer.write_batch(batch[0] if len(batch) == 1 else pa.concat_batches(batch))
+                batch, rows = [], 0
                 yield sink.getvalue()
                 sink.seek(0)
                 sink.truncate()
@@ -240,15 +271,15 @@ class Ranges:
 
 
 def range_headers(
-    request: Request, query: RangeQuery, stream: Stream, selection: Selection, start: int, stop: int
+    request: Request, query: RangeQuery, stream: Stream, selection: Selection, start: Place, stop: int
 ) -> dict[str, str]:
     """Return what an answer says of a finished range, which is the same bytes for ever."""
     packed = _accepts_gzip(request)
     described = repr((selection, logistream.__version__)).encode()
-    tag = f"{stream.id}-{start}-{stop}-{hashlib.sha256(described).hexdigest()[:16]}"
+    tag = f"{stream.id}-{start.short}-{stop}-{hashlib.sha256(described).hexdigest()[:16]}"
     headers = {
         STREAM_HEADER: stream.id,
-        EVENT_NUMBER_HEADER: str(start),
+        EVENT_NUMBER_HEADER: str(start.slot),
         "ETag": f'"{tag}-gzip"' if packed else f'"{tag}"',
         "Cache-Control": "private, no-cache",
         "Vary": "Accept-Encoding, Authorization",
@@ -259,13 +290,13 @@ def range_headers(
     if named and query.start != "latest" and stream.timeline.shared:
         # Without a file, the next server on this address has another stream, and other events.
         headers["Cache-Control"] = "private, max-age=31536000, immutable"
-    if stop > start:
+    if Place(stop) > start:
         others = [
             (name, value)
             for name, value in request.query_params.multi_items()
             if name not in ("start", "stop", "token")
         ]
-        place = {"start": stop, "stop": 2 * stop - start} if named else {"start": stop}
+        place = {"start": stop, "stop": 2 * stop - start.slot} if named else {"start": stop}
         headers["Link"] = f'<?{urlencode([*place.items(), *others])}>; rel="next"'
     return headers
 
@@ -308,7 +339,7 @@ class RangeResponse(StreamingResponse):
     """
 
     def __init__(
-        self, ranges: Ranges, selection: Selection, start: int, stop: int, *, headers: dict[str, str]
+        self, ranges: Ranges, selection: Selection, start: Place, stop: int, *, headers: dict[str, str]
     ) -> None:
         super().__init__((), media_type=_media_type(selection), headers=headers)
         self._ranges, self._selection, self._range = ranges, selection, (start, stop)

@@ -102,7 +102,7 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, r
         """Return rate, pause, seed, model, and the number of the next event."""
         return StreamState(**stream.state)
 
-    @plain.patch("/stream", summary="Set rate, pause or scenarios", responses=_CHANGES)
+    @plain.patch("/stream", summary="Set rate, pause, scenarios or faults", responses=_CHANGES)
     def change(wanted: Annotated[StreamChange, Body()]) -> ChangedState:
         """Set what is given for all readers: now, or 50 ms later if other servers may share the timeline."""
         if read_only:
@@ -112,6 +112,8 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, r
         if "scenario" in settings:
             given = settings.pop("scenario")
             settings["scenarios"] = () if given is None else given
+        if "faults" in settings and settings["faults"] is None:
+            settings["faults"] = ()
         entry = stream.change(**settings)
         return ChangedState(**stream.state, from_event_number=entry.first)
 
@@ -123,9 +125,9 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, r
             for scenario, sentence in stream.known_scenarios
         ]
 
-    @plain.get("/timeline", summary="When events happen")
+    @plain.get("/timeline", summary="When events happen", response_model_exclude_unset=True)
     async def timeline() -> TimelineState:
-        """Return the whole list of rates, pauses and scenarios: enough to make the same stream elsewhere."""
+        """Return all rates, pauses, scenarios and faults: enough to make the same stream elsewhere."""
         return TimelineState(
             stream=stream.id,
             model=model.name,
@@ -161,7 +163,7 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, r
         timeline file and the request names both ends.
         """
         selection = query.selection(model)
-        first, last = finished_range(stream, query, limits.range)
+        first, last = finished_range(stream, query, limits.range, faults=query.faults)
         headers = range_headers(request, query, stream, selection, first, last)
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
@@ -176,7 +178,7 @@ def http_routes(stream: Stream, gauges: Gauges, pump: Pump, limits: Limits, *, r
     )
     def truth(query: Annotated[TruthQuery, Depends(TruthQuery.of)]) -> Response:
         """Return of each event its scenarios, its twin without them, and how probable it was to be late."""
-        first, last = finished_range(stream, query, min(limits.range, MOST_TRUTHS))
+        (first, _), last = finished_range(stream, query, min(limits.range, MOST_TRUTHS))
         content = truth_body(stream.truth(first, last), model.full_schema, query.format)
         headers = {STREAM_HEADER: stream.id, EVENT_NUMBER_HEADER: str(first)}
         return Response(content, media_type=MEDIA_TYPES[query.format], headers=headers)

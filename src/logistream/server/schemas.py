@@ -11,13 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from logistream.errors import RequestError, shorten
 from logistream.model.conditions import WRITTEN
 from logistream.model.scenario import MOST_SCENARIOS, json_schema
+from logistream.stream.faults import MOST_FAULTS
+from logistream.stream.faults import json_schema as fault_schema
 from logistream.stream.query import (
     Envelope,
     Format,
     Lag,
+    Place,
     RangeFormat,
     Selection,
     Timestamp,
+    parse_begin,
     parse_conditions,
     parse_start,
     parse_stop,
@@ -148,6 +152,15 @@ Start = Annotated[
     WithJsonSchema(_PLACE),
     Field(description="an event number, earliest, latest, or a time (RFC 3339): the first event after it"),
 ]
+Begin = Annotated[
+    int | Literal["earliest", "latest"] | Timestamp | Place,
+    PlainValidator(parse_begin),
+    WithJsonSchema({"anyOf": [*_PLACE["anyOf"], {"type": "string", "pattern": r"^[0-9]+\.[0-9]+$"}]}),
+    Field(
+        description="an event number, earliest, latest, or a time (RFC 3339): the first event after it; or a "
+        "place such as 40.1, the second delivery in the slot of event 40"
+    ),
+]
 Stop = Annotated[
     int | Literal["earliest", "latest"] | Timestamp | None,
     PlainValidator(lambda value: parse_start(value, "stop")),
@@ -176,7 +189,15 @@ class ColumnsQuery(NoQuery):
 class EventsQuery(ColumnsQuery):
     """Which events from where on, and in which form."""
 
-    start: Start = "latest"
+    start: Begin = "latest"
+    faults: bool = Field(
+        True, description="false: the events as they happened, without the faults of the wire"
+    )
+    placed: bool = Field(
+        False,
+        description="true adds delivery before all else: the place of the delivery, such as 40.1 for the "
+        "second one in the slot of event 40; a reader resumes after it with start=40.2",
+    )
     format: Format = Field("json", description="json: one object an event; ndjson: lines; arrow: columns")
     envelope: Annotated[
         Envelope | None, WithJsonSchema({"type": "string", "enum": list(get_args(Envelope))})
@@ -199,13 +220,14 @@ class EventsQuery(ColumnsQuery):
                 f"envelope={self.envelope} is possible with format=json or ndjson, not {self.format}"
             )
         columns = selected_columns(self.columns, self.numbered, model)
-        return Selection(self.format, columns, parse_conditions(self.where, model), self.envelope)
+        where = parse_conditions(self.where, model)
+        return Selection(self.format, columns, where, self.envelope, self.faults, self.placed)
 
 
 class RangeQuery(EventsQuery):
     """A finished range of events."""
 
-    start: Start = "earliest"
+    start: Begin = "earliest"
     stop: Stop = None
     format: RangeFormat = Field(  # type: ignore[assignment] # the two it adds to are not enough
         "json",
@@ -296,6 +318,7 @@ class StreamState(BaseModel):
     paused: bool
     scenario: str | None = Field(description="names of the what-if scenarios in force")
     scenarios: list[dict[str, Any]] = Field(description="the scenarios themselves")
+    faults: list[dict[str, Any]] = Field(description="the faults of the wire in force")
     seed: int
     next_event_number: int = Field(description="how many events have happened since event 0")
     started: str = Field(description="when event 0 happened, RFC 3339 in UTC")
@@ -320,6 +343,15 @@ _SCENARIOS = {
 }
 
 
+_FAULTS = {
+    "anyOf": [
+        fault_schema(),
+        {"type": "array", "items": fault_schema(), "maxItems": MOST_FAULTS},
+        {"type": "null"},
+    ]
+}
+
+
 class StreamChange(BaseModel):
     """What to set; what is left out stays as it is."""
 
@@ -329,6 +361,11 @@ class StreamChange(BaseModel):
     paused: bool | None = None
     scenario: Annotated[Any, WithJsonSchema(_SCENARIOS)] = Field(
         None, description="what-if scenarios: one, a list of them, or null to end them"
+    )
+    faults: Annotated[Any, WithJsonSchema(_FAULTS)] = Field(
+        None,
+        description="faults of the wire: one, a list of them, or null to end them; what they have held back "
+        "is still delivered",
     )
 
 
@@ -348,6 +385,9 @@ class TimelineEntry(BaseModel):
     rate: float = Field(description="events per second")
     paused: bool
     scenario: list[dict[str, Any]] | None = Field(description="the what-if scenarios in force")
+    faults: list[dict[str, Any]] = Field(
+        [], description="the faults of the wire in force; left out if there are none"
+    )
 
 
 class TimelineState(BaseModel):

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from logistream.model.scenario import Scenario, Scenarios
+    from logistream.stream.faults import Fault, Faults
     from logistream.stream.timeline import Entry
 
 __all__ = ["StreamServer", "listen"]
@@ -458,6 +459,18 @@ class StreamServer:
     @scenario.setter
     def scenario(self, scenario: Scenarios | None) -> None:
         self._stream.change(scenarios=() if scenario is None else scenario)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults of the wire in force; set one, or a list of them, at any time, and None to end them.
+
+        They act on the events from the next one on. What they have held back is still delivered.
+        """
+        return self._stream.faults
+
+    @faults.setter
+    def faults(self, faults: Faults | None) -> None:
+        self._stream.change(faults=() if faults is None else faults)
 
     @property
     def known_scenarios(self) -> tuple[tuple[Scenario, str], ...]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from logistream.model.scenario import Scenarios
+    from logistream.stream.faults import Faults
 
 __all__ = ["Workers"]
 
@@ -137,20 +138,22 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def set_scenarios(self, scenarios: Scenarios) -> None:
-        """Set the scenarios in force, in the timeline that the workers share; only after they have started.
+    def change(self, *, scenario: Scenarios | None = None, faults: Faults | None = None) -> None:
+        """Set scenarios or faults in the timeline that the workers share; only after they have started.
 
         Raises
         ------
         RequestError
-            For scenarios that are not allowed.
+            For scenarios or faults that are not allowed.
         StreamError
             If the timeline cannot be written.
         """
+        if scenario is None and faults is None:
+            return
         assert self._server is not None  # noqa: S101 - they have started
         stream = self._server._new_stream()  # noqa: SLF001 - opens the timeline, as each of them does
         try:
-            stream.change(scenarios=scenarios)
+            stream.change(scenarios=scenario, faults=faults)
         finally:
             stream.timeline.close()
 

@@ -7,31 +7,39 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias
 
 from logistream.errors import RequestError, shorten
 from logistream.model.conditions import read_conditions
-from logistream.schema import EVENT_NUMBER, EVENT_TIME, Schema
+from logistream.schema import DELIVERY, EVENT_NUMBER, EVENT_TIME, Schema
 from logistream.times import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from logistream.model.conditions import Condition
     from logistream.model.model import Model
 
 __all__ = [
     "EVENT_NUMBER_HEADER",
+    "LAST_INDEX",
     "PARAMETERS",
     "STREAM_HEADER",
+    "Begin",
     "Envelope",
     "Format",
     "Lag",
+    "Place",
     "RangeFormat",
     "Selection",
     "Start",
     "Timestamp",
+    "free_name",
+    "parse_begin",
     "parse_conditions",
     "parse_number",
+    "parse_place",
     "parse_start",
     "parse_stop",
     "selected_columns",
@@ -53,17 +61,70 @@ Lag = Literal["wait", "skip"]
 Start: TypeAlias = 'int | Literal["earliest", "latest"] | Timestamp'
 """Where to begin: event number, first or next event, or just after a time."""
 
-PARAMETERS = ("start", "stop", "speed", "format", "envelope", "numbered", "columns", "where", "lag")
+Begin: TypeAlias = "Start | Place"
+"""The same, and a place within a slot."""
+
+PARAMETERS = (
+    "start",
+    "stop",
+    "speed",
+    "format",
+    "envelope",
+    "numbered",
+    "placed",
+    "faults",
+    "columns",
+    "where",
+    "lag",
+)
 """What the query of the WebSocket may hold, besides the token."""
 
 STREAM_HEADER = "Logistream-Stream"
 """Names the stream that an answer is about: equal only if the same number is the same event."""
 
 EVENT_NUMBER_HEADER = "Logistream-Event-Number"
-"""Holds the event number with which an answer begins."""
+"""Holds the event number with which an answer begins: the slot, if there are faults of the wire."""
+
+LAST_INDEX = 2**32 - 1
+"""Largest index of a place, and greater than that of any delivery: the place after it is the next slot."""
 
 _MOST_CONDITIONS = 32
 _LARGEST_NUMBER = 2**53  # that a JSON reader in a browser holds exactly, and the sampler makes
+
+
+class Place(NamedTuple):
+    """A place among the deliveries of a stream; without faults of the wire, each slot has one delivery.
+
+    Attributes
+    ----------
+    slot : int
+        The moment of the event with this number.
+    index : int
+        Of the delivery within the slot. An index after the last one means the next slot.
+
+    Examples
+    --------
+    >>> str(Place(40, 1)), Place(40, 1).next, Place(40).short
+    ('40.1', Place(slot=40, index=2), '40')
+    """
+
+    slot: int
+    index: int = 0  # type: ignore[assignment] # hides a method of tuples that has no use here
+
+    def __str__(self) -> str:
+        return f"{self.slot}.{self.index}"
+
+    @property
+    def short(self) -> str:
+        """The place as short as it can be written: the slot alone for its first delivery."""
+        return str(self) if self.index else str(self.slot)
+
+    @property
+    def next(self) -> Self:
+        """The place after this one."""
+        if self.index < LAST_INDEX:
+            return type(self)(self.slot, self.index + 1)
+        return type(self)(self.slot + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +148,41 @@ class Selection:
         Only events that fulfil all of them, in the order of `read_conditions`.
     envelope : Envelope or None
         What each event is wrapped in, if it is JSON.
+    faults : bool
+        Whether the faults of the wire act on what is sent.
+    placed : bool
+        Whether the place of each delivery comes first.
     """
 
     format: RangeFormat
     columns: tuple[str, ...]
     where: tuple[Condition, ...] = ()
     envelope: Envelope | None = None
+    faults: bool = True
+    placed: bool = False
 
     def schema(self, model: Model) -> Schema:
-        """Return the columns with their kinds and meanings."""
+        """Return the columns with their kinds and meanings, without the place of a delivery."""
         return Schema((*model.full_schema, EVENT_NUMBER)).select(self.columns)
+
+    def placed_schema(self, model: Model) -> Schema:
+        """Return all columns that are sent, the place of a delivery first if it was requested.
+
+        Its name gets an underscore at its end if the table has a column with this name.
+        """
+        schema = self.schema(model)
+        if not self.placed:
+            return schema
+        name = free_name(DELIVERY.name, schema.names)
+        return Schema((replace(DELIVERY, name=name), *schema))
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """Return a name with as many underscores at its end as are needed so that no column has it."""
+    taken = set(taken)
+    while name in taken:
+        name += "_"
+    return name
 
 
 def parse_number(name: str, value: str) -> int:
@@ -104,6 +190,25 @@ def parse_number(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= 16 and int(value) <= _LARGEST_NUMBER):
         raise RequestError(f"{name} must be a whole event number from 0 to 2**53, not {shorten(value)!r}")
     return int(value)
+
+
+def parse_place(name: str, value: str) -> Place:
+    """Return a place such as `40.1`, or `40` for the first one of a slot; `RequestError` for others."""
+    slot, point, index = value.partition(".")
+    if point and not (index.isascii() and index.isdigit() and len(index) <= 10 and int(index) <= LAST_INDEX):
+        raise RequestError(
+            f"{name} must be an event number, or a place such as 40.1 with an index below 2**32, "
+            f"not {shorten(value)!r}"
+        )
+    return Place(parse_number(name, slot), int(index) if point else 0)
+
+
+def parse_begin(value: str) -> Begin:
+    """Return where to begin, which may be a place; `RequestError` for anything else."""
+    if re.fullmatch(r"[0-9]+\.[0-9]+", value):
+        place = parse_place("start", value)
+        return place if place.index else place.slot
+    return parse_start(value)
 
 
 def parse_start(value: str, name: str = "start") -> Start:
