@@ -31,7 +31,7 @@ FAST: dict[str, Any] = {"first_delay": 0.01, "max_delay": 0.05}
 
 def line(number: int) -> str:
     """Return the message of one event."""
-    return text(number, {"event_number": number}) + "\n"
+    return text(number).replace("{", f'{{"delivery":"{number}.0",', 1) + "\n"
 
 
 async def take(url: Any, count: int, **options: Any) -> list[dict[str, Any]]:

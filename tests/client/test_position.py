@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from logistream.client.follower import new_rows
 from logistream.client.position import Position
 from logistream.schema import EVENT_NUMBER
+from logistream.stream.query import Place
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def read(script: list[Connection], keep: int, *, batches: bool) -> tuple[list[li
     for connection in script:
         life += connection.restarted
         while True:
-            requested = 0 if position.start == "earliest" else int(position.start or 0)
+            requested = 0 if position.start == "earliest" else position.next_number or 0
             if position.enter(str(life), requested):
                 break
             taken.append([])
@@ -70,7 +71,7 @@ def read(script: list[Connection], keep: int, *, batches: bool) -> tuple[list[li
                 rows = new_rows(message(cursor, stop, keep), position, filtered=keep > 1, numbered=True)
                 taken[-1] += rows.column("n").to_pylist()
             else:
-                taken[-1] += [n for n in range(cursor, stop) if n % keep == 0 and position.take(n)]
+                taken[-1] += [n for n in range(cursor, stop) if n % keep == 0 and position.take(Place(n))]
             cursor = stop
     return taken, position
 
@@ -103,7 +104,7 @@ def test_another_stream_begins_again_with_what_the_caller_asked_for() -> None:
     """The number of an old stream means nothing in a new one."""
     position = Position("2026-11-24T06:23:00Z")
     assert position.enter("a", 100)
-    position.take(100)
+    position.take(Place(100))
     assert not position.enter("b", 101)
     assert (position.start, position.restarts, position.next_number) == ("2026-11-24T06:23:00Z", 1, None)
     assert position.enter("b", 0)
@@ -116,7 +117,7 @@ def test_gaps_are_counted_unless_events_are_filtered() -> None:
     for position in (whole, some):
         position.enter("a", 10)
         position.skip(5)
-        assert position.take(15)
+        assert position.take(Place(15))
         assert position.missed == 5
-        assert not position.take(12)
+        assert not position.take(Place(12))
         assert position.next_number == 16

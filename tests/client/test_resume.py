@@ -106,7 +106,7 @@ def test_start_in_the_address() -> None:
     """The query of the address counts, and is not sent again after a break."""
     with NumberedServer(40, most=[1]) as server:
         assert numbers(asyncio.run(take(server.url + "?start=3", 20))) == list(range(3, 23))
-        assert [query["start"] for query in server.queries] == [["3"], ["13"]]
+        assert [query["start"] for query in server.queries] == [["3"], ["12.1"]]
 
 
 def test_columns_and_numbers() -> None:
@@ -196,7 +196,7 @@ def test_server_that_has_lost_its_timeline_is_read_from_the_beginning(begun: int
                 got += [(await anext(events))["event_number"] for _ in range(3)]
                 assert got == [*range(20), 0, 1, 2]
                 assert (events.restarts, events.stream_id) == (1, new.stream_id)
-                assert [query.get("start") for query in new.queries] == [["20"], ["earliest"]]
+                assert [query.get("start") for query in new.queries] == [["19.1"], ["earliest"]]
         assert f"{old.url} serves another stream than before: starting again with earliest" in troubles
 
     old = NumberedServer(20)
@@ -204,8 +204,8 @@ def test_server_that_has_lost_its_timeline_is_read_from_the_beginning(begun: int
     asyncio.run(run(old))
 
 
-def test_strings_are_those_that_come_without_numbers() -> None:
-    """`Messages` removes the number from the string, and nothing else; or leaves it, if requested."""
+def test_strings_are_those_that_come_without_places() -> None:
+    """`Messages` removes the place from the string, and nothing else; or leaves it, if requested."""
 
     async def run(url: str, **options: Any) -> list[str]:
         async with Messages(url, start=0, **options) as messages:
@@ -216,15 +216,18 @@ def test_strings_are_those_that_come_without_numbers() -> None:
         assert asyncio.run(run(server.url, numbered=True)) == [
             text(n, {"event_number": n}) for n in range(12)
         ]
+        assert asyncio.run(run(server.url, placed=True)) == [
+            text(n).replace("{", f'{{"delivery":"{n}.0",', 1) for n in range(12)
+        ]
 
 
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
-        ('{"n":0}\n', "an event without 'event_number' came: {\"n\":0}"),
-        ("hello", "an event without 'event_number' came: hello"),
-        (b"\xff\xfe", "an event without 'event_number' came: \ufffd\ufffd"),
-        ('[1],"event_number":7}\n', "an event must be a JSON object, got [1]}"),
+        ('{"n":0}\n', "an event without 'delivery' came: {\"n\":0}"),
+        ("hello", "an event without 'delivery' came: hello"),
+        (b"\xff\xfe", "an event without 'delivery' came: \ufffd\ufffd"),
+        ('{"delivery":"7.0",[1]}\n', "an event must be a JSON object, got {[1]}"),
     ],
 )
 def test_server_that_sends_something_else_is_explained(sent: str, sentence: str) -> None:
@@ -235,7 +238,7 @@ def test_server_that_sends_something_else_is_explained(sent: str, sentence: str)
         until_closed(connection)
 
     with NumberedServer(5, handle=handle) as server, pytest.raises(RequestError) as caught:
-        asyncio.run(take(server.url, 1))
+        asyncio.run(take(server.url, 1, faults=False))
     assert str(caught.value) == f"{server.url} does not send events: {sentence}"
 
 

@@ -22,8 +22,9 @@ def query(url: str = "localhost:1", *, start: str | None = None, **options: Any)
 
 
 def test_nothing_asked() -> None:
-    """Only the format is requested."""
-    assert query() == [("format", "ndjson")]
+    """Only the format is requested, and what happened, without the faults of the wire."""
+    assert query() == [("format", "ndjson"), ("faults", "false")]
+    assert query("localhost:1?faults=true&placed=true") == [("format", "ndjson"), ("faults", "false")]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_parameters_of_the_address_count_where_none_are_given() -> None:
     """Parameters typed into the address are kept, except for the format."""
     url = "ws://h/ws?start=5&format=json&token=abc&where=a:1&where=a:2&numbered=true&lag=skip"
     wanted = {"format": "ndjson", "token": "abc", "lag": "skip", "start": "5", "where": "a:2"}
-    assert dict(query(url)) == wanted
+    assert dict(query(url)) == {**wanted, "faults": "false"}
     assert dict(query(url, start="9"))["start"] == "9"
     subscription = Subscription.of(url, where={"b": 3})
     assert subscription.numbered

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SCHEMA = Schema((Column("n", "integer", "its number"), Column("text", "category"), EVENT_TIME))
 FULL_SCHEMA = Schema((*SCHEMA, Column("more", "number", "a half of it", "apples")))
 START = datetime(2026, 11, 24, tzinfo=UTC)
-PARAMETERS = {"start", "format", "numbered", "columns", "where", "lag", "token"}
+PARAMETERS = {"start", "format", "numbered", "placed", "faults", "columns", "where", "lag", "token"}
 
 
 def event(number: int) -> dict[str, Any]:
@@ -58,6 +58,7 @@ class Asked:
     form: str = "json"
     start: int = 0
     numbered: bool = False
+    placed: bool = False
     columns: tuple[str, ...] = SCHEMA.names
     texts: frozenset[str] | None = None  # of the column `text`
 
@@ -69,7 +70,8 @@ class Asked:
         """Return an event in the requested columns, as JSON has it."""
         whole = {**event(number), "more": number / 2}
         chosen = {name: whole[name] for name in self.columns}
-        return {**chosen, "event_number": number} if self.numbered else chosen
+        place = {"delivery": f"{number}.0"} if self.placed else {}
+        return {**place, **chosen, **({"event_number": number} if self.numbered else {})}
 
 
 def batch(numbers: Sequence[int], asked: Asked) -> pa.RecordBatch:
@@ -220,6 +222,7 @@ class NumberedServer:
             query.get("format", ["json"])[0],
             start,
             query.get("numbered") == ["true"],
+            query.get("placed") == ["true"],
             columns,
             frozenset(texts) if texts else None,
         )
@@ -230,6 +233,9 @@ class NumberedServer:
             return 0 if start == "earliest" else self.count
         if start.isdigit():
             return int(start)
+        slot, _, index = start.partition(".")
+        if slot.isdigit() and index.isdigit():
+            return int(slot) + (int(index) > 0)
         return (datetime.fromisoformat(start) - START) // timedelta(milliseconds=1) + 1
 
     def _deny(self, connection: ServerConnection, status: int, sentence: str) -> Response | None:

@@ -1,6 +1,7 @@
-"""Read a stream over WebSocket: after a break, connect again and continue with the next event.
+"""Read a stream over WebSocket: after a break, connect again and continue with the next delivery.
 
-`connect` gives events as dicts, `Messages` as JSON strings.
+`connect` gives events as dicts, `Messages` as strings. What they read is what the wire delivers, faults
+included, and each delivery has a place, by which they resume.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from logistream.client.listener import Listener
 from logistream.client.reader import Reader
 from logistream.client.subscription import Subscription, with_read_options
 from logistream.errors import RequestError, shorten
-from logistream.schema import EVENT_NUMBER
+from logistream.schema import DELIVERY
 from logistream.stream.encoding import parse
+from logistream.stream.query import Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -24,13 +26,19 @@ if TYPE_CHECKING:
 
     from logistream.client.subscription import ReadOptions, Source
 
-__all__ = ["Messages", "connect"]
+__all__ = ["Messages", "connect", "place_of"]
 
 
 T = TypeVar("T")
 
-_NUMBER = re.compile(rf',?"{EVENT_NUMBER.name}":(\d+)}}$')
+_PLACE = re.compile(rf'\{{"{DELIVERY.name}_*":"(\d+)\.(\d+)",?')
 _MISSED = re.compile(r'\{\s*"missed_events"\s*:\s*(\d+)\s*\}\s*$')
+
+
+def place_of(line: str) -> str | None:
+    """Return the place with which a line begins; None if it does not."""
+    found = _PLACE.match(line)
+    return None if found is None else f"{found[1]}.{found[2]}"
 
 
 class _Events(Reader, Generic[T]):
@@ -40,15 +48,19 @@ class _Events(Reader, Generic[T]):
         self,
         source: Source,
         *,
+        faults: bool = True,
+        placed: bool = False,
         on_trouble: Callable[[str], None] | None = None,
         **options: Unpack[ReadOptions],
     ) -> None:
-        subscription = Subscription.of(source, **options)
-        self.received = 0
-        self._numbered = subscription.numbered
+        subscription = Subscription.of(source, **options).of_deliveries(faults=faults, placed=placed)
+        self.received = self.unreadable = 0
+        self._subscription = subscription
         self._lines: deque[str] = deque()  # received, and not given to the caller yet
         self._entered = False
-        self._listener = Listener(subscription, "ndjson", numbered=True, on_trouble=on_trouble)
+        self._listener = Listener(
+            subscription, "ndjson", numbered=subscription.numbered, placed=True, on_trouble=on_trouble
+        )
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "not connected"
@@ -140,27 +152,31 @@ class _Events(Reader, Generic[T]):
                 yield event
 
     def _take(self, line: str) -> T | None:
-        """Return the event of a line; None for a repeated event, or a report of missed ones."""
+        """Return the event of a line; None for a repeated one, a report of missed ones, or no event."""
         position = self._listener.position
-        found = _NUMBER.search(line, max(0, len(line) - 40))
+        found = _PLACE.match(line)
         if found is None:
             if (report := _MISSED.match(line)) is None:
-                raise RequestError(f"an event without {EVENT_NUMBER.name!r} came: {shorten(line)}")
+                raise RequestError(f"an event without {DELIVERY.name!r} came: {shorten(line)}")
             position.skip(int(report[1]))
             return None
-        if not position.take(int(found[1])):
+        if not position.take(Place(int(found[1]), int(found[2]))):
             return None
-        return self._read(line if self._numbered else f"{line[: found.start()]}}}")
+        return self._read(line if self._subscription.placed else f"{{{line[found.end() :]}")
 
-    def _read(self, line: str) -> T:
-        """Return the event in the caller's form; `RequestError` if the line is not an event."""
+    def _read(self, line: str) -> T | None:
+        """Return the event in the caller's form, None if the wire has made it unreadable.
+
+        `RequestError` if the line is not an event.
+        """
         raise NotImplementedError
 
 
 class Messages(_Events[str]):
-    """The events as JSON strings; parameters and attributes are those of `connect`.
+    """What is delivered, as strings; parameters and attributes are those of `connect`.
 
-    Without `numbered`, a string is exactly what the server sends to a reader that does not request numbers.
+    A string is what the server sends: JSON unless the wire has cut it short. Without `placed`, it is exactly
+    what a reader gets that does not request places.
     """
 
     def _read(self, line: str) -> str:
@@ -169,18 +185,24 @@ class Messages(_Events[str]):
 
 @with_read_options
 class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case because it is used as a verb
-    """Read the events of a stream, each once and in order.
+    """Read the events of a stream, as they are delivered.
 
     An iterator of dicts, for `async for` (also inside `async with`) and for a plain `for`. It connects when
     the first event is requested, connects again after each break with a growing delay, and ends when closed.
     After a break it continues with the next event, so that nothing is lost or repeated, even if the server
-    was killed and started again on the same timeline.
+    was killed and started again on the same timeline: each event comes once and in order, unless faults of
+    the wire are set, which are part of the stream, and come once and in order too.
 
     Parameters
     ----------
     source : str or StreamServer
         `ws://host:port/ws`, the server's `http://host:port`, or a server of this process.
     **options : ReadOptions
+    faults : bool, default=True
+        Whether the faults of the wire act: events that are late, repeated or corrupted. False gives the
+        events as they happened.
+    placed : bool, default=False
+        Whether each event begins with the key `delivery`, the place of its delivery, such as `"40.1"`.
     on_trouble : callable, optional
         Called with one sentence at each failed attempt, lost connection or restarted stream, in place of a
         logged warning.
@@ -198,9 +220,12 @@ class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case be
         without its timeline): then reading starts again, with `start`.
     missed : int
         Events that the server left out.
+    unreadable : int
+        Deliveries that the wire has cut short, so that they are no JSON, and that are left out here.
     next_number : int or None
-        Number of the event that comes next, or of a later one with `where`: the `start` with which another
-        process can continue.
+        Number of the event that happens next, or of a later one with `where`.
+    next_place : str or None
+        The `start` with which another process can continue: the place after the last delivery.
     stream_id : str or None
         Identity of the stream.
     silent_for : float
@@ -221,5 +246,11 @@ class connect(_Events[dict[str, Any]]):  # noqa: N801 - spelled in lower case be
     ...     return [event["Customer City"] for event in islice(connect(url), count)]
     """
 
-    def _read(self, line: str) -> dict[str, Any]:
-        return parse(line)
+    def _read(self, line: str) -> dict[str, Any] | None:
+        try:
+            return parse(line)
+        except RequestError:
+            if not self._subscription.faults:
+                raise
+            self.unreadable += 1
+            return None

@@ -91,8 +91,8 @@ class Listener:
         What is requested.
     form : Format
         Format of the messages.
-    numbered : bool
-        Whether each event has to bring its number.
+    numbered, placed : bool
+        Whether each event has to bring its number, or the place of its delivery.
     on_trouble : callable, optional
         Called with one sentence at each failed attempt, lost connection or restarted stream, in place of a
         logged warning.
@@ -115,14 +115,16 @@ class Listener:
         form: Format,
         *,
         numbered: bool,
+        placed: bool = False,
         on_trouble: Callable[[str], None] | None = None,
     ) -> None:
         self.subscription = subscription
-        self.position = Position(subscription.start, filtered=subscription.filtered)
+        self.position = Position(subscription.start, filtered=subscription.filtered or subscription.faults)
         self.reconnects = 0
         self.trouble: str | None = None
         self.cause: str | None = None
-        self._form, self._numbered, self._on_trouble = form, numbered, on_trouble
+        self._form, self._on_trouble = form, on_trouble
+        self._numbered, self._placed = numbered, placed
         self._delay = subscription.first_delay
         self._not_before = 0.0  # on the clock of time.monotonic
         self._socket: _Connection | None = None
@@ -216,7 +218,7 @@ class Listener:
             connection = await self._connect()
         except InvalidStatus as error:
             stream_id = error.response.headers.get(STREAM_HEADER)
-            resuming = self.position.next_number is not None
+            resuming = self.position.place is not None
             if resuming and stream_id is not None and not self._enter(stream_id, None):
                 return
             raise
@@ -238,7 +240,9 @@ class Listener:
 
     async def _connect(self) -> _Connection:
         subscription = self.subscription
-        address = subscription.address(self._form, self.position.start, numbered=self._numbered)
+        address = subscription.address(
+            self._form, self.position.start, numbered=self._numbered, placed=self._placed
+        )
         connection = await open_websocket(
             address,
             additional_headers={"Authorization": f"Bearer {subscription.token}"}

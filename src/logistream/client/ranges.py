@@ -40,7 +40,9 @@ class Place(NamedTuple):
 
 def find_place(subscription: Subscription, start: str, *, stream_id: str | None = None) -> Place:
     """Return the place that `start`, as the query holds it, means; the rest is as for `read_range`."""
-    with _answer(subscription, start, start) as answer:  # the empty range there
+    number, point, _ = start.partition(".")
+    stop = str(int(number) + 1) if point and number.isdigit() else start  # the empty range there, or one slot
+    with _answer(subscription, start, stop) as answer:
         return _place(subscription, answer, stream_id)
 
 

@@ -61,6 +61,12 @@ class Reader:
         return self._listener.position.next_number
 
     @property
+    def next_place(self) -> str | None:
+        """The exact `start` with which another process can continue; None before the first connection."""
+        place = self._listener.position.place
+        return None if place is None else place.short
+
+    @property
     def stream_id(self) -> str | None:
         """Identity of the stream; None before the first connection."""
         return self._listener.position.stream_id

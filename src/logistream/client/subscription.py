@@ -12,7 +12,7 @@ import inspect
 import io
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypedDict, TypeVar, get_args
 
@@ -65,7 +65,7 @@ class ReadOptions(TypedDict, total=False):
     start : int, str or datetime, optional
         The first event: its number, `"earliest"`, `"latest"` (the next one that happens; the default), or a
         time, for the first event after it: RFC 3339, a datetime (without a zone it is UTC), or a time before
-        now such as `"-10min"`.
+        now such as `"-10min"`; or the place of a delivery, such as `"40.1"`.
     columns : str or iterable of str, optional
         `"all"`, or the columns wanted, in order. By default those of the published event.
     where : mapping, string, tuple, or iterable of strings and tuples, optional
@@ -110,6 +110,10 @@ class Subscription:
         Value of the parameter.
     where : tuple of str
         Conditions, each as the query holds it.
+    faults : bool
+        Whether the faults of the wire act on what is read; instruments show what happened.
+    placed : bool
+        Whether the place of each delivery is to stay with it.
     """
 
     url: str
@@ -122,6 +126,8 @@ class Subscription:
     first_delay: float = 0.25
     max_delay: float = 10.0
     silence: float = 10.0
+    faults: bool = False
+    placed: bool = False
 
     @classmethod
     def of(
@@ -165,12 +171,29 @@ class Subscription:
             silence=silence,
         )
 
+    def of_deliveries(self, *, faults: bool, placed: bool = False) -> Self:
+        """Return the same for a reader of what the wire delivers.
+
+        Parameters
+        ----------
+        faults : bool
+            Whether faults act; the query of the address can say that they do not.
+        placed : bool
+            Whether the places of the deliveries are wanted; the query of the address can say so as well.
+        """
+        own = dict(query_of(self.url))
+        return replace(
+            self,
+            faults=faults and own.get("faults", "").lower() not in ("false", "0"),
+            placed=placed or own.get("placed", "").lower() in ("true", "1"),
+        )
+
     @property
     def filtered(self) -> bool:
         """Whether events are left out on purpose, so that a gap between numbers does not mean a loss."""
         return bool(self.where)
 
-    def address(self, form: Format, start: str | None, *, numbered: bool) -> str:
+    def address(self, form: Format, start: str | None, *, numbered: bool, placed: bool = False) -> str:
         """Return the address to connect to.
 
         Parameters
@@ -179,14 +202,16 @@ class Subscription:
             Format of the messages.
         start : str or None
             The first event; None for the next one that happens.
-        numbered : bool
-            Whether each event should bring its number.
+        numbered, placed : bool
+            Whether each event should bring its number, or the place of its delivery.
         """
         query = [(name, value) for name, value in query_of(self.url) if name not in PARAMETERS]
         given = {
             "start": start,
             "format": form,
             "numbered": "true" if numbered else None,
+            "placed": "true" if placed else None,
+            "faults": None if self.faults else "false",
             "columns": self.columns,
             "lag": self.lag,
         }
