@@ -235,8 +235,9 @@ def test_append_goes_on_after_the_last_number(tmp_path: Path) -> None:
         with file.open("a") as writer:
             writer.write('{"n":18,"te')
         assert main([*append, "2"]) == 0
-    numbers = [json.loads(line)["event_number"] for line in file.read_text().splitlines()]
-    assert numbers == list(range(3, 20))
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [event["event_number"] for event in events] == list(range(3, 20))
+    assert [event["delivery"] for event in events] == [f"{number}.0" for number in range(3, 20)]
 
 
 @pytest.mark.parametrize(
@@ -245,8 +246,9 @@ def test_append_goes_on_after_the_last_number(tmp_path: Path) -> None:
         ("hello", "does not end with an event and its number"),
         ('{"a": 1}\n', "does not end with an event and its number"),
         ('{"n":5}\n{"event_number":', "does not end with an event and its number"),
-        ('{"n":7,"event_number":5}\n', "ends with another event than ws://"),
-        ('{"n":7,"event_number":5}\n{"n":8', "ends with another event than ws://"),
+        ('{"delivery":"5.0","n":7,"event_number":5}\n', "ends with another event than ws://"),
+        ('{"delivery":"5.0","n":7,"event_number":5}\n{"deli', "ends with another event than ws://"),
+        ('{"n":5,"event_number":5}\n', "was made with --no-faults: give it again, or append to another"),
     ],
 )
 def test_another_file_is_not_appended_to(

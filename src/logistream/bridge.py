@@ -32,13 +32,14 @@ def run(
     *,
     on_ready: Callable[[int], None],
     on_trouble: Callable[[str], None],
+    faults: bool = True,
     **options: Unpack[ReadOptions],
 ) -> None:
-    """Send the events of a stream to every program that connects, until interrupted.
+    """Send what a stream delivers to every program that connects, until interrupted.
 
     Each reader gets the events from `start` on, by default those that happen from now on, one JSON object a
     line. It has a connection of its own to the server: a slow one does not delay others, and after a lost
-    connection to the server each continues with its next event.
+    connection to the server each continues with its next delivery.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ def run(
         Called with the port when readers can connect.
     on_trouble : callable
         Called with one sentence when the server cannot be reached.
+    faults : bool, default=True
+        As in `connect`.
     **options : ReadOptions
         As in `connect`.
 
@@ -80,7 +83,9 @@ def run(
         raise StreamError(f"cannot listen on {_HOST}:{port}: {reason}; choose another port") from error
     on_ready(listening.getsockname()[1])
     try:
-        asyncio.run(_listen(listening, lambda: Messages(source, on_trouble=on_trouble, **options)))
+        asyncio.run(
+            _listen(listening, lambda: Messages(source, faults=faults, on_trouble=on_trouble, **options))
+        )
     except* RequestError as refused:
         raise StreamError(str(refused.exceptions[0])) from refused
 

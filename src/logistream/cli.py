@@ -19,7 +19,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import logistream
 from logistream.errors import DataWarning, LogistreamError, RequestError, RequestWarning, StreamError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from logistream.client.subscription import ReadOptions
-    from logistream.model.scenario import Scenario
     from logistream.server.server import StreamServer
 
     Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no public name for it
@@ -40,6 +39,8 @@ __all__ = ["main"]
 logger = logging.getLogger("logistream")
 
 _FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
+
+T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -194,6 +195,11 @@ def _add_serve(commands: Commands) -> None:
         help="what if: a JSON file with a scenario, or a list of them, which takes effect at the start",
     )
     parser.add_argument(
+        "--faults",
+        metavar="FILE",
+        help="what goes wrong on the wire: a JSON file with a fault, or a list of them, from the start on",
+    )
+    parser.add_argument(
         "--allow-origin",
         action="append",
         default=[],
@@ -209,9 +215,7 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument(
         "--token-file", metavar="FILE", help="require the token in the first line of this file"
     )
-    parser.add_argument(
-        "--read-only", action="store_true", help="refuse to change rate, pause and scenario over HTTP"
-    )
+    parser.add_argument("--read-only", action="store_true", help="refuse to change the stream over HTTP")
     parser.add_argument(
         "--root-path",
         default="",
@@ -347,9 +351,11 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _serve_until_ended(options: argparse.Namespace) -> int:
     from logistream.model.model import load_model
+    from logistream.model.scenario import read_scenarios
     from logistream.server.limits import limits_from
     from logistream.server.server import StreamServer
     from logistream.server.workers import Workers
+    from logistream.stream.faults import read_faults
 
     json_logs = options.log_format == "json"
     settings = {
@@ -378,7 +384,11 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
         raise RequestError(
             "a token is required and never logged: give one with --token-file or LOGISTREAM_TOKEN"
         )
-    scenarios = None if options.scenario is None else _scenarios(options.scenario)
+    change: dict[str, Any] = {}
+    if options.scenario is not None:
+        change["scenario"] = _read_json("scenario", options.scenario, read_scenarios)
+    if options.faults is not None:
+        change["faults"] = _read_json("faults", options.faults, read_faults)
     terminated = threading.Event()
     ends = [signal.SIGTERM]
     # A terminal that is closed; nohup has it ignored.
@@ -388,8 +398,8 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
     try:
         if options.workers == 1:
             with StreamServer(load_model(options.model), **settings) as server:
-                if scenarios is not None:
-                    server.scenario = scenarios
+                for name, value in change.items():
+                    setattr(server, name, value)
                 _announce(server, 1, json_logs)
                 while not terminated.wait(0.5):  # short waits: on Windows Ctrl-C does not end a wait
                     if not server.running:
@@ -397,8 +407,7 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
         else:
             workers = Workers(options.workers, options.model, json_logs=json_logs, **settings)
             with workers as server:
-                if scenarios is not None:
-                    workers.set_scenarios(scenarios)
+                workers.change(**change)
                 _announce(server, options.workers, json_logs)
                 workers.watch(terminated)
     finally:
@@ -407,17 +416,15 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
     return 0
 
 
-def _scenarios(path: str) -> tuple[Scenario, ...]:
-    """Read scenarios from a file; `RequestError` if that is not possible."""
-    from logistream.model.scenario import read_scenarios
-
+def _read_json(what: str, path: str, read: Callable[[Any], T]) -> T:
+    """Read scenarios or faults from a JSON file; `RequestError` if that is not possible."""
     try:
-        return read_scenarios(json.loads(Path(path).read_text(encoding="utf-8")))
+        return read(json.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
-        raise RequestError(f"scenario {path} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{what} {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        what = error if isinstance(error, RequestError) else f"it is not JSON: {error}"
-        raise RequestError(f"scenario {path} cannot be used: {what}") from None
+        why = error if isinstance(error, RequestError) else f"it is not JSON: {error}"
+        raise RequestError(f"{what} {path} cannot be used: {why}") from None
 
 
 def _announce(server: StreamServer, workers: int, json_logs: bool) -> None:
@@ -445,7 +452,7 @@ the number of its event: the same commands, run again after whatever happened, g
 after the newest message.
 
   last=$(kcat -C -b BROKER -t TOPIC -p 0 -o -1 -c 1 -e -q -f '%k')
-  logistream tail --numbered --start $((${last:--1} + 1)) |
+  logistream tail --no-faults --numbered --start $((${last:--1} + 1)) |
     sed -uE 's/.*"event_number":([0-9]+)\}$/\1\t&/' |
     kcat -P -b BROKER -t TOPIC -p 0 -K '\t' -X enable.idempotence=true
 """
@@ -465,8 +472,9 @@ def _add_tail(commands: Commands) -> None:
     parser.add_argument(
         "--append",
         metavar="FILE",
-        help="write numbered events to the end of this file, in place of --start from the one after the last "
-        "that it holds: so that it can be interrupted, or killed, and started again",
+        help="write numbered events to the end of this file, each with the place of its delivery unless "
+        "--no-faults is given, in place of --start from the one after the last that it holds: so that it can "
+        "be interrupted, or killed, and started again",
     )
     parser.set_defaults(run=_tail)
 
@@ -476,8 +484,8 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         metavar="WHERE",
-        help="an event number, earliest, latest, a time such as 2026-11-24T06:23:00Z, or a time before now "
-        "as in --start=-10min (default: latest)",
+        help="an event number, earliest, latest, a time such as 2026-11-24T06:23:00Z, a time before now as "
+        "in --start=-10min, or the place of a delivery such as 40.1 (default: latest)",
     )
     parser.add_argument(
         "--columns", metavar="NAMES", help="all, or names with commas between (default: the published ones)"
@@ -490,6 +498,9 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "one column after : are alternatives, all else must hold together",
     )
     parser.add_argument("--numbered", action="store_true", help="with the number of each event")
+    parser.add_argument(
+        "--no-faults", action="store_true", help="the events as they happened, without the faults of the wire"
+    )
     parser.add_argument("--token", help="required by servers on other machines")
 
 
@@ -510,7 +521,12 @@ def _tail(options: argparse.Namespace) -> int:
 
     try:
         tail.run(
-            options.url, count=options.count, append=options.append, on_trouble=_complain, **_reading(options)
+            options.url,
+            count=options.count,
+            append=options.append,
+            faults=not options.no_faults,
+            on_trouble=_complain,
+            **_reading(options),
         )
     except BrokenPipeError:  # a reader such as `head` has got all that it needs
         _discard_output()
@@ -537,7 +553,14 @@ def _bridge(options: argparse.Namespace) -> int:
     def announce(port: int) -> None:
         print(f"Lines of JSON on 127.0.0.1:{port}, from {options.url}\nCtrl-C stops it.", flush=True)
 
-    bridge.run(options.url, options.port, on_ready=announce, on_trouble=_complain, **_reading(options))
+    bridge.run(
+        options.url,
+        options.port,
+        faults=not options.no_faults,
+        on_ready=announce,
+        on_trouble=_complain,
+        **_reading(options),
+    )
     return 0
 
 

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections import deque
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from logistream.client.client import Messages
+from logistream.client.client import Messages, place_of
 from logistream.errors import DataError, RequestError, StreamError
 from logistream.schema import EVENT_NUMBER, EVENT_TIME
 from logistream.stream.encoding import parse
@@ -46,12 +46,13 @@ def run(
     on_trouble: Callable[[str], None] | None = None,
     console: Console | None = None,
     append: str | os.PathLike[str] | None = None,
+    faults: bool = True,
     **options: Unpack[ReadOptions],
 ) -> None:
-    """Show the events of a stream until interrupted, or until `count` events have come.
+    """Show what a stream delivers until interrupted, or until `count` events have come.
 
     A terminal shows a live table of the newest events. A pipe gets one line per event, exactly as it was
-    sent. After a lost connection reading continues with the next event.
+    sent. After a lost connection reading continues with the next delivery.
 
     Parameters
     ----------
@@ -64,8 +65,11 @@ def run(
     console : rich.console.Console, optional
         Where a table is drawn; stdout by default.
     append : path, optional
-        A file to whose end the events are written instead, numbered, one a line. If it holds events, reading
-        starts with the one after the last of them, in place of `start`.
+        A file to whose end the events are written instead, numbered, one a line, each with the place of its
+        delivery unless `faults` is false. If it holds events, reading starts with the delivery after the last
+        of them, in place of `start`.
+    faults : bool, default=True
+        As in `connect`.
     **options : ReadOptions
         As in `connect`.
 
@@ -82,30 +86,27 @@ def run(
         raise RequestError(f"count must be at least 1, got {count}")
     if append is not None:
         with _opened(Path(append)) as file:
-            last = _last_event(file, append)
+            last = _last_event(file, append, faults=faults)
             if last is not None:
                 options["start"], count = last[0], None if count is None else count + 1
             options["numbered"] = True
             output = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
             after = None if last is None else (last[1], last[2], append)
-            _run(source, count, on_trouble, options, partial(_print_lines, output=output, after=after))
+            messages = Messages(source, faults=faults, placed=faults, on_trouble=on_trouble, **options)
+            _run(messages, count, partial(_print_lines, output=output, after=after))
         return
     if sys.stdout is None and console is None:
         raise StreamError("there is no output: it was closed")
     console = console or Console()
     show = partial(_show_table, console=console) if console.is_terminal else _print_lines
-    _run(source, count, on_trouble, options, show)
+    _run(Messages(source, faults=faults, on_trouble=on_trouble, **options), count, show)
 
 
 def _run(
-    source: Source,
+    messages: Messages,
     count: int | None,
-    on_trouble: Callable[[str], None] | None,
-    options: ReadOptions,
     show: Callable[[AsyncIterator[str], Messages], Coroutine[Any, Any, None]],
 ) -> None:
-    messages = Messages(source, on_trouble=on_trouble, **options)
-
     async def reading() -> None:
         async with aclosing(_first(messages, count)) as events:  # also after an error in `show`
             await show(events, messages)
@@ -124,8 +125,10 @@ def _opened(path: Path) -> IO[bytes]:
         raise StreamError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _last_event(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[int, str, int] | None:
-    """Return number, line and end of the last event in a file, None if the file is empty.
+def _last_event(
+    file: IO[bytes], path: str | os.PathLike[str], *, faults: bool
+) -> tuple[str, str, int] | None:
+    """Return place, line and end of the last event in a file, None if the file is empty.
 
     A part of a line may follow, because its writer was killed.
     """
@@ -138,17 +141,22 @@ def _last_event(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[int, str
         size = file.seek(size - step)
         tail = file.read(step) + tail
     kept, end, _ = tail.rpartition(b"\n")
-    line = kept.rpartition(b"\n")[2]
-    try:
-        number = parse(line)[EVENT_NUMBER.name] if end else None
-    except (RequestError, KeyError):
-        number = None
-    if not isinstance(number, int):
+    line = kept.rpartition(b"\n")[2].decode(errors="replace") if end else ""
+    start = place_of(line)
+    placed = start is not None
+    if start is None:
+        with suppress(RequestError, KeyError):
+            number = parse(line)[EVENT_NUMBER.name]
+            start = str(number) if isinstance(number, int) else None
+    if start is None:
         raise DataError(
             f"{os.fspath(path)} does not end with an event and its number: append to a file that "
             f"logistream tail --append has made, or to a new one"
         )
-    return number, line.decode(), size + len(kept) + len(end)
+    if placed != faults:
+        made = "without --no-faults: leave it out" if placed else "with --no-faults: give it again"
+        raise DataError(f"{os.fspath(path)} was made {made}, or append to another file")
+    return start, line, size + len(kept) + len(end)
 
 
 async def _first(messages: Messages, count: int | None) -> AsyncGenerator[str]:
@@ -192,6 +200,7 @@ async def _print_lines(
 
 async def _show_table(events: AsyncIterator[str], messages: Messages, *, console: Console) -> None:
     newest: deque[dict[str, Any]] = deque(maxlen=console.height)
+    cut = 0  # events that the wire has cut short, which no table can show
     clock = asyncio.get_running_loop().time
     counts = deque([(clock(), 0)], maxlen=round(_RATE_SECONDS * _REDRAWS))  # when, and how many until then
 
@@ -200,6 +209,8 @@ async def _show_table(events: AsyncIterator[str], messages: Messages, *, console
         counts.append((now, messages.received))
         rate = (messages.received - before) / max(now - then, 1 / _REDRAWS)
         caption = f"{messages.url}: {messages.received:,} events, {rate:,.1f}/s"
+        if cut:
+            caption += f", {cut:,} of them cut short"
         if messages.trouble is not None:
             caption += ", not connected"
         return _table(list(newest), console.width, console.height, caption)
@@ -213,7 +224,10 @@ async def _show_table(events: AsyncIterator[str], messages: Messages, *, console
         redrawing = asyncio.create_task(redraw())
         try:
             async for event in events:
-                newest.append(parse(event))
+                try:
+                    newest.append(parse(event))
+                except RequestError:
+                    cut += 1
         finally:
             redrawing.cancel()
             live.update(table(), refresh=True)
@@ -222,7 +236,8 @@ async def _show_table(events: AsyncIterator[str], messages: Messages, *, console
 def _table(events: list[dict[str, Any]], width: int, height: int, caption: str) -> Table:
     """Return as many of the newest events and of their columns as fit, number and time first."""
     table = Table(caption=caption, caption_justify="left", expand=False)
-    names = sorted(events[-1], key=lambda name: _LEADING.get(name, len(_LEADING))) if events else []
+    known = dict.fromkeys(name for event in reversed(events) for name in event)  # a key may be missing
+    names = sorted(known, key=lambda name: _LEADING.get(name, len(_LEADING)))
     room = width - 1
     chosen: list[str] = []
     for name in names:
