@@ -60,8 +60,8 @@ _TRUTHS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "for each event `event_number`, `strength` (how probable it is that it is drawn from "
         "a scenario), `scenario` (from which it was drawn), `in_force` (the scenarios with their strengths), "
-        "`twin` (the values that it would have without scenarios, where they differ) and "
-        "`late_probability` (given what is known at booking)",
+        "`twin` (the values that it would have without scenarios, where they differ), `late_probability` "
+        "(given what is known at booking) and `delivery` (what faults of the wire do to it)",
         "content": {MEDIA_TYPES[form].partition(";")[0]: {} for form in ("json", "ndjson", "arrow")},
     },
     416: {"model": Refusal, "description": "events that have not happened yet"},
