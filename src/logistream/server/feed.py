@@ -268,9 +268,14 @@ class Feed:
             batch, rows = batch.filter(pa.array(mask)), rows[mask]
         numbers = found.numbers[rows]
         batch = self._with_numbers(batch, numbers, found.slots[rows], found.indices[rows])
-        corrupted = {
-            row: found.corruptions[of] for row, of in enumerate(rows.tolist()) if of in found.corruptions
-        }
+        corrupted = {}
+        if found.corruptions:
+            hit = np.array(list(found.corruptions))
+            hit = hit[np.isin(hit, rows)]
+            corrupted = {
+                row: found.corruptions[of]
+                for row, of in zip(np.searchsorted(rows, hit).tolist(), hit.tolist(), strict=True)
+            }
         data, ends, size = self._encoded(batch, numbers, corrupted)
         more = (end, rest) < (stop, 0)
         return Part(start.slot, end, entries, places[rows], ends, data, size, rest, more, faulty=True)
@@ -322,12 +327,14 @@ class Feed:
             By row; None where no faults can be.
         """
         if self.selection.format == "arrow":
-            if corruptions is None:
-                columns = batch.select(list(self.schema.names))
-            else:
+            if corruptions:
                 columns = corrupt_columns(batch, self._event_schema, corruptions)
                 if self.selection.placed:
                     columns = columns.add_column(0, self._place_field, batch.column(self._place_field.name))
+            else:
+                columns = batch.select(list(self.schema.names))
+                if corruptions is not None:
+                    columns = in_schema(columns, self.arrow_schema(faulty=True))
             return columns, None, batch.num_rows * self._row_bytes
         strings = self._encoder.join(batch, self._attributes(batch, numbers))
         if corruptions:

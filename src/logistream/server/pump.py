@@ -130,6 +130,8 @@ class Cursor:
         Where it is sent.
     place : Place
         Of its next delivery.
+    number : int
+        The slot of that; without faults of the wire, the number of its next event.
     lag : Lag
         What it gets next if it has fallen behind.
     live : bool
@@ -153,11 +155,14 @@ class Cursor:
     allowance: Allowance = field(default_factory=Allowance)
     stop: int | Timestamp | None = None
     replay: Replay | None = None
+    number: int = field(init=False)
 
-    @property
-    def number(self) -> int:
-        """The slot of its next delivery; without faults of the wire, the number of its next event."""
-        return self.place.slot
+    def __post_init__(self) -> None:
+        self.number = self.place.slot
+
+    def move(self, place: Place) -> None:
+        """Note the place of its next delivery."""
+        self.place, self.number = place, place.slot
 
 
 class Pump:
@@ -343,7 +348,8 @@ class Pump:
             self._total.use(used)
         if cursor.live:
             self._meter.hand(cursor.number, stop.slot, time)
-        cursor.place, cursor.missed = stop, None
+        cursor.move(stop)
+        cursor.missed = None
         cursor.live = cursor.live or stop.slot == now
         if cursor.stop is not None:
             self._wake.set()  # it may be over
@@ -384,7 +390,7 @@ class Pump:
         """Move a reader to the newest event if it is too far behind."""
         if cursor.number < now - 1 and self.stream.age(cursor.number) > _LAG:
             cursor.missed = (cursor.missed or 0) + now - 1 - cursor.number
-            cursor.place = Place(now - 1)
+            cursor.move(Place(now - 1))
 
     def is_over(self, number: int, stop: int | Timestamp) -> bool:
         """Return whether a reader whose next event is `number` has got everything up to its end."""
