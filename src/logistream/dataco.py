@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DELIVERY_DATE",
     "DISPLAYED_AMOUNTS",
+    "DISPLAYED_POSITIONS",
     "DISPLAYED_WORDS",
     "EVENT",
     "MODE",
@@ -320,6 +321,9 @@ DISPLAYED_WORDS = {TARGET: ("Late deliveries", "late", "on time")}
 
 DISPLAYED_AMOUNTS = {"Sales": "Sales", "Benefit per order": "Profit"}
 """The amounts that are drawn over time, and their labels."""
+
+DISPLAYED_POSITIONS = {"Latitude": "customers"}
+"""Whose positions the columns of degrees hold, by the column of latitudes."""
 
 REAL_DAYS = {"Same Day": (0, 1), "First Class": (2, 2), "Second Class": (2, 6), "Standard Class": (2, 6)}
 """Fewest and most real shipping days of each mode, uniformly distributed between them."""

@@ -5,7 +5,7 @@ import { test } from "node:test";
 const from = (name) => import(new URL(`../../src/logistream/widgets/static/${name}`, import.meta.url));
 const { clock, duration, exact, parseRate, percent, short, sliderRate, wilson } = await from("format.js");
 const { Ring, groupSums, join, linesOf, pausesOf, ranked, widthOf } = await from("series.js");
-const { logSteps, placeText, shareRange, timeSteps } = await from("time.js");
+const { gather, logSteps, placeText, shareRange, timeSteps } = await from("time.js");
 const { Session } = await from("session.js");
 const { sorted } = await from("table.js");
 const { ringsOf } = await from("map.js");
@@ -156,10 +156,46 @@ test("the past is asked for once, no more of it than is looked at", () => {
 
 test("the text of a mark takes the room that there is", () => {
   const measure = (text) => 10 * text.length;
-  const place = (text, x, free, next) => placeText(text, x, { free, next, measure });
+  const place = (text, x, free, next) => placeText({ text, from: x, to: x }, { free, next, measure });
   assert.deepEqual(place("fraud wave", 100, 0, 300), { side: "right", text: "fraud wave" });
   assert.deepEqual(place("fraud wave", 100, 0, 150), { side: "left", text: "fraud wave" });
   assert.deepEqual(place("fraud wave", 100, 50, 170), { side: "right", text: "fraud …" });
   assert.equal(place("fraud wave", 100, 90, 120), null);
   assert.equal(place("x".repeat(300), 0, 0, 9000).text.length, 40);
+});
+
+test("marks that are near each other get one text", () => {
+  const marks = [[10, "50 → 60/s"], [30, "60 → 70/s"], [200, "paused"], [215, "resumed, 9/s"], [400, "9 → 1/s"]].map(([x, text]) => ({ x, text }));
+  assert.deepEqual(gather(marks, 50), [
+    { from: 10, to: 30, text: "2 changes, last 60 → 70/s" },
+    { from: 200, to: 215, text: "2 changes, last resumed, 9/s" },
+    { from: 400, to: 400, text: "9 → 1/s" },
+  ]);
+  const measure = (text) => 2 * text.length;
+  assert.deepEqual(placeText({ text: "2 changes", from: 100, to: 150 }, { free: 90, next: 200, measure }), { side: "right", text: "2 changes" });
+});
+
+test("values at the end of the lines are not taken across a change", () => {
+  const session = new Session({ get: () => ({ span: 120 }), send: () => {} });
+  session.update({
+    layout: { step: 1, size: 60, share: "late", by: null, amounts: [["Sales", "USD", true]], filters: {}, window: 10, started: 900, noun: "orders" },
+    labels: [""], begin: 900, marks: [], asked: [[900, 20], [955.5, 40], [956.5, 0], [957, 40]], now: 960, cells: [900, 60, 4], settings: { paused: false, rate: 40 }, facts: [0, 0, 0, 0, 0], state: ["live", ""],
+  }, { cells: new DataView(Float32Array.from({ length: 240 }, (_, i) => [0.5, i < 4 * 57 ? 200 : 400, i < 4 * 57 ? 20 : 40, 10][i % 4]).buffer) });
+  const { present } = session.summary([940, 960], []);
+  assert.deepEqual([present.sum.seconds, present.sum.changed], [3, true]); // since the resumption
+  assert.equal(present.sum.lines.amounts[0].at(-1), 400 * 60);
+  assert.deepEqual([present.share.seconds, present.share.changed], [10, false]);
+  session.marks = [{ kind: "scenario", at: 958, text: "outage" }];
+  assert.equal(session.summary([940, 960], []).present.share.seconds, 2);
+  assert.ok(Number.isNaN(session.summary([940, 960], []).present.sum.lines.amounts[0].at(-1))); // too short to say
+});
+
+test("what is missing is said, and only of a frame that follows a server", () => {
+  const session = new Session({ get: () => ({ span: 120 }), send: () => {} });
+  const missing = (state, behind, settings = { rate: 50 }) => {
+    Object.assign(session, { state: [state, ""], settings, facts: [0, 0, behind, 0, 0] });
+    return session.missing();
+  };
+  assert.deepEqual([missing("live", 3), missing("live", 300), missing("reconnecting", 0), missing("stopped", null), missing("stopped", 0, null)],
+    [null, "catching up", "reconnecting", null, null]);
 });

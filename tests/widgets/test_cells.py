@@ -22,6 +22,7 @@ COLUMNS = Columns(
     place="country",
     latitude="lat",
     longitude="lon",
+    positions="lat, lon",
     table=(),
     title="Late",
     hit="late",

@@ -124,31 +124,34 @@ def test_a_proxy_is_not_asked_for_this_machine(server: StreamServer, monkeypatch
     assert server.rate == 9
 
 
-def test_an_older_answer_does_not_replace_that_to_a_change(server: StreamServer) -> None:
-    """A slider would jump back for a moment."""
-    answered, released = threading.Event(), threading.Event()
-    seen: list[float] = []
+def test_requests_wait_for_each_other(server: StreamServer) -> None:
+    """So the answer that comes last is the newest; else a slider would jump back for a moment."""
+    running: list[str] = []
+    together: list[tuple[str, ...]] = []
+    looked = threading.Event()
 
-    class Slow(RemoteControl):
-        """The first answer of the server arrives after that to a change."""
+    class Counted(RemoteControl):
+        """Notes which requests run at the same time."""
 
         def _request(self, path: str, *, method: str = "GET", body: bytes | None = None) -> bytes:
-            answer = super()._request(path, method=method, body=body)
-            if (path, method) == ("/stream", "GET"):
-                if answered.is_set() and self._settings is not None:
-                    seen.append(self._settings.rate)
-                answered.set()
-                released.wait(30)
-            return answer
+            running.append(method)
+            together.append(tuple(running))
+            looked.set()
+            try:
+                return super()._request(path, method=method, body=body)
+            finally:
+                running.remove(method)
 
-    control = Slow(server.url)
+    control = Counted(server.url)
     control.look()
-    assert answered.wait(30)
-    control.change(rate=9)
-    released.set()
-    until(lambda: control.look() is not None and bool(seen))
+    assert looked.wait(30)
+    for rate in range(1, 21):
+        control.change(rate=rate)
+        settings = control.look()
+        assert settings is not None
+        assert settings.rate == rate
     control.close()
-    assert set(seen) == {9}
+    assert set(together) == {("GET",), ("PATCH",)}
 
 
 @pytest.mark.parametrize(

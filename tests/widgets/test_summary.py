@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from logistream.widgets.summary import FEWEST, group_counts, lines, wilson
+from logistream.widgets.summary import FEWEST, changed_at, group_counts, lines, wilson
 from widgets.test_cells import START, even, events, fresh
 
 
@@ -82,6 +82,29 @@ def test_an_amount_is_a_sum_per_minute() -> None:
     amounts = lines(cells, START, START + 40_000_000, window=30).amounts[:, 0]
     assert np.isnan(amounts[:10]).all()
     assert amounts[12:] == pytest.approx(6000, rel=0.02)
+
+
+def test_an_amount_is_not_taken_across_a_change() -> None:
+    """From the first cell after the change on, the sum per minute is that of the new rate alone."""
+    before = np.arange(START, START + 10_000_000, 100_000)
+    after = np.arange(START + 10_000_000, START + 14_000_000, 20_000)
+    cells = fresh()
+    cells.update(events(np.concatenate([before, after]), sales=1.0))
+    stop = START + 14_000_000
+    found = [
+        lines(cells, stop - 1, stop, window=10, begin=begin).amounts[-1, 0]
+        for begin in (0, cells.cell(START + 10_000_000))
+    ]
+    np.testing.assert_allclose(found, [60 * (60 + 200) / 10, 60 * 50])
+
+
+def test_a_pause_and_a_rate_change_the_number_a_scenario_changes_the_events() -> None:
+    """Times of the last changes, none later than what is looked at."""
+    asked = [(0.0, 5.0), (10.0, 5.0), (20.0, 0.0), (30.0, 5.0), (99.0, 7.0)]
+    marks = [(10.0, "scenario", "outage"), (20.0, "pause", "paused")]
+    assert changed_at(asked, marks, 50) == (10, 30)
+    assert changed_at(asked, [(40.0, "scenario", "outage")], 50) == (40, 40)
+    assert changed_at(asked[:1], [], 50) == (-np.inf, -np.inf)
 
 
 def test_groups_are_sorted_and_the_rest_is_last() -> None:

@@ -22,6 +22,7 @@ import traitlets
 
 from logistream.errors import RequestError, StreamError
 from logistream.model.scenario import read_scenarios
+from logistream.stream.timeline import MAX_RATE, MIN_RATE
 from logistream.widgets.counts import SPANS, Counts
 from logistream.widgets.display import Display, close_older, image_bundle
 from logistream.widgets.export import copied_code, save_rows
@@ -154,6 +155,7 @@ class Board(ThreadedWidget):
                 "spans": sorted({*SPANS, span}),
                 "span": span,
                 "steered": control is not None,
+                "rates": [MIN_RATE, MAX_RATE],
                 "server": "" if control is None else control.url.partition("?")[0],
             }
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from logistream.dataco import DISPLAYED_AMOUNTS, DISPLAYED_WORDS, TARGET
+from logistream.dataco import DISPLAYED_AMOUNTS, DISPLAYED_POSITIONS, DISPLAYED_WORDS, TARGET
 from logistream.errors import RequestError
 from logistream.schema import EVENT_NUMBER, EVENT_TIME
 from logistream.widgets.places import is_place_column
@@ -61,6 +61,8 @@ class Columns:
         Category column that holds names of countries.
     latitude, longitude : str or None
         Number columns of degrees; both or none.
+    positions : str
+        Whose positions these are, else the names of the columns; empty without them.
     table : tuple of str
         Columns of the table of newest rows.
     title, hit, rest : str
@@ -74,6 +76,7 @@ class Columns:
     place: str | None
     latitude: str | None
     longitude: str | None
+    positions: str
     table: tuple[str, ...]
     title: str
     hit: str
@@ -140,6 +143,7 @@ def choose_columns(
         place=place,
         latitude=latitude,
         longitude=longitude,
+        positions=DISPLAYED_POSITIONS.get(latitude, f"{latitude}, {longitude}") if latitude else "",
         table=_table_columns(schema, share, by, place, amounts, groupings),
         title=title,
         hit=hit,

@@ -6,7 +6,6 @@ value, its message is passed on.
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 import time
@@ -180,13 +179,12 @@ class RemoteControl:
         self.same_clock = is_loopback(parts.hostname or "")
         self._settings: Settings | None = None
         self._seen_at = 0.0
-        self._requests = itertools.count(1)
-        self._noted = 0  # the request whose answer the settings are
         self._timeline: Timeline | None = None
         self._scenarios: tuple[tuple[Scenario, str], ...] = ()
         self._known: tuple[Any, ...] = ()
         self._looked = 0.0  # when `look` was last called; the thread ends when that is long ago
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # one request at a time, so that the newest answer comes last
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -219,8 +217,8 @@ class RemoteControl:
         forms = None if scenarios is None else [scenario.to_json() for scenario in scenarios]
         wanted = {"rate": rate, "paused": paused, "scenario": forms}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
-        answer = json.loads(self._request("/stream", method="PATCH", body=body))
-        self._note(answer, next(self._requests))  # an answer to what was asked before may be from before it
+        with self._turn:
+            self._note(json.loads(self._request("/stream", method="PATCH", body=body)))
 
     def close(self) -> None:
         """End the thread, and wait for a request that it has sent."""
@@ -233,16 +231,16 @@ class RemoteControl:
     def _ask(self) -> None:
         while not self._closed and time.monotonic() - self._looked < 10 * _LOOK_EVERY:
             try:
-                number = next(self._requests)
-                self._note(json.loads(self._request("/stream")), number)
+                with self._turn:
+                    self._note(json.loads(self._request("/stream")))
             except (StreamError, RequestError, ValueError, KeyError):
                 self._lose()
             self._wake.wait(_LOOK_EVERY)
         with self._lock:
             self._thread = None
 
-    def _note(self, state: Mapping[str, Any], number: int) -> None:
-        """Keep the answer to request `number`, unless that to a later one is there already."""
+    def _note(self, state: Mapping[str, Any]) -> None:
+        """Keep an answer of the server."""
         clients = json.loads(self._request("/"))["connected_clients"]
         known = tuple(state.get(name) for name in ("rate", "paused", "scenarios", "started", "seed", "model"))
         if known != self._known:
@@ -263,8 +261,7 @@ class RemoteControl:
             clients=int(clients),
         )
         with self._lock:
-            if number > self._noted:
-                self._noted, self._settings, self._seen_at = number, settings, time.monotonic()
+            self._settings, self._seen_at = settings, time.monotonic()
 
     def _lose(self) -> None:
         """Go on counting the events that happen while the server does not answer."""

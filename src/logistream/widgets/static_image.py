@@ -14,7 +14,7 @@ import numpy as np
 from logistream.schema import EVENT_TIME
 from logistream.widgets.cells import OTHERS
 from logistream.widgets.places import coastline
-from logistream.widgets.summary import FEWEST, group_counts, lines, wilson
+from logistream.widgets.summary import FEWEST, changed_at, group_counts, lines, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ PALETTE = ("#2f86c8", "#d98a00", "#0fa37a", "#c467a0", "#8b7bd8", "#b0623c", "#5
 """Colours of the groups, after Okabe and Ito: the colour-blind can distinguish them, on white and on dark."""
 
 _TEXT, _STRONG, _GRID = "#767a80", "#7a7a7a", "#80808040"  # as much contrast on white as on #111
-_SHARE, _RATE, _ASKED, _SPOT = "#e0603a", "#2f86c8", "#8c8c8c", "#d98a00"
+_RATE, _ASKED, _SCENARIO, _SPOT = "#2f86c8", "#8c8c8c", "#d98a00", "#7a7a7a"
 _MARK_LETTER = 0.0075  # width of a letter of a mark, as a share of the axis
 _FEWEST_LETTERS = 6  # of a mark, for which there must be room
 _STATES = {"live": "#2f9e58", "paused": "#d98a00", "connecting": "#d98a00", "reconnecting": "#d98a00"}
@@ -176,16 +176,20 @@ def _draw_tiles(figure: Figure, picture: Picture, drawn: Lines, top: float, heig
     columns = picture.columns
     assert columns is not None  # noqa: S101 - the caller looked
     tiles: list[tuple[str, str, str, np.ndarray]] = []
+    changes = changed_at(picture.asked, picture.marks, picture.stop / 1e6)
+    (by_share, share_span), (by_sum, sum_span) = (_present(picture, drawn, since) for since in changes)
     if columns.share is not None:
-        share, low, high = _last(drawn.share), _last(drawn.low), _last(drawn.high)
-        hint = f"{100 * low:.0f} to {100 * high:.0f} %" if np.isfinite(share) else "waiting for events"
+        share, low, high = _last(by_share.share), _last(by_share.low), _last(by_share.high)
+        known = np.isfinite(share)
+        hint = f"{100 * low:.0f} to {100 * high:.0f} %, {share_span}" if known else "waiting for events"
         tiles.append((columns.title, _percent(share), hint, drawn.share))
     asked = "" if picture.settings is None else f"{picture.settings.rate:,g} asked"
     tiles.append(("Events per second", _short(_last(drawn.rate)), asked, drawn.rate))
     for place, amount in enumerate(columns.amounts):
-        values = drawn.amounts[:, place]
-        unit = f"{amount.unit or ''}{'/min' if amount.total else ' mean'}".strip()
-        tiles.append((amount.label, _short(_last(values)), unit, values))
+        ends, span = (by_sum, sum_span) if amount.total else (by_share, share_span)
+        unit = f"{amount.unit or ''}{'/min' if amount.total else ' mean'}, {span}".strip()
+        value = _short(_last(ends.amounts[:, place]))
+        tiles.append((amount.label, value, unit, drawn.amounts[:, place]))
     if picture.behind is not None:
         tiles.append(("Behind the server", f"{picture.behind:,}", "events", np.array([])))
     for place, (title, value, hint, values) in enumerate(tiles):
@@ -201,6 +205,17 @@ def _draw_tiles(figure: Figure, picture: Picture, drawn: Lines, top: float, heig
             middle, half = (low + high) / 2, max((high - low) / 2, 0.02 * abs(low + high) / 2, 1e-9)
             axes.set_ylim(middle - 1.1 * half, middle + 1.1 * half)
             axes.set_axis_off()
+
+
+def _present(picture: Picture, drawn: Lines, since: float) -> tuple[Lines, str]:
+    """Return lines whose last values are not taken across a change, and in words what they are taken over."""
+    cells, stop = picture.cells, picture.stop
+    assert cells is not None  # noqa: S101 - the caller looked
+    if since <= stop / 1e6 - picture.window or picture.weights is not None:
+        return drawn, f"last {picture.window:g} s"
+    begin = int(np.ceil(since / cells.step))
+    found = lines(cells, stop - 1, stop, window=picture.window, asked=picture.asked, begin=begin)
+    return found, f"{max(0, stop / 1e6 - begin * cells.step):.0f} s since a change"
 
 
 def _draw_time(
@@ -235,7 +250,7 @@ def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
     for at, kind, _ in picture.marks:
         if start < at < stop:
             style: Any = (0, (5, 2)) if kind == "scenario" else ":"
-            axes.axvline(at, color=_SPOT if kind in ("pause", "scenario") else _ASKED, lw=0.9, ls=style)
+            axes.axvline(at, color=_SCENARIO if kind in ("pause", "scenario") else _ASKED, lw=0.9, ls=style)
     axes.grid(visible=True, color=_GRID, lw=0.7)
     axes.tick_params(labelsize=8, colors=_TEXT, length=0)
     axes.spines[:].set_visible(False)
@@ -317,7 +332,8 @@ def _draw_amounts(axes: Axes, picture: Picture, drawn: Lines) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: _short(value))
     axes.legend(loc="upper right", fontsize=7.5, frameon=False, ncols=2, labelcolor=_TEXT, borderpad=0)
     first = columns.amounts[0]
-    _title(axes, f"{first.unit} per minute".strip() if first.total else "Means", "")
+    words = f"{first.unit} per minute".strip() if first.total else "Means"
+    _title(axes, f"{words}, last {picture.window:g} s", "")
 
 
 def _title(axes: Axes, title: str, hint: str) -> None:
@@ -387,8 +403,8 @@ def _draw_below(figure: Figure, picture: Picture, height: float) -> None:
         axes.set_ylim(-56, 78)
         axes.set_aspect("equal", anchor="SW")
         axes.set_axis_off()
-        words = [f"● {columns.place}"] if columns.place else []
-        words += ["▪ position"] if columns.latitude else []
+        words = [f"● by {columns.place}"] if columns.place else []
+        words += [f"▪ {columns.positions}"] if columns.positions else []
         _title(axes, "Map", "   ".join(words))
     if "table" in picture.parts and len(picture.rows):
         names = [name for name in columns.table if name in picture.rows.columns]

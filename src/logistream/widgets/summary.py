@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from logistream.widgets.cells import Cells
 
-__all__ = ["FEWEST", "Groups", "Lines", "group_counts", "lines", "share_window", "wilson"]
+__all__ = ["FEWEST", "Groups", "Lines", "changed_at", "group_counts", "lines", "share_window", "wilson"]
 
 
 FEWEST = 10
@@ -118,6 +119,7 @@ def lines(
     rate_window: float = 1.0,
     asked: Sequence[tuple[float, float]] = (),
     weights: NDArray[np.float64] | None = None,
+    begin: int = 0,
 ) -> Lines:
     """Return the lines from `start` to `stop`, in microseconds since 1970.
 
@@ -135,11 +137,13 @@ def lines(
     weights : ndarray of float64 or None
         For each cell that is held, the events that each counted event stands for, if only a sample was
         counted: rates and sums are then those of all events, shares those of the sample.
+    begin : int
+        Number of the first cell that may be counted.
     """
     step, used, n_amounts = cells.step, len(cells.labels), len(cells.columns.amounts)
     w, rw = max(1, round(window / step)), max(1, round(rate_window / step))
     shown, head = cells.cell(start), cells.cell(max(start, stop - 1))
-    first, held = cells.rows(shown - max(w, 10 * rw), head)
+    first, held = cells.rows(max(begin, shown - max(w, 10 * rw)), head)
     table: NDArray[np.float64] = held.astype(np.float64)
     stands_for = np.ones(len(table)) if weights is None else weights[len(weights) - len(table) :]
     missing = head + 1 - first - len(table)  # cells after the newest event
@@ -183,6 +187,30 @@ def lines(
         groups=by_group[keep],
         amounts=np.where(totals, per_minute, mean)[keep],
     )
+
+
+def changed_at(
+    asked: Sequence[tuple[float, float]], marks: Sequence[tuple[float, str, str]], stop: float
+) -> tuple[float, float]:
+    """Return when the events last changed (by a scenario), and when those or their number did (rate, pause).
+
+    Parameters
+    ----------
+    asked : sequence of (float, float)
+        As for `lines`.
+    marks : sequence of (float, str, str)
+        Seconds since 1970, kind and text.
+    stop : float
+        Later changes do not count; seconds since 1970.
+
+    Returns
+    -------
+    events, number : float
+        Seconds since 1970; minus infinity without a change.
+    """
+    events = max((at for at, kind, _ in marks if kind == "scenario" and at <= stop), default=-np.inf)
+    rates = (at for (_, before), (at, rate) in itertools.pairwise(asked) if rate != before and at <= stop)
+    return events, max(events, max(rates, default=-np.inf))
 
 
 def group_counts(cells: Cells, start: int, stop: int, *, most: int = 9) -> Groups:

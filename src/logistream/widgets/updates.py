@@ -114,6 +114,7 @@ class Updates:
             0 if frame is None else len(frame),
             watched.behind(settings),
             0 if follower is None else follower.missed,
+            watched.lag(settings),
         ]
         content["buffers"] = list(buffers)
         return content, list(buffers.values())
@@ -132,7 +133,7 @@ class Updates:
             "groupings": list(columns.groupings),
             "amounts": [[a.label, a.unit, a.total] for a in columns.amounts],
             "place": columns.place,
-            "spots": columns.latitude is not None,
+            "spots": columns.positions,
             "names": [] if self._watched.frame is None else list(schema.names),
             "table": list(columns.table),
             "headers": headers_of(columns),

@@ -97,6 +97,16 @@ class Watched:
             return None
         return max(0, settings.next_number - follower.next_number)
 
+    def lag(self, settings: Settings | None) -> float | None:
+        """Return the seconds from the first event that the frame has not to the newest; None if not known."""
+        behind, follower, timeline = self.behind(settings), self.follower, self.timeline()
+        if settings is None or follower is None or follower.next_number is None or timeline is None:
+            return None
+        if not behind:
+            return 0.0
+        first, newest = (timeline.time(n) for n in (follower.next_number, settings.next_number - 1))
+        return max(0, newest - first) / 1e6
+
     def note_reconnects(self, now: int) -> None:
         """Mark a new connection of the follower at `now` (microseconds since 1970)."""
         follower = self.follower

@@ -23,32 +23,41 @@ export function bar(session, { full, ask }) {
   const node = element("div", "ls-bar", { role: "toolbar", "aria-label": "Stream" }, status);
   const { steered, spans } = session.config;
   const alert = element("div", "ls-alert", { role: "alert", hidden: true });
-  let pause, input, slider, scenarios;
+  let pause, input, slider;
+  let menus = [];
   let editing = false;
   let dragging = false;
   let sentAt = 0;
   let sent = null;
   let keyTimer = 0;
 
-  function complain(text, about = "rate") {
+  let complained = []; // what was in force when something was refused
+  let reachable = true;
+  const inForce = () => [session.settings?.rate, session.settings?.paused, session.scenarios];
+
+  function complain(text) {
     alert.textContent = text;
     alert.hidden = false;
-    if (about === "rate") input?.setAttribute("aria-invalid", "true");
+    complained = inForce();
   }
   function clearAlert() {
     alert.hidden = true;
     input?.removeAttribute("aria-invalid");
   }
+  function act(message) {
+    clearAlert();
+    ask(message);
+  }
   function send(rate) {
     clearTimeout(keyTimer);
-    clearAlert();
     [sent, sentAt] = [rate, performance.now()];
-    ask({ kind: "rate", value: rate });
+    act({ kind: "rate", value: rate });
   }
   function commit() {
     const rate = parseRate(input.value);
     if (!Number.isFinite(rate)) {
       complain(`“${input.value}” is not a rate: type a number of events per second, such as 25 or 0.5.`);
+      input.setAttribute("aria-invalid", "true");
       return;
     }
     editing = false;
@@ -58,9 +67,10 @@ export function bar(session, { full, ask }) {
   }
 
   if (full && steered) {
+    menus = [scenarioMenu(session, (value) => act({ kind: "scenario", value }))];
     pause = element("button", "ls-button ls-pause", {
       type: "button",
-      onclick: () => ask({ kind: "pause", value: !session.settings?.paused }),
+      onclick: () => act({ kind: "pause", value: !session.settings?.paused }),
     }, "Pause");
     input = element("input", "ls-rate", {
       type: "text", inputmode: "decimal", size: "8", "aria-label": "Rate, events per second, exact", autocomplete: "off", spellcheck: "false",
@@ -105,6 +115,8 @@ export function bar(session, { full, ask }) {
       onpointerdown: () => { delete slider.dataset.keys; },
     });
     slider.describe = describe;
+    const [least, most] = session.config.rates.map(exact);
+    const [low, high] = [LOWEST, HIGHEST].map((power) => exact(10 ** power));
     const ticks = element("div", "ls-ticks", { "aria-hidden": "true" });
     for (let power = LOWEST; power <= HIGHEST; power++) {
       const tick = element("span", "", {}, { "-1": "0.1", 3: "1k", 4: "10k", 5: "100k" }[power] ?? String(10 ** power));
@@ -113,9 +125,9 @@ export function bar(session, { full, ask }) {
     }
     node.append(
       pause,
-      element("label", "ls-rate-box", { title: "Exact rate: type any number and press Enter" }, input, element("span", "ls-unit", {}, "events/s")),
-      element("div", "ls-slider-box", {}, slider, ticks),
-      (scenarios = scenarioMenu(session, (value) => { clearAlert(); ask({ kind: "scenario", value }); })).node,
+      element("label", "ls-rate-box", { title: `Exact rate: type a number from ${least} to ${most} and press Enter` }, input, element("span", "ls-unit", {}, "events/s")),
+      element("div", "ls-slider-box", { title: `From ${low} to ${high} events per second; the number beside it can be from ${least} to ${most}` }, slider, ticks),
+      ...menus.map((menu) => menu.node),
     );
   }
   const clients = element("span", "ls-clients");
@@ -146,7 +158,6 @@ export function bar(session, { full, ask }) {
   }
   if (full && steered && !session.config.parts.includes("time")) right.append(clients);
   node.append(right, alert);
-  session.complain = complain;
 
   function draw() {
     const [state, why] = stateOf(session);
@@ -155,10 +166,13 @@ export function bar(session, { full, ask }) {
     setText(reason, why);
     status.title = `${session.config.server}${session.facts ? ` · ${whole(session.facts[0])} events seen, ${whole(session.facts[1])} in the frame` : ""}`;
     const { settings } = session;
+    const back = settings?.reachable && !reachable;
+    reachable = settings?.reachable ?? true;
+    if (!editing && (back || inForce().some((value, i) => value !== complained[i]))) clearAlert();
     if (pause) {
       const off = !settings || !settings.reachable || state === "silent";
       pause.disabled = input.disabled = slider.disabled = off;
-      if (!scenarios.draw(off)) pause.focus();
+      for (const menu of menus) if (!menu.draw(off)) pause.focus();
       if (settings) {
         setText(pause, settings.paused ? "Resume" : "Pause");
         pause.setAttribute("aria-pressed", String(settings.paused));
@@ -173,6 +187,7 @@ export function bar(session, { full, ask }) {
       if (settings?.clients != null) setText(clients, `${settings.clients} reader${settings.clients === 1 ? "" : "s"}`);
     }
     if (live) {
+      if (session.isLive() && document.activeElement === live) live.closest(".ls-board").focus({ preventScroll: true });
       live.hidden = session.isLive();
       for (const button of spanButtons) {
         const on = session.isLive() && button.span === session.span;
@@ -181,7 +196,7 @@ export function bar(session, { full, ask }) {
       }
     }
   }
-  return { node, draw, release: () => { sent = null; } };
+  return { node, draw, complain, release: () => { sent = null; } };
 }
 
 /** A button with a menu below it, for the pointer and for the keyboard. */

@@ -27,7 +27,7 @@ function show(session, el) {
   const chips = element("div", "ls-chips", { hidden: true, role: "group", "aria-label": "Filters" });
   const notice = element("div", "ls-notice", { role: "status", hidden: true });
   const body = element("div", "ls-body");
-  const root = element("div", parts.every((part) => part === "bar") ? "ls-board ls-bar-only" : "ls-board", { role: "region", "aria-label": parts.includes("time") ? "Live stream" : "Stream controls" }, head.node, chips, notice, body);
+  const root = element("div", parts.every((part) => part === "bar") ? "ls-board ls-bar-only" : "ls-board", { role: "region", tabindex: "-1", "aria-label": parts.includes("time") ? "Live stream" : "Stream controls" }, head.node, chips, notice, body);
   el.replaceChildren(element("div", "ls-root", {}, root));
   let panels = null;
   let built = null;
@@ -60,6 +60,7 @@ function show(session, el) {
     const wanted = JSON.stringify(filters);
     if (chips.dataset.filters === wanted) return;
     chips.dataset.filters = wanted;
+    if (chips.contains(document.activeElement)) root.focus({ preventScroll: true });
     chips.hidden = !filters.length;
     chips.replaceChildren(...filters.map(([column, label]) => element("button", "ls-chip", {
       type: "button", "aria-label": `Remove the filter ${column}: ${label}`, onclick: () => session.toggleFilter(column, label),
@@ -101,7 +102,7 @@ function show(session, el) {
       const count = layout.share == null || !panels.groups ? 0 : Math.min(MOST_LINES, session.labels.length - 1);
       if (look.lineGroups.length !== count) look.lineGroups = Array.from({ length: count }, (_, i) => i + 1);
       summary = session.summary(range, look.lineGroups);
-      panels.tiles?.draw(summary.lines, { windowText, live: session.isLive() });
+      panels.tiles?.draw(summary);
       const rangeText = session.isLive() ? (session.span === "all" ? "since the start" : `last ${duration(range[1] - range[0])}`) : "in the view";
       panels.groups?.draw(summary.sums, rangeText);
       const old = session.usesPast && session.past && session.range;
@@ -129,9 +130,9 @@ function show(session, el) {
     setText(notice, text);
     noticeTimer = setTimeout(() => { notice.hidden = true; }, 8000);
   }
-  function refused(text, about) {
+  function refused(text) {
     head.release();
-    if (parts.includes("bar")) session.complain(text, about);
+    if (parts.includes("bar")) head.complain(text);
     else notify(text);
     wake(true);
   }

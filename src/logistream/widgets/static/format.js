@@ -86,6 +86,15 @@ export function element(tag, className = "", attributes = {}, ...children) {
   return node;
 }
 
+/** Put the children of a node into an order. The one with the focus is not moved, since it would lose the focus. */
+export function arrange(parent, wanted) {
+  const fixed = wanted.find((node) => node === document.activeElement);
+  wanted.forEach((node, place) => {
+    if (node === fixed) while (parent.children[place] !== node) parent.append(parent.children[place]);
+    else if (parent.children[place] !== node) parent.insertBefore(node, parent.children[place] ?? null);
+  });
+}
+
 /** Set the text of a node only if it differs: browsers lay out again otherwise. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

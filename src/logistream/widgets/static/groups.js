@@ -1,5 +1,5 @@
 // The groups: the share of each as a dot with its interval, the volume as a thin bar. A click filters.
-import { FEWEST, element, groupName, percent, setText, short, whole, wilson } from "./format.js";
+import { FEWEST, arrange, element, groupName, percent, setText, short, whole, wilson } from "./format.js";
 import { ranked } from "./series.js";
 
 export function groupsPanel(session, look, ask) {
@@ -7,7 +7,7 @@ export function groupsPanel(session, look, ask) {
   const title = element("div", "ls-title");
   const hint = element("span", "ls-hint");
   const axis = element("div", "ls-group-axis", { "aria-hidden": "true" });
-  const list = element("div", "ls-group-list", { role: "group", "aria-label": "Groups; choose one to filter" });
+  const list = element("div", "ls-group-list", { role: "group", tabindex: "-1", "aria-label": "Groups; choose one to filter" });
   const node = element("section", "ls-panel ls-groups", { "aria-label": "Groups" },
     element("div", "ls-head", {}, title, select), hint, axis, list);
   const rows = new Map();
@@ -66,10 +66,15 @@ export function groupsPanel(session, look, ask) {
       axis.replaceChildren(...(shares ? ticks.split("|").map((text) => element("span", "", {}, text)) : []));
     }
     const filter = layout.filters[layout.by] ?? [];
-    for (const [label, row] of rows) if (!shown.some((r) => r.label === label)) { rows.delete(label); row.button.remove(); }
-    shown.forEach((row, place) => {
+    for (const [label, row] of rows) {
+      if (shown.some((r) => r.label === label)) continue;
+      if (row.button === document.activeElement) list.focus({ preventScroll: true });
+      rows.delete(label);
+      row.button.remove();
+    }
+    arrange(list, shown.map((row) => rowOf(row.label).button));
+    shown.forEach((row) => {
       const parts = rowOf(row.label);
-      if (list.children[place] !== parts.button) list.insertBefore(parts.button, list.children[place] ?? null);
       const colour = look.colourOf(row.label);
       const name = row.label === "" && row.members.length > 1 ? `${row.members.length} others` : groupName(row.label);
       setText(parts.name, name);

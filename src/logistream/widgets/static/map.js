@@ -127,12 +127,12 @@ export function mapPanel(session, look) {
       paint.stroke();
     }
     hint.replaceChildren();
-    if (circles.length) hint.append(`● ${layout.place}`);
+    if (circles.length) hint.append(`● ${session.noun} by ${layout.place}:`);
     if (shares.length && !differ) hint.append(` ${percent(low)} ${layout.hit}`);
     else if (shares.length > 1) {
       hint.append(`  ${percent(low)} `, element("i", "ls-ramp", { style: `background:linear-gradient(90deg, ${look.shade(0)}, ${look.shade(0.5)}, ${look.shade(1)})` }), ` ${percent(high)} ${layout.hit}`);
     }
-    if (spots.length) hint.append(" · ", element("i", "ls-spot"), " position");
+    if (spots.length) hint.append(circles.length ? " · " : "", element("i", "ls-spot"), ` ${layout.spots}`);
     const total = circles.reduce((sum, circle) => sum + circle.events, 0);
     const label = circles.length ? `Map: ${whole(total)} ${session.noun} to ${circles.length} places, most to ${circles[0].name}` : "Map";
     if (performance.now() - (canvas.labelledAt ?? -1e9) > 5000) {

@@ -4,6 +4,7 @@ import { Ring, groupSums, join, linesOf } from "./series.js";
 const SHORTEST_AXIS = 20; // seconds on the axis at the least, when the stream has just begun
 export const MOST_ROWS = 12; // of the table of newest rows
 export const SILENT = 4; // seconds without a message after which the kernel counts as gone
+const FEW_BEHIND = 100; // events; see _FEW_BEHIND in watched.py
 const ASK_AGAIN = 1500; // ms until the kernel is asked once more for everything
 const WINDOWS = [10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600, 10800, 43200, 86400]; // seconds
 
@@ -126,7 +127,7 @@ export class Session {
       this.refusedPast = { ...this.pending, text: content.text };
       this.pending = null;
     } else {
-      for (const view of this.views) view.refused(content.text, content.about);
+      for (const view of this.views) view.refused(content.text);
     }
   }
 
@@ -269,7 +270,46 @@ export class Session {
     const groups = this.labels.length;
     const total = { volume: new Float64Array(groups), events: new Float64Array(groups), hits: new Float64Array(groups) };
     for (const part of sums) for (const key of Object.keys(total)) part[key].forEach((value, g) => { if (g < groups) total[key][g] += value; });
-    return { lines: join(pieces), sums: total, window };
+    const lines = join(pieces);
+    return { lines, sums: total, window, present: this.present(lines, { stop, head, oldest, window, totals }) };
+  }
+
+  /** When the events last changed (by a scenario), and when those or their number did (rate, pause), up to `stop`. */
+  changedAt(stop) {
+    const last = (times) => times.findLast((at) => at <= stop) ?? -Infinity;
+    const events = last(this.marks.filter(({ kind }) => kind === "scenario").map(({ at }) => at));
+    const rates = this.asked.filter(([, rate], i) => i > 0 && rate !== this.asked[i - 1][1]);
+    return { events, number: Math.max(events, last(rates.map(([at]) => at))) };
+  }
+
+  /**
+   * What holds at the end of the lines, taken over the window but not across a change: `share` of shares and means,
+   * `sum` of sums per minute. Each has lines whose last values count, the seconds that they are taken over, and
+   * whether a change has cut these short.
+   */
+  present(lines, { stop, head, oldest, window, totals }) {
+    const { ring } = this;
+    const seconds = this.usesPast || ring.begin == null ? window : Math.min(window, Math.max(0, stop - oldest * ring.step));
+    const since = (at) => {
+      const first = Math.ceil(at / ring.step - 1e-6);
+      if (at <= stop - window || first < oldest || ring.begin == null) return { lines, seconds, changed: false };
+      const cut = ring.cut(first, head);
+      return {
+        lines: linesOf(cut, { shown: head, stop, begin: first, window, totals, members: this.members() }),
+        seconds: Math.max(0, stop - first * ring.step), changed: true,
+      };
+    };
+    const { events, number } = this.changedAt(stop);
+    return { share: since(events), sum: since(number) };
+  }
+
+  /** Why the newest figures are missing: the frame is behind the server; null if they are there. */
+  missing() {
+    const behind = this.facts?.[2];
+    const [state] = this.state ?? [];
+    if (behind == null || !this.settings) return null;
+    if (["connecting", "reconnecting", "stopped"].includes(state)) return state;
+    return behind > Math.max(FEW_BEHIND, this.settings.rate) ? "catching up" : null;
   }
 
   redraw(all = false) {

@@ -2,6 +2,9 @@
 import { element, setText, whole } from "./format.js";
 import { MOST_ROWS } from "./session.js";
 
+const LETTERS = { time: 12, number: 9, least: 8 }; // of a column
+const PADDING = 14; // px of a cell
+
 /** Rows in the order of a column; `direction` is 1 or -1, or 0 for the order in which they came. */
 export function sorted(rows, column, direction) {
   if (!direction) return rows;
@@ -16,8 +19,9 @@ export function sorted(rows, column, direction) {
 export function tablePanel(session) {
   const head = element("tr");
   const body = element("tbody");
+  const widths = element("colgroup");
   const hint = element("span", "ls-hint");
-  const table = element("table", "ls-table", { "aria-label": "Newest rows" }, element("thead", "", {}, head), body);
+  const table = element("table", "ls-table", { "aria-label": "Newest rows" }, widths, element("thead", "", {}, head), body);
   const json = element("pre", "ls-json", { tabindex: "0" });
   const detail = element("div", "ls-detail", { hidden: true, role: "dialog", "aria-label": "The event as JSON" },
     element("div", "ls-head", {}, element("div", "ls-title", {}, "The event as JSON"),
@@ -31,6 +35,7 @@ export function tablePanel(session) {
   let shown = [];
   let held = null; // the rows that are kept while the pointer or the focus is on the table
   let names = "";
+  const longest = {}; // letters of the longest number seen, by column
   let missed = 0;
   let opener = null;
 
@@ -80,12 +85,32 @@ export function tablePanel(session) {
     return String(value);
   }
 
+  /** Letters for which a column has room; null if it shares the rest with others. Does not shrink: widths must not jump. */
+  function lettersOf(name) {
+    const { layout } = session;
+    if (name === "event_time") return LETTERS.time;
+    if (name === layout.share) return Math.max(...[layout.hit, layout.rest, layout.headers[name] ?? name].map((text) => text.length));
+    return longest[name] ?? null;
+  }
+
+  function setWidths(shownNames) {
+    const letters = shownNames.map(lettersOf);
+    const wanted = `${names} ${letters}`; // the headers may be new
+    if (widths.dataset.letters === wanted) return;
+    widths.dataset.letters = wanted;
+    [...head.children].forEach((each, i) => each.classList.toggle("ls-number", longest[shownNames[i]] != null));
+    widths.replaceChildren(...letters.map((count) => element("col", "", count == null ? {} : { style: `width: calc(${count}ch + ${PADDING}px)` })));
+    const least = letters.reduce((sum, count) => sum + (count ?? LETTERS.least), 0);
+    table.style.minWidth = `calc(${least}ch + ${PADDING * letters.length}px)`;
+  }
+
   function draw() {
     const { layout } = session;
     const columns = layout.table.map((name) => layout.names.indexOf(name)).filter((i) => i >= 0);
     const wanted = JSON.stringify([layout.names, layout.table, column, direction]);
     if (wanted !== names) {
       names = wanted;
+      const focused = [...head.children].findIndex((each) => each.contains(document.activeElement));
       head.replaceChildren(...columns.map((i) => {
         const name = layout.names[i];
         const unit = layout.units[name];
@@ -100,6 +125,7 @@ export function tablePanel(session) {
           },
         }, title, order === "none" ? "" : order === "ascending" ? " ▲" : " ▼"));
       }));
+      head.children[focused]?.firstChild.focus();
     }
     shown = sorted(held ?? session.rows, column, direction).slice(0, MOST_ROWS);
     missed = held ? Math.max(0, session.facts[0] - (held.at ?? (held.at = session.facts[0]))) : 0;
@@ -127,9 +153,11 @@ export function tablePanel(session) {
         const name = layout.names[i];
         const text = cell(name, values[i], i);
         const number = typeof values[i] === "number" && name !== layout.share;
+        if (number) longest[name] = Math.max(longest[name] ?? LETTERS.number, text.length);
         return element("td", number ? "ls-number" : "", { title: text }, text);
       }));
     });
+    setWidths(columns.map((i) => layout.names[i]));
   }
   return { node, draw };
 }

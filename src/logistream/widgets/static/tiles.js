@@ -1,5 +1,5 @@
 // The tiles: what holds now, in large, with a small line of how it came to be.
-import { FEWEST, element, known, percent, setText, short, whole } from "./format.js";
+import { FEWEST, duration, element, known, percent, setText, short, whole } from "./format.js";
 
 const SPARK = { width: 96, height: 28 };
 
@@ -61,39 +61,64 @@ export function tilesPanel(session, look) {
 
   const last = (values) => values[values.length - 1];
 
-  function draw(lines, { windowText, live }) {
+  /** Over which time a value is taken. */
+  const spanOf = ({ seconds, changed }) => (changed ? `${duration(Math.floor(seconds))} since a change` : `last ${duration(seconds)}`);
+
+  function shareHint(lines, present) {
+    const trials = last(lines.trials) ?? 0;
+    if (known(last(lines.share))) return `${(100 * last(lines.low)).toFixed(0)} to ${percent(last(lines.high))}, ${spanOf(present)}`;
+    const waits = session.isLive() && !session.settings?.paused ? "waiting for" : "too few";
+    return `${waits} ${session.noun}${trials > 0 ? `: ${whole(trials)} of ${FEWEST}` : ""}`;
+  }
+
+  /** Value and hint of a sum per minute. */
+  function sumOf(value, unit, present) {
+    const per = `${unit} per minute`.trim();
+    const missing = session.isLive() ? session.missing() : null;
+    if (missing) return [NaN, missing];
+    if (session.isLive() && session.settings?.paused) return [0, `${per}, paused`];
+    if (!known(value)) return [NaN, present.changed ? "measuring since a change" : `waiting for ${session.noun}`];
+    return [value, `${per}, ${spanOf(present)}`];
+  }
+
+  function rateHint(filtered) {
+    const { settings } = session;
+    if (!session.isLive()) return "end of the view";
+    if (!settings) return "";
+    return settings.paused ? "paused" : `${short(settings.rate)} asked${filtered ? " of all" : ""}`;
+  }
+
+  function draw({ lines, present }) {
     const { layout, settings, facts } = session;
     const colours = look.colours;
-    const n = lines.time.length;
     if (layout.share != null) {
-      const { value, hint, spark } = tile("share", layout.title, `Share over the ${windowText}, with its 95 % interval`);
-      const share = n ? last(lines.share) : NaN;
-      setText(value, percent(share));
-      setText(hint, known(share)
-        ? `${(100 * last(lines.low)).toFixed(0)} to ${percent(last(lines.high))}, ${windowText}`
-        : n && last(lines.trials) > 0 ? `waiting for ${session.noun}: ${whole(last(lines.trials))} of ${FEWEST}` : `waiting for ${session.noun}`);
+      const ends = present.share.lines;
+      const { value, hint, spark } = tile("share", layout.title, "Share with its 95 % interval, and the time that it is taken over");
+      setText(value, percent(last(ends.share)));
+      setText(hint, shareHint(ends, present.share));
       drawSpark(spark, lines.share, colours.strong);
     }
     {
       const filtered = Object.keys(layout.filters).length > 0;
-      const title = filtered ? "Matching events per second" : "Events per second";
-      const { value, hint, spark } = tile("rate", title, "Measured between the newest events");
-      setText(value, n ? short(last(lines.rate)) : "–");
-      setText(hint, !settings || !live ? (live ? "" : "end of the view")
-        : settings.paused ? "paused" : `${short(settings.rate)} asked${filtered ? " of all" : ""}`);
+      const missing = session.isLive() ? session.missing() : null;
+      const { value, hint, spark } = tile("rate", filtered ? "Matching events per second" : "Events per second", "Measured between the newest events");
+      setText(value, missing ? "–" : short(last(lines.rate)));
+      setText(hint, missing ?? rateHint(filtered));
       drawSpark(spark, lines.rate, colours.rate);
     }
     layout.amounts.forEach(([label, unit, total], k) => {
-      const { value, hint, spark } = tile(`amount${k}`, label, total ? `Sum per minute over the ${windowText}` : `Mean over the ${windowText}`);
-      setText(value, n ? short(last(lines.amounts[k])) : "–");
-      setText(hint, total ? `${unit} per minute` : `${unit} on average`.trim());
+      const at = total ? present.sum : present.share;
+      const found = last(at.lines.amounts[k]);
+      const [shown, why] = total ? sumOf(found, unit, at) : [found, `${unit} on average, ${spanOf(at)}`.trim()];
+      const { value, hint, spark } = tile(`amount${k}`, label, total ? "Sum per minute, and the time that it is taken over" : "Mean, and the time that it is taken over");
+      setText(value, short(shown));
+      setText(hint, why);
       drawSpark(spark, lines.amounts[k], colours.groups[2 + k]);
     });
     const behind = facts[2];
     if (behind != null && settings) {
       const { value, hint, spark } = tile("lag", "Lag", "How far the frame is behind the server");
-      const seconds = settings.paused ? (behind ? NaN : 0) : behind / settings.rate;
-      // Below one event there is no lag: the next event has not happened yet.
+      const seconds = facts[4];
       setText(value, behind === 0 ? "none" : !known(seconds) ? whole(behind) : seconds < 0.05 ? "< 0.05 s" : seconds < 10 ? `${seconds.toFixed(2)} s` : `${whole(seconds)} s`);
       setText(hint, `${whole(behind)} event${behind === 1 ? "" : "s"} behind${facts[3] ? `, ${whole(facts[3])} lost` : ""}`);
       session.lags.push(known(seconds) ? seconds : null);

@@ -6,7 +6,9 @@ const HEIGHTS = { share: 126, rate: 50, amounts: 56 }; // px
 const STRIP = 18; // px of height
 const AXIS = 20; // px for the labels of the time axis
 const LONGEST_MARK = 40; // letters of a mark; the tooltip has all
+const APART = 90; // px between marks that each get a text
 const SHORTEST_MARK = 6; // letters for which there must be room
+const MOST_LISTED = 6; // marks in the tooltip
 const LEFT = 52; // px for the labels of the values
 
 const gap = (value) => (known(value) ? value : null);
@@ -21,15 +23,26 @@ export function timeSteps(from, to, most) {
   return { step, found };
 }
 
+/** Marks (each with its `x`, in order) as groups that get one text: those less than `apart` from each other. */
+export function gather(marks, apart) {
+  const groups = [];
+  for (const { x, text } of marks) {
+    const last = groups.at(-1);
+    if (last && x - last.to < apart) Object.assign(last, { to: x, count: last.count + 1, text });
+    else groups.push({ from: x, to: x, count: 1, text });
+  }
+  return groups.map(({ from, to, count, text }) => ({ from, to, text: count === 1 ? text : `${count} changes, last ${text}` }));
+}
+
 /**
- * Where the text of a mark at `x` has room: right of it up to the next mark, or left of it down to `free`. The
- * text is cut to the larger room if it fits neither; null if that is too small. All in px; `measure` returns
- * the width of a text.
+ * Where the text of marks from `from` to `to` has room: right of them up to the next mark, or left of them down to
+ * `free`. The text is cut to the larger room if it fits neither; null if that is too small. All in px; `measure`
+ * returns the width of a text.
  */
-export function placeText(text, x, { free, next, measure }) {
+export function placeText({ text, from, to }, { free, next, measure }) {
   const whole = cutText(text, LONGEST_MARK);
   const wide = measure(whole);
-  const rooms = { right: next - x, left: x - free };
+  const rooms = { right: next - to, left: from - free };
   const side = wide <= rooms.right ? "right" : wide <= rooms.left || rooms.left > rooms.right ? "left" : "right";
   const letters = Math.floor((whole.length * rooms[side]) / wide);
   if (letters < Math.min(SHORTEST_MARK, whole.length)) return null;
@@ -175,7 +188,8 @@ export function timePanel(session, look) {
     if (low == null || high == null || !(high > 0)) return [0.5, 50];
     const [from, to] = [Math.log10(low), Math.log10(high)];
     const air = Math.max(0.25, (to - from) * 0.12);
-    return [10 ** (from - air), 10 ** (to + air)];
+    const marked = session.marks.some(({ at }) => at >= view[0] && at <= view[1]); // their texts stand above the lines
+    return [10 ** (from - air), 10 ** (to + (marked ? 0.4 * (to - from + air) + air : air))];
   }
   function amountRange(low, high) {
     if (low == null || high == null) return [0, 1];
@@ -248,7 +262,8 @@ export function timePanel(session, look) {
     layout.amounts.forEach(([label, unit, total], k) => row(look.colours.groups[2 + k], label, `${short(lines.amounts[k][i])} ${unit}${total ? "/min" : ""}`));
     const near = session.marks.filter((mark) => Math.abs(mark.at - time) < (view[1] - view[0]) / 60);
     tooltip.replaceChildren(element("div", "ls-tip-time", {}, `${clock(lines.time[i], { date: view[1] - view[0] > 86400 })} UTC`), ...rows,
-      ...near.slice(-3).map((mark) => element("div", "ls-tip-mark", {}, mark.text)));
+      ...near.slice(-MOST_LISTED).map((mark) => element("div", "ls-tip-mark", {}, mark.text)),
+      ...(near.length > MOST_LISTED ? [element("div", "ls-tip-mark", {}, `and ${near.length - MOST_LISTED} before`)] : []));
     tooltip.hidden = false;
     const x = LEFT * look.scale + pointer;
     const wide = node.clientWidth;
@@ -293,23 +308,26 @@ export function timePanel(session, look) {
     const right = bbox.left + bbox.width;
     const shown = session.marks.map((mark) => ({ ...mark, x: Math.round(plot.valToPos(mark.at, "x", true)) }))
       .filter(({ x }) => x >= bbox.left && x <= right);
-    for (const [i, mark] of shown.entries()) {
-      const { x } = mark;
-      ctx.strokeStyle = look.colours[{ reconnect: "broken", scenario: "spot" }[mark.kind] ?? "mark"];
-      ctx.fillStyle = mark.kind === "reconnect" ? look.colours.broken : look.colours.text;
-      ctx.setLineDash(mark.kind === "scenario" ? [5 * ratio, 2 * ratio] : [2 * ratio, 3 * ratio]);
+    for (const { kind, x } of shown) {
+      ctx.strokeStyle = look.colours[{ reconnect: "broken", scenario: "scenario" }[kind] ?? "mark"];
+      ctx.setLineDash(kind === "scenario" ? [5 * ratio, 2 * ratio] : [2 * ratio, 3 * ratio]);
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
-      if (plot !== plots.rate) continue;
+    }
+    if (plot === plots.rate) {
+      ctx.fillStyle = look.colours.text;
       const measure = (text) => ctx.measureText(text).width + 8 * ratio;
-      const placed = placeText(mark.text, x, { free, next: shown[i + 1]?.x ?? right, measure });
-      free = x;
-      if (!placed) continue;
-      const left = placed.side === "right" ? x : x - measure(placed.text);
-      ctx.fillText(placed.text, left + 4 * ratio, bbox.top + 10 * ratio * look.scale);
-      free = Math.max(x, left + measure(placed.text));
+      const groups = gather(shown, APART * ratio * look.scale);
+      for (const [i, group] of groups.entries()) {
+        const placed = placeText(group, { free, next: groups[i + 1]?.from ?? right, measure });
+        free = group.to;
+        if (!placed) continue;
+        const left = placed.side === "right" ? group.to : group.from - measure(placed.text);
+        ctx.fillText(placed.text, left + 4 * ratio, bbox.top + 10 * ratio * look.scale);
+        free = Math.max(group.to, left + measure(placed.text));
+      }
     }
     ctx.restore();
   }
@@ -465,7 +483,7 @@ export function timePanel(session, look) {
         const units = [...new Set(layout.amounts.map(([, unit, total]) => `${unit}${total ? " per minute" : ""}`))].filter(Boolean);
         heads.amounts.title.replaceChildren(...layout.amounts.flatMap(([label], k) => [
           element("i", "ls-swatch", { style: `background:${look.colours.groups[2 + k]}` }), `${label}  `]));
-        setText(heads.amounts.hint, units.length === 1 ? units[0] : "");
+        setText(heads.amounts.hint, [...(units.length === 1 ? units : []), windowText].join(", "));
       }
     }
     for (const kind of kinds) {
