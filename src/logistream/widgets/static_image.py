@@ -215,7 +215,7 @@ def _present(picture: Picture, drawn: Lines, since: float) -> tuple[Lines, str]:
         return drawn, f"last {picture.window:g} s"
     begin = int(np.ceil(since / cells.step))
     found = lines(cells, stop - 1, stop, window=picture.window, asked=picture.asked, begin=begin)
-    return found, f"{max(0, stop / 1e6 - begin * cells.step):.0f} s since a change"
+    return found, f"last {max(0, stop / 1e6 - begin * cells.step):.0f} s"
 
 
 def _draw_time(

@@ -10,7 +10,7 @@ import { groupsPanel } from "./groups.js";
 import { mapPanel } from "./map.js";
 import { tablePanel } from "./table.js";
 
-const FRAME = 31; // ms between drawings while the axis scrolls
+const FRAME = 31; // ms between drawings while the axis scrolls, on average
 const MOST_LINES = 6; // groups that get a line
 const IMAGE_WAIT = 30000; // ms after which no static image is expected any more
 const OPEN_AGAIN = 3000; // ms without an answer after which a view opens again
@@ -79,7 +79,7 @@ function show(session, el) {
       return;
     }
     if (visible && (fresh || scrolling)) {
-      drawnAt = now;
+      drawnAt = now - drawnAt < 2 * FRAME ? drawnAt + FRAME : now; // one that is late delays no other
       head.draw();
       if (session.layout && session.ring) drawPanels(fresh);
       drawnVersion = session.version;

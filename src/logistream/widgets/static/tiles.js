@@ -1,6 +1,7 @@
 // The tiles: what holds now, in large, with a small line of how it came to be.
 import { FEWEST, duration, element, known, percent, setText, short, whole } from "./format.js";
 
+const SPAN = ", and over which time: not across a change of rate or scenario that alters it";
 const SPARK = { width: 96, height: 28 };
 
 export function tilesPanel(session, look) {
@@ -62,7 +63,7 @@ export function tilesPanel(session, look) {
   const last = (values) => values[values.length - 1];
 
   /** Over which time a value is taken. */
-  const spanOf = ({ seconds, changed }) => (changed ? `${duration(Math.floor(seconds))} since a change` : `last ${duration(seconds)}`);
+  const spanOf = ({ seconds }) => `last ${duration(seconds)}`;
 
   function shareHint(lines, present) {
     const trials = last(lines.trials) ?? 0;
@@ -93,7 +94,7 @@ export function tilesPanel(session, look) {
     const colours = look.colours;
     if (layout.share != null) {
       const ends = present.share.lines;
-      const { value, hint, spark } = tile("share", layout.title, "Share with its 95 % interval, and the time that it is taken over");
+      const { value, hint, spark } = tile("share", layout.title, `Share with its 95 % interval${SPAN}`);
       setText(value, percent(last(ends.share)));
       setText(hint, shareHint(ends, present.share));
       drawSpark(spark, lines.share, colours.strong);
@@ -110,7 +111,7 @@ export function tilesPanel(session, look) {
       const at = total ? present.sum : present.share;
       const found = last(at.lines.amounts[k]);
       const [shown, why] = total ? sumOf(found, unit, at) : [found, `${unit} on average, ${spanOf(at)}`.trim()];
-      const { value, hint, spark } = tile(`amount${k}`, label, total ? "Sum per minute, and the time that it is taken over" : "Mean, and the time that it is taken over");
+      const { value, hint, spark } = tile(`amount${k}`, label, `${total ? "Sum per minute" : "Mean"}${SPAN}`);
       setText(value, short(shown));
       setText(hint, why);
       drawSpark(spark, lines.amounts[k], colours.groups[2 + k]);
