@@ -225,7 +225,8 @@ def test_a_frame_takes_the_columns_of_the_stream() -> None:
     frame = RollingFrame()
     with NumberedServer(20) as server, frame.follow(server.url, start=0) as follower:
         assert frame.wait(20)
-        assert server.queries == [{"format": ["arrow"], "start": ["0"], "faults": ["false"]}]
+        query = {"format": ["arrow"], "start": ["0"], "faults": ["false"], "gather": ["0.05"]}
+        assert server.queries == [query]
         assert follower.stream_id == server.stream_id
     assert frame.schema.arrow.equals(SCHEMA.arrow)
     assert {name: str(dtype) for name, dtype in frame.df.dtypes.items()} == SCHEMA.pandas_dtypes

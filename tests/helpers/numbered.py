@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SCHEMA = Schema((Column("n", "integer", "its number"), Column("text", "category"), EVENT_TIME))
 FULL_SCHEMA = Schema((*SCHEMA, Column("more", "number", "a half of it", "apples")))
 START = datetime(2026, 11, 24, tzinfo=UTC)
-PARAMETERS = {"start", "format", "numbered", "placed", "faults", "columns", "where", "lag", "token"}
+PARAMETERS = {"start", "format", "numbered", "placed", "faults", "columns", "where", "lag", "gather", "token"}
 
 
 def event(number: int) -> dict[str, Any]:

@@ -385,7 +385,7 @@ def test_a_name_that_was_made_to_point_here_is_refused(server: StreamServer) -> 
 
 def test_an_unknown_parameter_ends_the_handshake(server: StreamServer) -> None:
     """A reader that requests something unknown is refused before it is connected."""
-    known = "columns, numbered, start, format, envelope, where, stop, speed, lag"
+    known = "columns, numbered, start, format, envelope, where, stop, speed, lag, gather"
     sentence = f"unknown query parameter 'tempo': there are {known}"
     assert refused(f"{server.websocket_url}?tempo=5") == (422, sentence)
 

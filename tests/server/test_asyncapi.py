@@ -223,6 +223,7 @@ def test_each_documented_parameter_is_taken(odd: Model) -> None:
         ("rate", "5"),
         ("format", "xml"),
         ("lag", "drop"),
+        ("gather", "1"),
         ("numbered", "perhaps"),
         ("start", "-1"),
         ("start", "first"),

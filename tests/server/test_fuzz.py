@@ -125,6 +125,7 @@ NAMES = [
     "numbered",
     "columns",
     "lag",
+    "gather",
     "where",
     "where",
     "where",

@@ -12,6 +12,7 @@ import html
 import logging
 import threading
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = ["Follower", "Sink", "new_rows"]
 
 logger = logging.getLogger(__name__)
 
+_GATHER = "0.05"  # seconds: at 1,000 events/s, 20 messages cost a tenth of 500
 _STOP_SECONDS = 1.0  # that `stop` waits for the thread; only the look-up of a host name can take longer
 
 
@@ -117,7 +119,7 @@ class Follower(Reader):
     def __init__(self, subscription: Subscription, sink: Sink) -> None:
         # `trouble` and repr show trouble: what a thread prints lands in some unrelated cell.
         self._listener = Listener(
-            subscription,
+            replace(subscription, gather=subscription.gather or _GATHER),
             "arrow",
             numbered=subscription.numbered or subscription.filtered,
             on_trouble=self._note,

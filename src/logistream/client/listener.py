@@ -241,7 +241,11 @@ class Listener:
     async def _connect(self) -> _Connection:
         subscription = self.subscription
         address = subscription.address(
-            self._form, self.position.start, numbered=self._numbered, placed=self._placed
+            self._form,
+            self.position.start,
+            numbered=self._numbered,
+            placed=self._placed,
+            gather=subscription.gather,
         )
         connection = await open_websocket(
             address,

@@ -114,6 +114,8 @@ class Subscription:
         Whether the faults of the wire act on what is read; instruments show what happened.
     placed : bool
         Whether the place of each delivery is to stay with it.
+    gather : str or None
+        Value of the parameter.
     """
 
     url: str
@@ -128,6 +130,7 @@ class Subscription:
     silence: float = 10.0
     faults: bool = False
     placed: bool = False
+    gather: str | None = None
 
     @classmethod
     def of(
@@ -169,6 +172,7 @@ class Subscription:
             first_delay=first_delay,
             max_delay=max_delay,
             silence=silence,
+            gather=single.get("gather"),
         )
 
     def of_deliveries(self, *, faults: bool, placed: bool = False) -> Self:
@@ -193,7 +197,15 @@ class Subscription:
         """Whether events are left out on purpose, so that a gap between numbers does not mean a loss."""
         return bool(self.where)
 
-    def address(self, form: Format, start: str | None, *, numbered: bool, placed: bool = False) -> str:
+    def address(
+        self,
+        form: Format,
+        start: str | None,
+        *,
+        numbered: bool,
+        placed: bool = False,
+        gather: str | None = None,
+    ) -> str:
         """Return the address to connect to.
 
         Parameters
@@ -204,6 +216,8 @@ class Subscription:
             The first event; None for the next one that happens.
         numbered, placed : bool
             Whether each event should bring its number, or the place of its delivery.
+        gather : str or None
+            Seconds from one message to the next, at least.
         """
         query = [(name, value) for name, value in query_of(self.url) if name not in PARAMETERS]
         given = {
@@ -214,6 +228,7 @@ class Subscription:
             "faults": None if self.faults else "false",
             "columns": self.columns,
             "lag": self.lag,
+            "gather": gather,
         }
         query += [(name, value) for name, value in given.items() if value is not None]
         return with_query(self.url, query + [("where", condition) for condition in self.where])

@@ -239,7 +239,7 @@ async def _serve(
 ) -> None:
     """Serve a reader until it leaves, or until the end that it requested."""
     sink = sink_for(websocket, pump.wake)
-    cursor = Cursor(pump.feeds.open(selection), sink, place, query.lag, stop=query.stop)
+    cursor = Cursor(pump.feeds.open(selection), sink, place, query.lag, stop=query.stop, gather=query.gather)
     pump.add(cursor, query.speed)
     try:
         async with asyncio.TaskGroup() as group:

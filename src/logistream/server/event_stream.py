@@ -157,6 +157,7 @@ class EventStreamResponse(StreamingResponse):
         sink = EventStreamSink(self._pump.wake)
         feed = self._pump.feeds.open(self._selection)
         cursor = Cursor(feed, sink, self._place, self._query.lag, stop=self._query.stop)
+        cursor.gather = self._query.gather
         self._pump.add(cursor, self._query.speed)
         try:
             self.body_iterator = sink.run()

@@ -144,6 +144,10 @@ class Cursor:
         Before which event, or after which time, it ends.
     replay : Replay or None
         How the past is sent at a tempo.
+    gather : float
+        Seconds from one message of the present to the next, at least.
+    sent : float
+        When it got its last message, on the loop's clock, if `gather` is not 0.
     """
 
     feed: Feed
@@ -155,7 +159,13 @@ class Cursor:
     allowance: Allowance = field(default_factory=Allowance)
     stop: int | Timestamp | None = None
     replay: Replay | None = None
+    gather: float = 0.0
+    sent: float = -math.inf
     number: int = field(init=False)
+
+    def rest(self, time: float) -> float:
+        """Return the seconds until it may get the next message of the present; not above 0 for now."""
+        return self.sent + self.gather - time
 
     def __post_init__(self) -> None:
         self.number = self.place.slot
@@ -274,7 +284,8 @@ class Pump:
                 await asyncio.sleep(0)  # let other connections have their turn
                 continue
             spent = loop.time() - began
-            pause = min(self._pause(now), self._retry)
+            rest = min((cursor.rest(began) for cursor in self.cursors), default=0.0)  # of all readers
+            pause = min(max(self._pause(now), rest), self._retry)
             timer = loop.call_later(max(spent, pause), self._wake.set)
             await self._wake.wait()
             timer.cancel()
@@ -319,6 +330,9 @@ class Pump:
             return False
         if not cursor.sink.ready:
             return False
+        if cursor.live and (rest := cursor.rest(time)) > 0:
+            self._retry = min(self._retry, rest)
+            return False
         try:
             if cursor.lag == "skip" and cursor.live:
                 self._skip(cursor, now)
@@ -350,6 +364,8 @@ class Pump:
             self._meter.hand(cursor.number, stop.slot, time)
         cursor.move(stop)
         cursor.missed = None
+        if cursor.gather:
+            cursor.sent = time
         cursor.live = cursor.live or stop.slot == now
         if cursor.stop is not None:
             self._wake.set()  # it may be over

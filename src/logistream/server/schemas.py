@@ -14,6 +14,7 @@ from logistream.model.scenario import MOST_SCENARIOS, json_schema
 from logistream.stream.faults import MOST_FAULTS
 from logistream.stream.faults import json_schema as fault_schema
 from logistream.stream.query import (
+    MOST_GATHERED,
     Envelope,
     Format,
     Lag,
@@ -273,6 +274,16 @@ class LiveQuery(EventsQuery):
         "wait",
         description="what a reader gets that has fallen more than a second behind: all that it has missed "
         "(wait), or a message with the number of events that it has missed, and the newest (skip)",
+    )
+
+    gather: float = Field(
+        0.0,
+        ge=0,
+        le=MOST_GATHERED,
+        allow_inf_nan=False,
+        description="seconds from one message to the next, at least: many events in one message cost both "
+        "sides less than as many messages. An event after a silence is sent at once",
+        json_schema_extra={"examples": [0.05]},
     )
 
     def selection(self, model: Model) -> Selection:

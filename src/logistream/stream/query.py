@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EVENT_NUMBER_HEADER",
     "LAST_INDEX",
+    "MOST_GATHERED",
     "PARAMETERS",
     "STREAM_HEADER",
     "Begin",
@@ -76,8 +77,12 @@ PARAMETERS = (
     "columns",
     "where",
     "lag",
+    "gather",
 )
 """What the query of the WebSocket may hold, besides the token."""
+
+MOST_GATHERED = 0.1
+"""Seconds for which a reader may have events gathered, at most: above it would seem to have fallen behind."""
 
 STREAM_HEADER = "Logistream-Stream"
 """Names the stream that an answer is about: equal only if the same number is the same event."""

@@ -1,0 +1,48 @@
+"""Readers that want few messages of many events get them, and miss nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from websockets.sync.client import connect
+
+from helpers.waiting import until
+from logistream.server.server import StreamServer
+
+if TYPE_CHECKING:
+    from logistream.model.model import Model
+
+WAIT = 60.0
+"""Seconds that a busy machine may take."""
+
+
+def test_gathered_events_come_in_few_messages(model: Model) -> None:
+    """At 2,000 events a second ten messages a second hold all events in order, a busy machine fewer."""
+    with (
+        StreamServer(model, rate=2000, port=0) as server,
+        connect(f"{server.websocket_url}?start=0&format=ndjson&numbered=true&gather=0.1") as reader,
+    ):
+        sizes: list[int] = []
+        numbers: list[int] = []
+        while len(numbers) < 4000:
+            lines = str(reader.recv(WAIT)).splitlines()
+            sizes.append(len(lines))
+            numbers += [json.loads(line)["event_number"] for line in lines]
+    assert numbers == list(range(len(numbers)))
+    assert len(sizes) < len(numbers) / 50
+
+
+def test_a_pause_keeps_nothing_back(model: Model) -> None:
+    """The last events before a pause arrive although nothing comes after them."""
+    with (
+        StreamServer(model, rate=1000, port=0) as server,
+        connect(f"{server.websocket_url}?start=0&format=ndjson&numbered=true&gather=0.1") as reader,
+    ):
+        until(lambda: int(server.state["next_event_number"]) > 500, within=WAIT)
+        server.paused = True
+        happened = int(server.state["next_event_number"])
+        last = -1
+        while last < happened - 1:
+            last = json.loads(str(reader.recv(WAIT)).splitlines()[-1])["event_number"]
+    assert last == happened - 1
