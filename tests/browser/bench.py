@@ -117,6 +117,17 @@ class Bench(Lab):
         source, visible = self.browser.execute_script(script, IMAGE)
         return str(source), bool(visible)
 
+    def tile(self, title: str) -> tuple[str, str]:
+        """Return value and hint of the tile with a title, as they stand together; empty without it."""
+        script = (
+            "const tile = [...document.querySelectorAll('.ls-tile')]"
+            ".find((each) => each.querySelector('.ls-tile-title').textContent === arguments[0]);"
+            "return ['value', 'hint']"
+            ".map((part) => tile?.querySelector(`.ls-tile-${part}`).textContent ?? '')"
+        )
+        value, hint = self.browser.execute_script(script, title)
+        return str(value), str(hint)
+
     def look(self, expression: str) -> Any:
         """Return the value of an expression about `board`, `session` and `drawn`."""
         return self.browser.execute_script(

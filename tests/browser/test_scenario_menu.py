@@ -23,7 +23,7 @@ PAINTED = """(() => {
   const { plots } = drawn.time, plot = plots.rate, { ctx, bbox } = plot;
   const x = Math.round(plot.valToPos(session.marks.at(-1).at, 'x', true));
   const { data } = ctx.getImageData(x - 2, bbox.top, 5, bbox.height);
-  const hex = getComputedStyle(board).getPropertyValue('--ls-spot').trim();
+  const hex = getComputedStyle(board).getPropertyValue('--ls-scenario').trim();
   const wanted = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
   for (let i = 0; i < data.length; i += 4) {
     if (data[i + 3] > 60 && wanted.every((value, k) => Math.abs(value - data[i + k]) < 40)) return true;

@@ -177,6 +177,77 @@ def test_the_keyboard_reaches_everything_by_name(desk: Desk) -> None:
         until(lambda: bench.browser.switch_to.active_element.tag_name == "tr")
 
 
+GROUPS = "return [...document.querySelectorAll('.ls-group-name')].map((each) => each.textContent)"
+WIDTHS = "[...board.querySelectorAll('.ls-table th')].map((each) => each.offsetWidth)"
+FITS = (
+    "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(board.querySelector('.ls-table-scroll'))"
+)
+
+
+def test_what_is_shown_stays_true_when_the_stream_changes(desk: Desk) -> None:
+    """Focus, widths, tiles and alert are right when groups change places, the rate changes, in a pause."""
+    server = "import logistream as ls\nserver = ls.StreamServer(rate=200, port=0, history='5min')"
+    cell = "w = ls.Workbench(server, span=30, by='Market', share_window=30)\nw"
+    notebook(desk.root / "true.ipynb", server, cell)
+    with desk.opened("true.ipynb") as bench:
+        bench.until_drawn()
+        bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
+        until(lambda: len(bench.browser.execute_script(GROUPS)) == 5)
+        assert "customers" in bench.text(".ls-map .ls-hint")
+
+        # The columns of the newest rows keep their widths while rows come, and all of them are there.
+        rows, widths = bench.look("session.rows[0]"), bench.look(WIDTHS)
+        assert bench.look(FITS)
+        until(lambda: bench.look("session.rows[0]") != rows)
+        until(lambda: bench.look("session.rows[0].join() === board.querySelector('tbody tr').row.join()"))
+        assert bench.look(WIDTHS) == widths
+
+        # A group that moves keeps the focus, so that Escape clears the filter.
+        last = bench.browser.execute_script(GROUPS)[-1]
+        bench.browser.find_element(By.XPATH, f"//button[@class='ls-group'][contains(., '{last}')]").click()
+        until(lambda: f"Market: {last}" in bench.shown(".ls-chip"))
+        place = bench.browser.execute_script(GROUPS).index(last)
+        effect = {"set": {"Late_delivery_risk": 1}, "where": {"Market": last}}
+        bench.ask(f"setattr(server, 'scenario', {{'name': 'fast', 'effects': [{effect}]}})")
+        until(lambda: bench.browser.execute_script(GROUPS).index(last) != place, within=90)
+        assert last in bench.browser.switch_to.active_element.text
+        bench.act().send_keys(Keys.ESCAPE).perform()
+        until(lambda: not bench.shown(".ls-chip"))
+
+        # The tiles never mix two rates, and say over which time they are taken.
+        until(lambda: bench.tile("Sales")[1] == "USD per minute, last 30 s", within=60)
+        before = money(bench.tile("Sales")[0])
+        bench.ask("setattr(server, 'rate', 1000)")
+        until(lambda: measured_after_a_change(bench, more_than=3 * before), within=60)
+
+        # A refusal names both ranges where they are set, and goes with the next thing that is done.
+        bench.type_rate("2000000")
+        until(lambda: "1,000,000" in bench.shown(".ls-alert"))
+        assert bench.find(".ls-rate").get_attribute("aria-invalid") is None
+        for selector in (".ls-slider-box", ".ls-rate-box"):
+            assert "0.001 to 1,000,000" in (bench.find(selector).get_attribute("title") or "")
+        bench.find(".ls-pause").click()
+        until(lambda: bench.tile("Sales") == ("0", "USD per minute, paused"))
+        assert bench.shown(".ls-alert") == ""
+        assert bench.complaints() == []
+
+
+def money(text: str) -> float:
+    """Return a number as a tile shows it; not a number for a dash."""
+    units = {"k": 1e3, "M": 1e6, "G": 1e9}
+    if text == "–":
+        return float("nan")
+    return float(text.rstrip("kMG").replace(",", "")) * units.get(text[-1], 1)
+
+
+def measured_after_a_change(bench: Bench, *, more_than: float) -> bool:
+    """Whether the tile of sales shows more than so much, over a time that is shorter than usual."""
+    value, hint = bench.tile("Sales")
+    return hint in {f"USD per minute, last {seconds} s" for seconds in range(3, 30)} and (
+        money(value) > more_than
+    )
+
+
 LIVE = """
 import logistream as ls
 from matplotlib.figure import Figure
@@ -241,6 +312,7 @@ def test_what_is_broken_is_not_shown_as_live(desk: Desk, tmp_path: Path) -> None
             until(lambda: bench.text(".ls-state-word") == "reconnecting")
             until(lambda: "events behind" in bench.text(".ls-state-reason"))
             assert "nothing lost" in bench.text(".ls-state-reason")
+            until(lambda: bench.tile("Sales") == bench.tile("Events per second") == ("–", "reconnecting"))
             until(lambda: bench.find(".ls-pause").get_attribute("disabled") is not None)
             server = serve(port, timeline)
             until(lambda: bench.text(".ls-state-word") == "live", within=30)

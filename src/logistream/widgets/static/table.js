@@ -2,7 +2,7 @@
 import { element, setText, whole } from "./format.js";
 import { MOST_ROWS } from "./session.js";
 
-const LETTERS = { time: 12, number: 9, least: 8 }; // of a column
+const LETTERS = { time: 12, number: 9, least: 6 }; // of a column
 const PADDING = 14; // px of a cell
 
 /** Rows in the order of a column; `direction` is 1 or -1, or 0 for the order in which they came. */
