@@ -153,7 +153,7 @@ def test_the_keyboard_reaches_everything_by_name(desk: Desk) -> None:
         assert [name for _, _, name in stops if not name] == []
         names = [name for _, _, name in stops]
         steering = ["Pause", "Rate, events per second, exact", "Rate, events per second"]
-        assert names[:8] == [*steering, "Scenario: none", "30 s", "2 min", "5 min", "all"]
+        assert names[:9] == [*steering, "Scenario: none", "Faults: none", "30 s", "2 min", "5 min", "all"]
         order = [
             "Lines over time",
             "Stretch of time that is shown",

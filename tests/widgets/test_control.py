@@ -16,6 +16,7 @@ from helpers.waiting import until
 from logistream.errors import RequestError, StreamError
 from logistream.model.scenario import Scenario
 from logistream.server.server import StreamServer
+from logistream.stream.faults import read_faults
 from logistream.widgets.cells import MISSING_LABEL
 from logistream.widgets.control import Control, LocalControl, RemoteControl
 from logistream.widgets.export import copied_code, save_rows
@@ -86,6 +87,18 @@ def test_scenarios_are_known_set_and_ended(control: Control, server: StreamServe
     until(lambda: in_force() == server.scenario)
     control.change(scenarios=[])
     assert server.scenario == in_force() == ()
+
+
+def test_faults_are_set_and_ended(control: Control, server: StreamServer) -> None:
+    """What is in force is the server's; a change of the rate does not end it."""
+    faults = read_faults([{"drop": True, "share": 0.1}])
+    control.change(faults=faults)
+    control.change(rate=9)
+    settings = control.look()
+    assert settings is not None
+    assert server.faults == settings.faults == faults
+    control.change(faults=())
+    assert server.faults == ()
 
 
 def test_a_server_that_is_gone_is_not_reachable(control: Control, server: StreamServer) -> None:

@@ -345,6 +345,30 @@ def test_the_menu_of_scenarios_is_what_the_server_says(page: Page, server: Strea
     assert page.last("marks")[-1]["text"] == "end of cash; more"
 
 
+def test_faults_are_added_and_taken_away_one_by_one(page: Page, server: StreamServer) -> None:
+    """The value of a choice holds what stays in force; others than the usual are listed while they act."""
+
+    def choices() -> dict[str, Any]:
+        return {each["name"]: each for each in page.last("faults")}
+
+    usual = ["late 5 %", "duplicates 2 %", "drops 1 %", "corrupted 1 %"]
+    assert list(choices()) == usual
+    for name in usual:
+        page.do("faults", value=choices()[name]["value"])
+        assert choices()[name]["on"]
+    assert [fault.kind for fault in server.faults] == ["late", "duplicate", "drop", "corrupt"]
+    page.do("faults", value=choices()["drops 1 %"]["value"])
+    assert [fault.kind for fault in server.faults] == ["late", "duplicate", "corrupt"]
+    assert page.last("marks")[-1]["text"] == "faults: late 5 %, duplicates 2 %, corrupted 1 %"
+    server.faults = [{"reorder": {"within": 5}, "share": 0.5, "where": {"Market": "Europe"}}]
+    until(lambda: "out of order 50 %" in choices())
+    assert choices()["out of order 50 %"]["text"] == "reorder within 5, share 0.5 where Market:Europe"
+    page.do("faults", value=[{"drop": True}])
+    assert "share of a fault" in page.refusals()[-1]
+    page.do("faults", value=None)
+    assert (server.faults, list(choices())) == ((), usual)
+
+
 def test_a_refusal_of_the_server_is_passed_on(model: Model) -> None:
     """A read-only server says why no scenario can be set."""
     with StreamServer(model, port=0, read_only=True) as server:

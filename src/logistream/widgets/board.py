@@ -22,6 +22,7 @@ import traitlets
 
 from logistream.errors import RequestError, StreamError
 from logistream.model.scenario import read_scenarios
+from logistream.stream.faults import read_faults
 from logistream.stream.timeline import MAX_RATE, MIN_RATE
 from logistream.widgets.counts import SPANS, Counts
 from logistream.widgets.display import Display, close_older, image_bundle
@@ -227,6 +228,11 @@ class Board(ThreadedWidget):
     def _on_scenario(self, message: dict[str, Any]) -> None:
         if self._control is not None:
             self._control.change(scenarios=read_scenarios(message["value"]))
+        self._push()
+
+    def _on_faults(self, message: dict[str, Any]) -> None:
+        if self._control is not None:
+            self._control.change(faults=read_faults(message["value"]))
         self._push()
 
     def _on_by(self, message: dict[str, Any]) -> None:

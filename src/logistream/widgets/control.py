@@ -1,7 +1,7 @@
 """Steer a stream from a widget: a server of this process, or any other over HTTP.
 
-Both return the settings in force and the timeline, and set rate, pause and scenarios. If the server refuses a
-value, its message is passed on.
+Both return the settings in force and the timeline, and set rate, pause, scenarios and faults. If the server
+refuses a value, its message is passed on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -20,6 +20,7 @@ from logistream.client.ranges import opener_for
 from logistream.errors import RequestError, StreamError
 from logistream.model.scenario import Scenario, read_scenarios
 from logistream.stream.arrivals import Arrivals
+from logistream.stream.faults import read_faults
 from logistream.stream.timeline import Entry, Timeline
 from logistream.urls import is_loopback, websocket_url
 
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from logistream.server.server import StreamServer
+    from logistream.stream.faults import Fault
 
 __all__ = ["Control", "LocalControl", "RemoteControl", "Settings"]
 
 
 _TIMEOUT = 3.0  # seconds that a server may take to answer
+_DECISIVE = ("rate", "paused", "scenarios", "faults", "started", "seed", "model")  # for the timeline
 _LOOK_EVERY = 0.5  # seconds between requests to a server elsewhere
 
 
@@ -49,6 +52,8 @@ class Settings:
         Whether the stream is paused.
     scenarios : tuple of Scenario
         The scenarios in force.
+    faults : tuple of Fault or None
+        The faults of the wire in force; None if the server knows none.
     next_number : int
         Number of the next event.
     clients : int or None
@@ -59,6 +64,7 @@ class Settings:
     rate: float
     paused: bool
     scenarios: tuple[Scenario, ...]
+    faults: tuple[Fault, ...] | None
     next_number: int
     clients: int | None
 
@@ -89,8 +95,9 @@ class Control(Protocol):
         rate: float | None = None,
         paused: bool | None = None,
         scenarios: Iterable[Scenario] | None = None,
+        faults: Iterable[Fault] | None = None,
     ) -> None:
-        """Set rate, pause or scenarios; no scenarios end those in force.
+        """Set rate, pause, scenarios or faults; an empty list ends those in force.
 
         Raises
         ------
@@ -126,6 +133,7 @@ class LocalControl:
             rate=float(server.rate),
             paused=bool(server.paused),
             scenarios=server.scenario,
+            faults=server.faults,
             next_number=int(state["next_event_number"]),
             clients=server.connected_clients,
         )
@@ -144,8 +152,9 @@ class LocalControl:
         rate: float | None = None,
         paused: bool | None = None,
         scenarios: Iterable[Scenario] | None = None,
+        faults: Iterable[Fault] | None = None,
     ) -> None:
-        """Set rate, pause or scenarios."""
+        """Set rate, pause, scenarios or faults."""
         if not self.server.running:
             raise StreamError("the server is stopped: start it again with server.start()")
         if rate is not None:
@@ -154,6 +163,8 @@ class LocalControl:
             self.server.paused = paused
         if scenarios is not None:
             self.server.scenario = scenarios
+        if faults is not None:
+            self.server.faults = faults
 
     def close(self) -> None:
         """Do nothing; the server belongs to someone else."""
@@ -212,10 +223,12 @@ class RemoteControl:
         rate: float | None = None,
         paused: bool | None = None,
         scenarios: Iterable[Scenario] | None = None,
+        faults: Iterable[Fault] | None = None,
     ) -> None:
-        """Set rate, pause or scenarios."""
+        """Set rate, pause, scenarios or faults."""
         forms = None if scenarios is None else [scenario.to_json() for scenario in scenarios]
-        wanted = {"rate": rate, "paused": paused, "scenario": forms}
+        wrong = None if faults is None else [fault.to_json() for fault in faults]
+        wanted = {"rate": rate, "paused": paused, "scenario": forms, "faults": wrong}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
         with self._turn:
             self._note(json.loads(self._request("/stream", method="PATCH", body=body)))
@@ -242,7 +255,7 @@ class RemoteControl:
     def _note(self, state: Mapping[str, Any]) -> None:
         """Keep an answer of the server."""
         clients = json.loads(self._request("/"))["connected_clients"]
-        known = tuple(state.get(name) for name in ("rate", "paused", "scenarios", "started", "seed", "model"))
+        known = tuple(state.get(name) for name in _DECISIVE)
         if known != self._known:
             answer = json.loads(self._request("/timeline"))
             arrivals = Arrivals(answer["arrivals"], answer["seed"])
@@ -257,6 +270,7 @@ class RemoteControl:
             rate=float(state["rate"]),
             paused=bool(state["paused"]),
             scenarios=read_scenarios(state["scenarios"]),
+            faults=read_faults(state["faults"]) if "faults" in state else None,
             next_number=int(state["next_event_number"]),
             clients=int(clients),
         )
@@ -271,9 +285,7 @@ class RemoteControl:
         now = time.monotonic()
         happened = 0 if last.paused else round((now - self._seen_at) * last.rate)
         self._seen_at = now
-        self._settings = Settings(
-            False, last.rate, last.paused, last.scenarios, last.next_number + happened, None
-        )
+        self._settings = replace(last, reachable=False, next_number=last.next_number + happened, clients=None)
 
     def _request(self, path: str, *, method: str = "GET", body: bytes | None = None) -> bytes:
         return _http(self._base + path, self._token, method=method, body=body)

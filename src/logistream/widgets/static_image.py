@@ -13,6 +13,7 @@ import numpy as np
 
 from logistream.schema import EVENT_TIME
 from logistream.widgets.cells import OTHERS
+from logistream.widgets.menus import fault_names
 from logistream.widgets.places import coastline
 from logistream.widgets.summary import FEWEST, changed_at, group_counts, lines, wilson
 
@@ -33,7 +34,9 @@ PALETTE = ("#2f86c8", "#d98a00", "#0fa37a", "#c467a0", "#8b7bd8", "#b0623c", "#5
 """Colours of the groups, after Okabe and Ito: the colour-blind can distinguish them, on white and on dark."""
 
 _TEXT, _STRONG, _GRID = "#767a80", "#7a7a7a", "#80808040"  # as much contrast on white as on #111
-_RATE, _ASKED, _SCENARIO, _SPOT = "#2f86c8", "#8c8c8c", "#d98a00", "#7a7a7a"
+_RATE, _ASKED, _SPOT = "#2f86c8", "#8c8c8c", "#7a7a7a"
+_MARKS = {"pause": "#d98a00", "scenario": "#d98a00", "fault": "#9a6bd0"}
+_NAMED = ("scenario", "fault")  # marks whose text is written
 _MARK_LETTER = 0.0075  # width of a letter of a mark, as a share of the axis
 _FEWEST_LETTERS = 6  # of a mark, for which there must be room
 _STATES = {"live": "#2f9e58", "paused": "#d98a00", "connecting": "#d98a00", "reconnecting": "#d98a00"}
@@ -166,6 +169,7 @@ def _draw_state(figure: Figure, picture: Picture, y: float) -> None:
     if picture.settings is not None:
         words.append(f"{picture.settings.rate:,g} events/s asked")
         words += [f"scenario: {_cut(scenario.name, 40)}" for scenario in picture.settings.scenarios]
+        words += [f"faults: {_cut(fault_names(faults), 40)}"] if (faults := picture.settings.faults) else []
     words += [f"{picture.total:,} events seen", f"{_clock(picture.stop / 1e6)} UTC"]
     words += [f"{name} = {' or '.join(labels)}" for name, labels in picture.filters.items()]
     _write(figure, 0.008, y, "●", color=_STATES.get(state, _BROKEN), fontsize=11)
@@ -184,12 +188,15 @@ def _draw_tiles(figure: Figure, picture: Picture, drawn: Lines, top: float, heig
         hint = f"{100 * low:.0f} to {100 * high:.0f} %, {share_span}" if known else "waiting for events"
         tiles.append((columns.title, _percent(share), hint, drawn.share))
     asked = "" if picture.settings is None else f"{picture.settings.rate:,g} asked"
-    tiles.append(("Events per second", _short(_last(drawn.rate)), asked, drawn.rate))
+    missing = _missing(picture)
+    rate = "–" if missing else _short(_last(drawn.rate))
+    tiles.append(("Events per second", rate, missing or asked, drawn.rate))
     for place, amount in enumerate(columns.amounts):
         ends, span = (by_sum, sum_span) if amount.total else (by_share, share_span)
         unit = f"{amount.unit or ''}{'/min' if amount.total else ' mean'}, {span}".strip()
-        value = _short(_last(ends.amounts[:, place]))
-        tiles.append((amount.label, value, unit, drawn.amounts[:, place]))
+        gone = missing if amount.total else ""
+        value = "–" if gone else _short(_last(ends.amounts[:, place]))
+        tiles.append((amount.label, value, gone or unit, drawn.amounts[:, place]))
     if picture.behind is not None:
         tiles.append(("Behind the server", f"{picture.behind:,}", "events", np.array([])))
     for place, (title, value, hint, values) in enumerate(tiles):
@@ -205,6 +212,16 @@ def _draw_tiles(figure: Figure, picture: Picture, drawn: Lines, top: float, heig
             middle, half = (low + high) / 2, max((high - low) / 2, 0.02 * abs(low + high) / 2, 1e-9)
             axes.set_ylim(middle - 1.1 * half, middle + 1.1 * half)
             axes.set_axis_off()
+
+
+def _missing(picture: Picture) -> str:
+    """Return why the newest figures are missing, as the live view does; empty if they are there."""
+    state, reason = picture.state
+    if picture.behind is None or picture.settings is None:
+        return ""
+    if state in ("connecting", "reconnecting", "stopped"):
+        return state
+    return "catching up" if state == "live" and reason else ""
 
 
 def _present(picture: Picture, drawn: Lines, since: float) -> tuple[Lines, str]:
@@ -236,7 +253,7 @@ def _draw_time(
         {"share": _draw_share, "rate": _draw_rate, "amounts": _draw_amounts}[kind](axes, picture, drawn)
         _finish_time(axes, picture, labelled=kind == kinds[-1])
         if kind == "rate":
-            _name_scenarios(axes, picture)
+            _name_marks(axes, picture)
 
 
 def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
@@ -249,8 +266,8 @@ def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
     axes.set_xticks(ticks, [_clock(tick) for tick in ticks] if labelled else [""] * len(ticks))
     for at, kind, _ in picture.marks:
         if start < at < stop:
-            style: Any = (0, (5, 2)) if kind == "scenario" else ":"
-            axes.axvline(at, color=_SCENARIO if kind in ("pause", "scenario") else _ASKED, lw=0.9, ls=style)
+            style: Any = (0, (5, 2)) if kind in _NAMED else ":"
+            axes.axvline(at, color=_MARKS.get(kind, _ASKED), lw=0.9, ls=style)
     axes.grid(visible=True, color=_GRID, lw=0.7)
     axes.tick_params(labelsize=8, colors=_TEXT, length=0)
     axes.spines[:].set_visible(False)
@@ -258,11 +275,11 @@ def _finish_time(axes: Axes, picture: Picture, *, labelled: bool) -> None:
         axes.text(0.5, 0.5, "no events yet", transform=axes.transAxes, ha="center", va="center", color=_TEXT)
 
 
-def _name_scenarios(axes: Axes, picture: Picture) -> None:
-    """Write the names of scenarios beside their marks, as far as there is room between these."""
+def _name_marks(axes: Axes, picture: Picture) -> None:
+    """Write the names of scenarios and faults beside their marks, as far as there is room between these."""
     start, stop = picture.start / 1e6, picture.stop / 1e6
     letter = (stop - start) * _MARK_LETTER
-    shown = [(at, text) for at, kind, text in picture.marks if kind == "scenario" and start < at < stop]
+    shown = [(at, text) for at, kind, text in picture.marks if kind in _NAMED and start < at < stop]
     free = start
     for place, (at, text) in enumerate(shown):
         end = shown[place + 1][0] if place + 1 < len(shown) else stop

@@ -80,7 +80,7 @@ class Updates:
         parts: dict[str, Any] = {
             "state": list(watched.state()),
             "settings": _settings_message(settings),
-            "scenarios": watched.scenarios(),
+            **watched.choices(),
             "marks": watched.marks(),
             "asked": watched.asked(),
         }

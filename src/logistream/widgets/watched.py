@@ -8,13 +8,13 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from logistream.widgets.control import LocalControl
+from logistream.widgets.menus import fault_choices, fault_names, scenario_choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from logistream.client.follower import Follower
     from logistream.frame.frame import RollingFrame
-    from logistream.model.scenario import Scenario
     from logistream.stream.timeline import Entry, Timeline
     from logistream.widgets.control import Control, Settings
 
@@ -160,33 +160,14 @@ class Watched:
             return "stopped", "the server was stopped" if local else "the server cannot be reached"
         return ("paused", "no event happens until it is resumed") if settings.paused else ("live", "")
 
-    def scenarios(self) -> list[dict[str, Any]]:
-        """Return the scenarios to choose from: the named ones of the server, and what else is in force.
-
-        Each has a `name`, a `text` that describes what it does, a `value` that sets it (a list of scenarios
-        in JSON form) and `on`: whether it is in force.
-        """
+    def choices(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what the menus `scenarios` and `faults` offer; see `menus`."""
         settings = self.settings()
-        if self.control is None or settings is None:
-            return []
-        current = settings.scenarios
-        offered: list[tuple[tuple[Scenario, ...], str]]
-        offered = [((scenario,), sentence) for scenario, sentence in self.control.known_scenarios()]
-        if current and current not in [scenarios for scenarios, _ in offered]:
-            words = "; ".join(effect.words for scenario in current for effect in scenario.effects)
-            offered.append((current, words))
-        return [
-            {
-                "name": "; ".join(scenario.name for scenario in scenarios),
-                "text": text,
-                "value": [scenario.to_json() for scenario in scenarios],
-                "on": scenarios == current,
-            }
-            for scenarios, text in offered
-        ]
+        known = () if self.control is None else self.control.known_scenarios()
+        return {"scenarios": scenario_choices(known, settings), "faults": fault_choices(settings)}
 
     def marks(self) -> list[dict[str, Any]]:
-        """Return what is marked on the time axis: changes of rate, pauses, scenarios, reconnects.
+        """Return what is marked on the time axis: changes of rate, pauses, scenarios, faults, reconnects.
 
         Each mark has a `kind`, a time `at` in seconds since 1970 and a `text`.
         """
@@ -230,6 +211,8 @@ def _changes(before: Entry, entry: Entry) -> Iterator[tuple[str, str]]:
     """Give the kind of each change between two entries, and its words; one entry may hold several."""
     if entry.scenarios != before.scenarios:
         yield "scenario", entry.scenario or f"end of {before.scenario}"
+    if entry.faults != before.faults:
+        yield "fault", f"faults: {fault_names(entry.faults)}" if entry.faults else "end of faults"
     if entry.paused and not before.paused:
         yield "pause", "paused"
     elif before.paused and not entry.paused:

@@ -1,4 +1,4 @@
-// The bar: state, pause, rate, scenario, length of the axis, export. It shows the settings of the server, and sends only
+// The bar: state, pause, rate, scenario, faults, length of the axis, export. It shows the settings of the server, and sends only
 // what a person does: on release of the slider, not while it is dragged.
 import { duration, element, exact, parseRate, setText, sliderRate, whole } from "./format.js";
 import { SILENT } from "./session.js";
@@ -33,7 +33,7 @@ export function bar(session, { full, ask }) {
 
   let complained = []; // what was in force when something was refused
   let reachable = true;
-  const inForce = () => [session.settings?.rate, session.settings?.paused, session.scenarios];
+  const inForce = () => [session.settings?.rate, session.settings?.paused, session.scenarios, session.faults];
 
   function complain(text) {
     alert.textContent = text;
@@ -67,7 +67,7 @@ export function bar(session, { full, ask }) {
   }
 
   if (full && steered) {
-    menus = [scenarioMenu(session, (value) => act({ kind: "scenario", value }))];
+    menus = MENUS.map((each) => choiceMenu(session, each, (value) => act({ kind: each.name, value })));
     pause = element("button", "ls-button ls-pause", {
       type: "button",
       onclick: () => act({ kind: "pause", value: !session.settings?.paused }),
@@ -199,21 +199,28 @@ export function bar(session, { full, ask }) {
   return { node, draw, complain, release: () => { sent = null; } };
 }
 
-/** A button with a menu below it, for the pointer and for the keyboard. */
-function menuOf(button) {
+/** A button with a menu below it, for the pointer and for the keyboard; it `stays` open if several can be chosen. */
+function menuOf(button, { stays = false } = {}) {
   const menu = element("div", "ls-menu", { role: "menu", hidden: true });
+  const items = () => [...menu.querySelectorAll("button")];
   function toggle(open) {
     menu.hidden = !open;
     button.setAttribute("aria-expanded", String(open));
     if (open) {
       const room = box.closest(".ls-board").getBoundingClientRect().right - box.getBoundingClientRect().left;
       menu.classList.toggle("ls-menu-left", menu.offsetWidth < room);
-      (menu.querySelector("[aria-checked='true']") ?? menu.firstChild).focus();
+      (menu.querySelector("[aria-checked='true']") ?? items()[0]).focus();
     }
   }
   const item = (attributes, choose, ...content) => element("button", "", {
     type: "button", role: "menuitem", ...attributes,
-    onclick: () => { button.focus(); toggle(false); choose(); },
+    onclick: () => {
+      if (!stays) {
+        button.focus();
+        toggle(false);
+      }
+      choose();
+    },
   }, ...content);
   button.setAttribute("aria-haspopup", "menu");
   button.setAttribute("aria-expanded", "false");
@@ -221,43 +228,53 @@ function menuOf(button) {
   const box = element("div", "ls-menu-box", {
     onkeydown: (event) => {
       if (menu.hidden) return;
-      const items = [...menu.children];
-      const at = items.indexOf(document.activeElement);
+      const all = items();
+      const at = all.indexOf(document.activeElement);
       if (event.key === "Escape") { event.stopPropagation(); button.focus(); toggle(false); }
-      const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
-      if (next !== undefined) { event.preventDefault(); items[(next + items.length) % items.length].focus(); }
+      const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+      if (next !== undefined) { event.preventDefault(); all[(next + all.length) % all.length].focus(); }
     },
     onfocusout: (event) => { if (event.relatedTarget && !box.contains(event.relatedTarget)) toggle(false); },
   }, button, menu);
-  return { box, menu, item };
+  return { box, menu, item, items };
 }
 
-/** The scenarios to choose from. The button names what is in force at the server, not what was clicked. */
-function scenarioMenu(session, choose) {
-  const name = element("span", "ls-scenario-name");
-  const button = element("button", "ls-button ls-scenario", { type: "button" }, name, element("span", "", { "aria-hidden": "true" }, " ▾"));
-  const { box, menu, item } = menuOf(button);
-  menu.setAttribute("aria-label", "Scenarios");
+const MENUS = [
+  { name: "scenario", list: "scenarios", title: "Scenario", none: "The model as it was fitted.", invitation: "What if: choose a scenario" },
+  {
+    name: "faults", list: "faults", title: "Faults", none: "All events arrive in order, once and whole.", several: true,
+    note: "Deliveries to other readers; this workbench shows the events as they happened.", invitation: "Choose what goes wrong on the wire",
+  },
+];
+
+/** What can be chosen of one list of the session. The button names what is in force at the server, not what was clicked. */
+function choiceMenu(session, { name, list, title, none, several = false, note, invitation }, choose) {
+  const label = element("span", "ls-choice-name");
+  const button = element("button", `ls-button ls-choice ls-${name}`, { type: "button" }, label, element("span", "", { "aria-hidden": "true" }, " ▾"));
+  const { box, menu, item, items } = menuOf(button, { stays: several });
+  menu.setAttribute("aria-label", title);
   let drawn = null;
 
   /** Show the newest list. Returns false if the menu goes away while it has the focus. */
   function draw(off) {
     button.disabled = off;
-    if (drawn === session.scenarios) return true;
-    drawn = session.scenarios;
-    const current = drawn.find(({ on }) => on);
-    const focus = [...menu.children].indexOf(document.activeElement);
+    if (drawn === session[list]) return true;
+    drawn = session[list];
+    const on = drawn.filter((each) => each.on);
+    const focus = items().indexOf(document.activeElement);
     const lost = !drawn.length && box.contains(document.activeElement);
-    const none = { name: "none", text: "The model as it was fitted.", value: null, on: !current };
-    menu.replaceChildren(...[none, ...drawn].map((each) => item(
-      { role: "menuitemradio", "aria-checked": String(each.on) }, () => { if (!each.on) choose(each.value); },
+    const nothing = { name: "none", text: none, value: null, on: !on.length };
+    menu.replaceChildren(...(note && session.config.parts.includes("time") ? [element("div", "ls-menu-note", { role: "note" }, note)] : []), ...[nothing, ...drawn].map((each) => item(
+      { role: several ? "menuitemcheckbox" : "menuitemradio", "aria-checked": String(each.on) },
+      () => { if (!each.on || (several && each !== nothing)) choose(each.value); },
       element("b", "", {}, each.name), element("span", "ls-menu-text", {}, each.text),
     )));
-    if (focus >= 0) menu.children[Math.min(focus, drawn.length)].focus();
-    setText(name, current ? current.name : "Scenario: none");
-    button.title = current ? `Scenario in force: ${current.name}. ${current.text}` : "What if: choose a scenario";
-    button.setAttribute("aria-label", `Scenario: ${current ? current.name : "none"}`);
-    button.dataset.on = String(Boolean(current));
+    if (focus >= 0) items()[Math.min(focus, drawn.length)].focus();
+    const names = on.map((each) => each.name).join(", ") || "none";
+    setText(label, on.length > 1 ? `${on.length} ${list}` : on.length ? names : `${title}: none`);
+    button.title = on.length ? `In force: ${on.map((each) => `${each.name}. ${each.text}`).join(" ")}` : invitation;
+    button.setAttribute("aria-label", `${title}: ${names}`);
+    button.dataset.on = String(on.length > 0);
     box.hidden = !drawn.length;
     return !lost;
   }

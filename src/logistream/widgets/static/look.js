@@ -1,6 +1,6 @@
 // Colours, sizes and what is highlighted, as the canvases need them.
 
-const COLOURS = ["text", "strong", "grid", "band", "rate", "asked", "pause", "mark", "broken", "stripe", "window", "land", "coast", "spot", "scenario", "unknown", "panel"];
+const COLOURS = ["text", "strong", "grid", "band", "rate", "asked", "pause", "mark", "broken", "stripe", "window", "land", "coast", "spot", "scenario", "fault", "unknown", "panel"];
 
 export class Look {
   constructor(session) {

@@ -21,6 +21,7 @@ export class Session {
     this.layout = this.state = this.settings = this.facts = null;
     this.labels = [""];
     this.scenarios = [];
+    this.faults = [];
     this.marks = [];
     this.asked = [];
     this.rows = [];
@@ -90,7 +91,7 @@ export class Session {
       }
       this.noun = content.layout.noun;
     }
-    for (const name of ["labels", "scenarios", "marks", "asked", "state", "settings", "facts", "countryNames"]) {
+    for (const name of ["labels", "scenarios", "faults", "marks", "asked", "state", "settings", "facts", "countryNames"]) {
       if (name in content) this[name] = content[name];
     }
     if ("begin" in content) this.ring.begin = content.begin;

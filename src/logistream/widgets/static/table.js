@@ -2,7 +2,7 @@
 import { element, setText, whole } from "./format.js";
 import { MOST_ROWS } from "./session.js";
 
-const LETTERS = { time: 12, number: 9, least: 6 }; // of a column
+const LETTERS = { time: 12, number: 8, least: 6, group: 14 }; // of a column
 const PADDING = 14; // px of a cell
 
 /** Rows in the order of a column; `direction` is 1 or -1, or 0 for the order in which they came. */
@@ -90,6 +90,10 @@ export function tablePanel(session) {
     const { layout } = session;
     if (name === "event_time") return LETTERS.time;
     if (name === layout.share) return Math.max(...[layout.hit, layout.rest, layout.headers[name] ?? name].map((text) => text.length));
+    if (name === layout.by) {
+      // A letter is narrower than a digit, on average.
+      return Math.ceil(0.9 * Math.min(LETTERS.group, Math.max(...session.labels.map((label) => label.length), LETTERS.least)));
+    }
     return longest[name] ?? null;
   }
 

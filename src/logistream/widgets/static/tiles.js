@@ -68,6 +68,8 @@ export function tilesPanel(session, look) {
   function shareHint(lines, present) {
     const trials = last(lines.trials) ?? 0;
     if (known(last(lines.share))) return `${(100 * last(lines.low)).toFixed(0)} to ${percent(last(lines.high))}, ${spanOf(present)}`;
+    const missing = session.isLive() ? session.missing() : null;
+    if (missing) return missing;
     const waits = session.isLive() && !session.settings?.paused ? "waiting for" : "too few";
     return `${waits} ${session.noun}${trials > 0 ? `: ${whole(trials)} of ${FEWEST}` : ""}`;
   }

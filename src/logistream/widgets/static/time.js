@@ -54,7 +54,7 @@ const cutText = (text, letters) => (text.length > letters ? `${text.slice(0, let
 /** Positions of a logarithmic axis: as many round numbers as have room, at most `most`. */
 export function logSteps(from, to, most) {
   let found = [];
-  for (const [digits, every] of [[[1, 1.5, 2, 3, 5, 7], 1], [[1, 2, 5], 1], [[1, 3], 1], [[1], 1], [[1], 2], [[1], 3]]) {
+  for (const [digits, every] of [[[1, 1.5, 2, 3, 5, 7], 1], [[1, 2, 5], 1], [[1, 3], 1], [[1], 1], [[1], 2], [[1], 3], [[1], 6]]) {
     found = [];
     for (let power = Math.floor(Math.log10(from)); 10 ** power <= to; power++) {
       if (power % every) continue;
@@ -309,8 +309,8 @@ export function timePanel(session, look) {
     const shown = session.marks.map((mark) => ({ ...mark, x: Math.round(plot.valToPos(mark.at, "x", true)) }))
       .filter(({ x }) => x >= bbox.left && x <= right);
     for (const { kind, x } of shown) {
-      ctx.strokeStyle = look.colours[{ reconnect: "broken", scenario: "scenario" }[kind] ?? "mark"];
-      ctx.setLineDash(kind === "scenario" ? [5 * ratio, 2 * ratio] : [2 * ratio, 3 * ratio]);
+      ctx.strokeStyle = look.colours[{ reconnect: "broken", scenario: "scenario", fault: "fault" }[kind] ?? "mark"];
+      ctx.setLineDash(kind === "scenario" || kind === "fault" ? [5 * ratio, 2 * ratio] : [2 * ratio, 3 * ratio]);
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
