@@ -6,6 +6,7 @@ refuses a value, its message is passed on.
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -190,12 +191,13 @@ class RemoteControl:
         self.same_clock = is_loopback(parts.hostname or "")
         self._settings: Settings | None = None
         self._seen_at = 0.0
+        self._requests = itertools.count(1)
+        self._noted = 0  # the request whose answer the settings are
         self._timeline: Timeline | None = None
         self._scenarios: tuple[tuple[Scenario, str], ...] = ()
         self._known: tuple[Any, ...] = ()
         self._looked = 0.0  # when `look` was last called; the thread ends when that is long ago
         self._lock = threading.Lock()
-        self._turn = threading.Lock()  # one request at a time, so that the newest answer comes last
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -230,8 +232,8 @@ class RemoteControl:
         wrong = None if faults is None else [fault.to_json() for fault in faults]
         wanted = {"rate": rate, "paused": paused, "scenario": forms, "faults": wrong}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
-        with self._turn:
-            self._note(json.loads(self._request("/stream", method="PATCH", body=body)))
+        answer = json.loads(self._request("/stream", method="PATCH", body=body))
+        self._note(answer, next(self._requests))  # an answer to what was asked before may be from before it
 
     def close(self) -> None:
         """End the thread, and wait for a request that it has sent."""
@@ -244,16 +246,16 @@ class RemoteControl:
     def _ask(self) -> None:
         while not self._closed and time.monotonic() - self._looked < 10 * _LOOK_EVERY:
             try:
-                with self._turn:
-                    self._note(json.loads(self._request("/stream")))
+                number = next(self._requests)
+                self._note(json.loads(self._request("/stream")), number)
             except (StreamError, RequestError, ValueError, KeyError):
                 self._lose()
             self._wake.wait(_LOOK_EVERY)
         with self._lock:
             self._thread = None
 
-    def _note(self, state: Mapping[str, Any]) -> None:
-        """Keep an answer of the server."""
+    def _note(self, state: Mapping[str, Any], number: int) -> None:
+        """Keep the answer to request `number`, unless that to a later one is there already."""
         clients = json.loads(self._request("/"))["connected_clients"]
         known = tuple(state.get(name) for name in _DECISIVE)
         if known != self._known:
@@ -275,7 +277,8 @@ class RemoteControl:
             clients=int(clients),
         )
         with self._lock:
-            self._settings, self._seen_at = settings, time.monotonic()
+            if number > self._noted:
+                self._noted, self._settings, self._seen_at = number, settings, time.monotonic()
 
     def _lose(self) -> None:
         """Go on counting the events that happen while the server does not answer."""
