@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from rich.console import Console
 
 from helpers.numbered import NumberedServer, text
 from helpers.sockets import free_port
+from helpers.waiting import until
 from logistream.cli import main
+from logistream.server.server import StreamServer
 from logistream.tail import run
 
 
@@ -263,3 +268,59 @@ def test_another_file_is_not_appended_to(
     assert sentence in capsys.readouterr().err
     assert main(["tail", "localhost:1", "--append", str(tmp_path)]) == 1
     assert "cannot be written: Is a directory" in capsys.readouterr().err
+
+
+FAULTS = [
+    {"duplicate": {"copies": 2, "events": [0, 30]}, "share": 0.3},
+    {"corrupt": "cut", "share": 0.2},
+    {"corrupt": "missing", "share": 0.3},
+]
+
+
+def ranged(server: StreamServer, first: int, query: str) -> list[str]:
+    """Return 100 slots of a server's past as lines."""
+    until(lambda: server.state["next_event_number"] > first + 100, within=60)
+    url = f"{server.url}/events?start={first}&stop={first + 100}&format=ndjson&{query}"
+    with urlopen(url, timeout=60) as answer:
+        return answer.read().decode().splitlines()  # type: ignore[no-any-return]
+
+
+def test_append_goes_on_after_the_last_delivery(
+    server: StreamServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it was whole, a duplicate or cut short: the file holds each delivery once."""
+    server.faults = FAULTS
+    first = server.timeline.last.first
+    lines = ranged(server, first, "placed=true&numbered=true")
+    cut = [place for place, line in enumerate(lines) if not line.endswith("}")]
+    assert len(cut) > 5
+    file = tmp_path / "events.ndjson"
+    append = ["tail", server.url, "--start", str(first), "--append", str(file), "--count"]
+    for end, begin in pairwise([0, 1, 30, cut[3] + 1, cut[4] + 1, len(lines)]):
+        assert main([*append, str(begin - end)]) == 0
+        assert file.read_text().splitlines() == lines[:begin]
+    assert main([*append, "1", "--no-faults"]) == 1
+    assert "was made without --no-faults: leave it out, or append to another" in capsys.readouterr().err
+
+
+def test_tail_shows_deliveries_or_what_happened(
+    server: StreamServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines as they are delivered, or those of a stream without faults; a table counts those cut short."""
+    server.faults = FAULTS
+    first = server.timeline.last.first
+    delivered, clean = (ranged(server, first, query) for query in ("", "faults=false"))
+    tail = ["tail", server.url, "--start", str(first), "--count", "100"]
+    assert main(tail) == 0
+    assert capsys.readouterr().out.splitlines() == delivered[:100]
+    assert main([*tail, "--no-faults"]) == 0
+    assert capsys.readouterr().out.splitlines() == clean
+    assert main([*tail[:1], f"{server.url}?faults=false", *tail[2:]]) == 0
+    assert capsys.readouterr().out.splitlines() == clean
+    console = Console(file=io.StringIO(), force_terminal=True, width=200, height=20, color_system=None)
+    run(server, 100, console=console, start=first)
+    cut = sum(not line.endswith("}") for line in delivered[:100])
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"100 events, {cut} of them cut short" in re.sub(r"events, [0-9.,]+/s", "events", drawn).replace(
+        "\n", ""
+    )

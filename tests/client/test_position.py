@@ -121,3 +121,18 @@ def test_gaps_are_counted_unless_events_are_filtered() -> None:
         assert position.missed == 5
         assert not position.take(Place(12))
         assert position.next_number == 16
+
+
+def test_a_reader_of_deliveries_resumes_after_its_last_place() -> None:
+    """Also before the first delivery, if it began at a place; an earlier delivery is a repeat."""
+    position = Position("40.2", filtered=True)
+    assert position.enter("a", 40)
+    assert position.start == "40.2"
+    assert position.take(Place(40, 2))
+    assert position.start == "40.3"
+    assert not position.take(Place(40, 1))
+    assert position.take(Place(77))
+    assert (position.start, position.next_number, position.missed) == ("77.1", 78, 0)
+    position = Position("40.2")
+    assert position.enter("a", 41)  # slot 40 had no more
+    assert position.start == "41"
