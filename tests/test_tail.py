@@ -296,9 +296,9 @@ def test_append_goes_on_after_the_last_delivery(
     assert len(cut) > 5
     file = tmp_path / "events.ndjson"
     append = ["tail", server.url, "--start", str(first), "--append", str(file), "--count"]
-    for end, begin in pairwise([0, 1, 30, cut[3] + 1, cut[4] + 1, len(lines)]):
-        assert main([*append, str(begin - end)]) == 0
-        assert file.read_text().splitlines() == lines[:begin]
+    for begin, end in pairwise(sorted({0, 1, 30, cut[3] + 1, cut[4] + 1, len(lines)})):
+        assert main([*append, str(end - begin)]) == 0
+        assert file.read_text().splitlines() == lines[:end]
     assert main([*append, "1", "--no-faults"]) == 1
     assert "was made without --no-faults: leave it out, or append to another" in capsys.readouterr().err
 

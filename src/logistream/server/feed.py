@@ -338,7 +338,7 @@ class Feed:
             return columns, None, batch.num_rows * self._row_bytes
         strings = self._encoder.join(batch, self._attributes(batch, numbers))
         if corruptions:
-            strings = corrupt_strings(strings, self._encoder, corruptions)
+            strings = corrupt_strings(strings, self._encoder, corruptions, placed=self.selection.placed)
         if self.selection.format == "json":
             data, ends = frame_strings(strings)
             return data, ends, data.nbytes

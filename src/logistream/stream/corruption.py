@@ -67,7 +67,9 @@ class Corruption:
     value: float = 0.0
 
 
-def corrupt_strings(strings: Strings, encoder: Encoder, corruptions: Corruptions) -> Strings:
+def corrupt_strings(
+    strings: Strings, encoder: Encoder, corruptions: Corruptions, *, placed: bool = False
+) -> Strings:
     """Return rows that `encoder` has written, with some of them corrupted.
 
     What stands before an event, such as the attributes of a CloudEvent, stays whole, and so does its first
@@ -81,6 +83,9 @@ def corrupt_strings(strings: Strings, encoder: Encoder, corruptions: Corruptions
         Which wrote them.
     corruptions : mapping of int to tuple of Corruption
         What is corrupted, by row.
+    placed : bool
+        Whether the first column is the place of the delivery, which is no part of the event: the event is the
+        same with it.
     """
     if not corruptions:
         return strings
@@ -92,7 +97,7 @@ def corrupt_strings(strings: Strings, encoder: Encoder, corruptions: Corruptions
         start, end = strings.ends[row : row + 2].tolist()
         clean = bytes(data[start:end]).decode()
         head, fields = encoder.split(clean)
-        written, cut = _corrupted(encoder, fields, corruptions[row])
+        written, cut = _corrupted(encoder, fields, corruptions[row], int(placed))
         after = encoder.after.decode() if cut is None else line_end
         body = f"{clean[:head]}{','.join(written)[:cut]}{after}".encode()
         pieces += [data[begin:start], body]
@@ -103,9 +108,12 @@ def corrupt_strings(strings: Strings, encoder: Encoder, corruptions: Corruptions
 
 
 def _corrupted(
-    encoder: Encoder, fields: list[str], corruptions: tuple[Corruption, ...]
+    encoder: Encoder, fields: list[str], corruptions: tuple[Corruption, ...], first: int = 0
 ) -> tuple[list[str], int | None]:
-    """Return the fields of a row, and after how many characters of all of them the row is cut, if it is."""
+    """Return the fields of a row, and after how many characters of all of them the row is cut, if it is.
+
+    The event begins with the field `first`.
+    """
     csv = isinstance(encoder, CsvEncoder)
     cut = None
     written: list[str | None] = [*fields]
@@ -119,7 +127,10 @@ def _corrupted(
             place = names.index(corruption.column)
             written[place] = _damaged(encoder, fields[place], place, corruption)
     left = [field for field in written if field is not None]
-    return left, None if cut is None else _cut(left, cut, csv=csv)
+    if cut is None:
+        return left, None
+    before = sum(len(field) + 1 for field in left[:first])
+    return left, before + _cut(left[first:], cut, csv=csv)
 
 
 def _damaged(encoder: Encoder, field: str, place: int, corruption: Corruption) -> str | None:
