@@ -127,14 +127,14 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
         until(lambda: unreadable(bench) == {})
 
         # The static image is in the notebook, hidden by the live view, and new when the page is hidden.
-        until(lambda: bench.image()[0] != "", within=30)
+        until(lambda: bench.image()[0] != "")
         first, visible = bench.image()
         assert not visible
         bench.browser.execute_script(
             "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
             "document.dispatchEvent(new Event('visibilitychange')); delete document.hidden"
         )
-        until(lambda: bench.image()[0] != first, within=30)
+        until(lambda: bench.image()[0] != first)
 
         # The axis moves between messages.
         frames = bench.look("session.frames")
@@ -209,16 +209,16 @@ def test_what_is_shown_stays_true_when_the_stream_changes(desk: Desk) -> None:
         place = bench.browser.execute_script(GROUPS).index(last)
         effect = {"set": {"Late_delivery_risk": 1}, "where": {"Market": last}}
         bench.ask(f"setattr(server, 'scenario', {{'name': 'fast', 'effects': [{effect}]}})")
-        until(lambda: bench.browser.execute_script(GROUPS).index(last) != place, within=90)
+        until(lambda: bench.browser.execute_script(GROUPS).index(last) != place)
         assert last in bench.browser.switch_to.active_element.text
         bench.act().send_keys(Keys.ESCAPE).perform()
         until(lambda: not bench.shown(".ls-chip"))
 
         # The tiles never mix two rates, and say over which time they are taken.
-        until(lambda: bench.tile("Sales")[1] == "USD per minute, last 30 s", within=60)
+        until(lambda: bench.tile("Sales")[1] == "USD per minute, last 30 s")
         before = money(bench.tile("Sales")[0])
         bench.ask("setattr(server, 'rate', 1000)")
-        until(lambda: measured_after_a_change(bench, more_than=3 * before), within=60)
+        until(lambda: measured_after_a_change(bench, more_than=3 * before))
 
         # A refusal names both ranges where they are set, and goes with the next thing that is done.
         bench.type_rate("2000000")
@@ -269,13 +269,13 @@ def test_a_plot_of_one_s_own_is_redrawn(desk: Desk) -> None:
     with desk.opened("plot.ipynb") as bench:
 
         def changes() -> None:
-            until(lambda: bench.browser.execute_script(LIVE_IMAGE) != "", within=60)
+            until(lambda: bench.browser.execute_script(LIVE_IMAGE) != "")
             first = bench.browser.execute_script(LIVE_IMAGE)
-            until(lambda: bench.browser.execute_script(LIVE_IMAGE) not in ("", first), within=30)
+            until(lambda: bench.browser.execute_script(LIVE_IMAGE) not in ("", first))
 
         changes()
         bench.command("docmanager:save")
-        until(lambda: "image/png" in (desk.root / "plot.ipynb").read_text(encoding="utf-8"), within=30)
+        until(lambda: "image/png" in (desk.root / "plot.ipynb").read_text(encoding="utf-8"))
         bench.browser.refresh()
         changes()
         assert bench.complaints() == []
@@ -305,8 +305,8 @@ def test_what_is_broken_is_not_shown_as_live(desk: Desk, tmp_path: Path) -> None
         notebook(desk.root / "broken.ipynb", *cells)
         with desk.opened("broken.ipynb") as bench:
             bench.until_drawn()
-            until(lambda: bench.text(".ls-state-word") == "live", within=30)
-            until(lambda: int(bench.ask("w.frame.appended")) > 200, within=30)
+            until(lambda: bench.text(".ls-state-word") == "live")
+            until(lambda: int(bench.ask("w.frame.appended")) > 200)
             server.kill()
             server.wait()
             until(lambda: bench.text(".ls-state-word") == "reconnecting")
@@ -315,29 +315,29 @@ def test_what_is_broken_is_not_shown_as_live(desk: Desk, tmp_path: Path) -> None
             until(lambda: bench.tile("Sales") == bench.tile("Events per second") == ("–", "reconnecting"))
             until(lambda: bench.find(".ls-pause").get_attribute("disabled") is not None)
             server = serve(port, timeline)
-            until(lambda: bench.text(".ls-state-word") == "live", within=30)
+            until(lambda: bench.text(".ls-state-word") == "live")
             assert bench.ask("w.frame.followers[-1].missed") == "0"
             until(lambda: any(mark["kind"] == "reconnect" for mark in bench.look("session.marks")))
 
             # The page is loaded again: the kernel goes on, and its widget is shown anew.
-            until(lambda: bench.image()[0] != "", within=30)
+            until(lambda: bench.image()[0] != "")
             bench.command("docmanager:save")
-            until(lambda: "image/png" in (desk.root / "broken.ipynb").read_text(encoding="utf-8"), within=30)
+            until(lambda: "image/png" in (desk.root / "broken.ipynb").read_text(encoding="utf-8"))
             bench.browser.refresh()
             bench.until_drawn()
-            until(lambda: bench.text(".ls-state-word") == "live", within=30)
+            until(lambda: bench.text(".ls-state-word") == "live")
             bench.type_rate("77.5")
-            until(lambda: bench.ask("w._watched.settings().rate") == "77.5", within=30)
+            until(lambda: bench.ask("w._watched.settings().rate") == "77.5")
 
             # The kernel is restarted: what is shown is old, and says so.
             bench.browser.execute_script(
                 "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
             )
-            until(lambda: bench.text(".ls-state-word") == "no kernel", within=20)
+            until(lambda: bench.text(".ls-state-word") == "no kernel")
 
             # Opened without its kernel there is the image, and no notice of a missing widget.
             bench.browser.refresh()
-            until(lambda: bench.image()[1], within=60)
+            until(lambda: bench.image()[1])
             assert "widget" not in bench.shown(".jp-OutputArea-output").lower()
     finally:
         server.kill()

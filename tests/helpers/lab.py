@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["CHROMIUM", "DRIVER", "Lab", "chromium", "jupyterlab", "until"]
 
 
-def until(condition: Callable[[], bool], *, within: float = 40.0) -> None:
+def until(condition: Callable[[], bool], *, within: float = 90.0) -> None:
     """Wait for a state of a page; an element that the page has just replaced is not there yet."""
 
     def now() -> bool:
@@ -95,7 +95,7 @@ def jupyterlab(root: Path, home: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
         finally:
             lab.terminate()  # it shuts its kernels down
-            lab.wait(timeout=20)
+            lab.wait(timeout=120)
 
 
 @contextmanager
