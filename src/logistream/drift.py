@@ -249,6 +249,7 @@ def _derived(
     if timeline is not None:
         server = truth is not timeline
         happened = truth.state["next_event_number"] if server else timeline.count(wall_clock())
+        timeline = timeline.snapshot()  # another thread may change it meanwhile
         low, high = _range(start, stop, timeline.entries[0].first, happened)
         if server and high > happened:
             raise NotYetError(f"event {high - 1}", happened - 1)
