@@ -25,7 +25,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "02_explore_schema": {},
     "03_fit_your_own_data": {"table_path": "orders.parquet"},
     "04_break_the_connection": {"outage": 0.5, "nap": 2.0},
-    "06_score_late_deliveries": {"rate": 2000.0, "history": "5s", "stretch": 2000},
+    "06_score_late_deliveries": {"history": "8s", "stretch": 2000},
 }
 """Parameters that make a run short."""
 
