@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError
@@ -11,13 +12,22 @@ import pyarrow as pa
 
 from logistream.client.listener import NOT_YET, TRANSIENT_STATUS, explain, not_ours, refusal
 from logistream.errors import RequestError, StreamError
-from logistream.stream.query import EVENT_NUMBER_HEADER, STREAM_HEADER
+from logistream.stream.query import EVENT_NUMBER_HEADER, PARAMETERS, STREAM_HEADER
 from logistream.urls import http_url, is_local, query_of, with_query
 
 if TYPE_CHECKING:
     from logistream.client.subscription import Subscription
 
-__all__ = ["Place", "find_place", "is_not_yet", "is_transient", "opener_for", "read_range", "read_schema"]
+__all__ = [
+    "Place",
+    "find_place",
+    "is_not_yet",
+    "is_transient",
+    "opener_for",
+    "read_json",
+    "read_range",
+    "read_schema",
+]
 
 
 _TIMEOUT = 30.0  # seconds without any byte
@@ -79,6 +89,19 @@ def read_range(
         return _read(subscription, answer)
 
 
+def read_json(subscription: Subscription, name: str, **query: str) -> Any:  # noqa: ANN401 - JSON
+    """Return what a call such as `timeline` answers; errors as for `read_range`."""
+    own = [(key, value) for key, value in query_of(subscription.url) if key not in PARAMETERS]
+    address = with_query(http_url(subscription.url, name), [*own, *query.items()])
+    with _open(subscription, address) as answer:
+        try:
+            return json.load(answer)
+        except (OSError, HTTPException) as error:
+            raise StreamError(f"{subscription.url} broke off while it answered: {error}") from error
+        except ValueError:
+            raise not_ours(subscription.url) from None
+
+
 def opener_for(url: str) -> OpenerDirector:
     """Return what opens addresses of a server; it ignores proxies if the server is on this machine."""
     # A proxy would look for loopback on its own machine.
@@ -119,12 +142,16 @@ def _read(subscription: Subscription, answer: Any) -> pa.Table:  # noqa: ANN401 
 
 
 def _answer(subscription: Subscription, start: str, stop: str) -> Any:  # noqa: ANN401 - as urllib has it
-    """Ask for a range as an Arrow stream; return the answer, a context manager, before it is read."""
+    """Ask for a range as an Arrow stream; return the answer as `_open` does."""
     url = subscription.address("arrow", start, numbered=subscription.numbered)
-    address = with_query(http_url(url, "events"), [*query_of(url), ("stop", stop)])
+    return _open(subscription, with_query(http_url(url, "events"), [*query_of(url), ("stop", stop)]))
+
+
+def _open(subscription: Subscription, address: str) -> Any:  # noqa: ANN401 - as urllib has it
+    """Return the answer to a request, a context manager, before it is read."""
     request = Request(address, headers=_headers(subscription))  # noqa: S310 - http or https
     try:
-        return opener_for(url).open(request, timeout=_TIMEOUT)
+        return opener_for(subscription.url).open(request, timeout=_TIMEOUT)
     except HTTPError as error:
         with error:
             sentence = f"{subscription.url} refuses: {refusal(error.code, error.reason, error.read())}"
