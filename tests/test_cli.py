@@ -133,7 +133,9 @@ def test_version_is_the_package_version() -> None:
     assert (done.stdout, done.stderr, done.returncode) == (f"logistream {logistream.__version__}\n", "", 0)
 
 
-@pytest.mark.parametrize("command", ["", "serve", "tail", "bridge", "timeline", "fit", "sample", "report"])
+@pytest.mark.parametrize(
+    "command", ["", "serve", "tail", "bridge", "timeline", "fit", "sample", "report", "verify"]
+)
 def test_help_ends_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every --help shows how the command is typed."""
     with pytest.raises(SystemExit) as ended:

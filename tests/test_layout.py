@@ -26,6 +26,7 @@ ORDER = (
     "drift",
     "client",
     "frame",
+    "verification",
     "widgets",
     "spark",
     "tail",

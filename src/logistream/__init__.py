@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from logistream.model.scenario import Scenario as Scenario
     from logistream.server.limits import Limits as Limits
     from logistream.server.server import StreamServer as StreamServer
+    from logistream.verification.verify import verify as verify
     from logistream.widgets.controls import ControlPanel as ControlPanel
     from logistream.widgets.dashboard import Dashboard as Dashboard
     from logistream.widgets.live import live as live
@@ -48,6 +49,7 @@ _HOME = {
     "load_orders": "dataco",
     "read_orders": "dataco",
     "read_table": "dataco",
+    "verify": "verification.verify",
 }
 
 _FOLDERS = ("spark",)

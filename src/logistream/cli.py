@@ -726,6 +726,103 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_verify(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "verify",
+        help="find out what a pipeline did to the events",
+        description="Compare a sink with the stream that it was filled from: what was lost, doubled,\n"
+        "reordered, altered or late, and whether the wire or the pipeline did it. The exit code\n"
+        "is 0 if the pipeline did nothing wrong, 1 if it did, and 2 if that cannot be found out.",
+        epilog="example: logistream verify orders.parquet --url http://127.0.0.1:8000\n"
+        "example: logistream verify orders/ --timeline orders.timeline --window 1min --watermark 30s "
+        "--by Market --sum Sales -o sums.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "sink",
+        nargs="+",
+        metavar="SINK",
+        help="Parquet or NDJSON files, or a folder of them, with event numbers",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--url", help="the server of the stream")
+    source.add_argument("--timeline", metavar="FILE", help="its timeline file, as given to serve --timeline")
+    parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
+    parser.add_argument(
+        "--start", type=int, metavar="N", help="the first event (default: the first in the sink)"
+    )
+    parser.add_argument(
+        "--stop", type=int, metavar="N", help="the event after the last one (default: after that in the sink)"
+    )
+    parser.add_argument("--any-order", action="store_true", help="do not check the order of the rows")
+    parser.add_argument(
+        "--arrived", metavar="COLUMN", help="a column with the time at which each row arrived"
+    )
+    parser.add_argument(
+        "--late", metavar="TIME", help="how long after its event a row may arrive (default: 30s)"
+    )
+    parser.add_argument(
+        "--window", metavar="TIME", help="also print the right sums of windows of this length"
+    )
+    parser.add_argument(
+        "--watermark",
+        metavar="TIME",
+        help="leave out events that come when their window is over by the watermark of the pipeline, which "
+        "is so far behind the newest event",
+    )
+    parser.add_argument(
+        "--by", type=_names, action="extend", default=[], metavar="NAMES", help="columns to divide windows by"
+    )
+    parser.add_argument(
+        "--sum",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="NAMES",
+        help="columns to sum up; the events are always counted",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write the sums to a .csv, .parquet or .ndjson file"
+    )
+    parser.add_argument("--token", help="required by servers on other machines")
+    parser.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from logistream.tables.files import FORMATS, check_writable, write_table
+    from logistream.verification.verify import verify
+
+    try:
+        if options.output is not None:
+            if options.window is None:
+                raise RequestError("--output needs --window: it is for the sums of windows")
+            check_writable(options.output, FORMATS)
+        found = verify(
+            options.sink,
+            options.url or Path(options.timeline),
+            model=options.model,
+            start=options.start,
+            stop=options.stop,
+            ordered=not options.any_order,
+            arrived=options.arrived,
+            late=options.late,
+            window=options.window,
+            watermark=options.watermark,
+            by=options.by,
+            sums=options.sum,
+            token=options.token,
+        )
+        print(found)
+        if found.windows is not None and options.output is None:
+            print(f"\n{found.windows.to_string(index=False)}")
+        elif found.windows is not None:
+            print(f"\nsums of windows: {write_table(found.windows, options.output)}")
+    except LogistreamError as error:
+        _complain(error)
+        return _BAD_USAGE  # 1 is what the pipeline did
+    return 0 if found.ok else _FAILED
+
+
 _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     _add_serve,
     _add_tail,
@@ -734,4 +831,5 @@ _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     _add_fit,
     _add_sample,
     _add_report,
+    _add_verify,
 )

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
     from logistream.schema import Column, Kind
 
-__all__ = ["instants", "unequal"]
+__all__ = ["MISSING", "instants", "unequal"]
 
 
 _MINUTE = 60_000_000
 _UNITS = {"s": 1_000_000, "ms": 1000, "us": 1}  # microseconds
 _UTC = pa.timestamp("us", tz="UTC")
-_MISSING = np.iinfo(np.int64).min  # an instant that is missing, as NaT
+
+MISSING = int(np.iinfo(np.int64).min)
+"""An instant that is missing, as NaT."""
 
 
 def unequal(values: pa.Array, truth: pa.Array, column: Column) -> NDArray[np.bool_] | None:
@@ -70,36 +72,36 @@ def instants(values: pa.Array, pattern: str | None = None) -> NDArray[np.int64]:
     """
     kind = values.type
     if pa.types.is_timestamp(kind):
-        whole = _whole(pc.fill_null(values.cast(pa.int64()), _MISSING))
+        whole = _whole(pc.fill_null(values.cast(pa.int64()), MISSING))
         scaled = whole // 1000 if kind.unit == "ns" else whole * _UNITS[kind.unit]
-        return np.where(whole == _MISSING, _MISSING, scaled)
+        return np.where(whole == MISSING, MISSING, scaled)
     if pa.types.is_date(kind):
         return instants(values.cast(pa.timestamp("us")))
     if not _is_string(kind):
-        return np.full(len(values), _MISSING, np.int64)
+        return np.full(len(values), MISSING, np.int64)
     distinct = values.cast(pa.string()).dictionary_encode()
     found = _parsed(distinct.dictionary, pattern)
     codes = np.asarray(pc.fill_null(distinct.indices, -1))
-    return np.where(codes < 0, _MISSING, np.append(found, _MISSING)[codes])
+    return np.where(codes < 0, MISSING, np.append(found, MISSING)[codes])
 
 
 def _parsed(strings: pa.Array, pattern: str | None) -> NDArray[np.int64]:
     """Return distinct strings as microseconds."""
     if pattern is not None:
         found = parse_dates(strings, pattern).astype("datetime64[us]").astype(np.int64)
-        if (found != _MISSING).all():
+        if (found != MISSING).all():
             return found
     else:
-        found = np.full(len(strings), _MISSING, np.int64)
+        found = np.full(len(strings), MISSING, np.int64)
     for kind in (_UTC, pa.timestamp("us")):
         try:
-            return np.where(found != _MISSING, found, _whole(strings.cast(kind).cast(pa.int64())))
+            return np.where(found != MISSING, found, _whole(strings.cast(kind).cast(pa.int64())))
         except pa.ArrowInvalid:
             continue
     series = pd.Series(strings.to_pylist(), dtype="str")
     parsed = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
     others = parsed.to_numpy("datetime64[us]").astype(np.int64)
-    return np.where(found != _MISSING, found, others)
+    return np.where(found != MISSING, found, others)
 
 
 def _whole(array: pa.Array) -> NDArray[np.int64]:
@@ -171,12 +173,12 @@ def _unequal_numbers(values: pa.Array, truth: pa.Array, column: Column) -> NDArr
 def _unequal_timestamps(values: pa.Array, truth: pa.Array, column: Column) -> NDArray[np.bool_]:
     expected = instants(truth)
     if pa.types.is_integer(values.type):
-        numbers = _whole(pc.fill_null(values, _MISSING))
+        numbers = _whole(pc.fill_null(values, MISSING))
         forms = (expected // 1_000_000, expected // 1000, expected)
-        same = (numbers == expected * 1000) & (expected != _MISSING)
+        same = (numbers == expected * 1000) & (expected != MISSING)
         for form in forms:
-            same |= (numbers == form) & (expected != _MISSING)
-        return np.asarray(~(same | ((numbers == _MISSING) & (expected == _MISSING))))
+            same |= (numbers == form) & (expected != MISSING)
+        return np.asarray(~(same | ((numbers == MISSING) & (expected == MISSING))))
     found = instants(values, column.text_format)
     different = found != expected
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
@@ -184,11 +186,11 @@ def _unequal_timestamps(values: pa.Array, truth: pa.Array, column: Column) -> ND
         if unit > 1:
             different &= found != expected // unit * unit
     if column.text_format is not None and different.any():
-        where = np.flatnonzero(different & (expected != _MISSING))
+        where = np.flatnonzero(different & (expected != MISSING))
         written = _as_written(expected[where], column.text_format)
         different[where] = found[where] != written
     if _is_string(values.type):  # neither is missing, but what stands there is no timestamp
-        different |= (found == _MISSING) & np.asarray(values.is_valid())
+        different |= (found == MISSING) & np.asarray(values.is_valid())
     return np.asarray(different)
 
 

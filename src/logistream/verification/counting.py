@@ -117,16 +117,28 @@ class Pile:
         if self._held >= _HELD:
             self._write()
 
-    def spans(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Give all rows, span by span, and drop them."""
-        for span in sorted({*self._parts, *self._written}):
-            if span in self._written:
-                path = self._path(span)
-                with pa.OSFile(str(path)) as file:
-                    while file.tell() < file.size():
-                        yield from ((span, rows) for rows in pa.ipc.open_stream(file))
-                path.unlink()
-            yield from ((span, rows) for rows in _joined(self._parts.pop(span, [])))
+    @property
+    def spans(self) -> list[int]:
+        """The spans of which there are rows, in order."""
+        return sorted({*self._parts, *self._written})
+
+    def take(self, span: int) -> Iterator[pa.RecordBatch]:
+        """Give the rows of a span in the order in which they came, and drop them."""
+        if span in self._written:
+            path = self._path(span)
+            with pa.OSFile(str(path)) as file:
+                while file.tell() < file.size():
+                    yield from pa.ipc.open_stream(file)
+            path.unlink()
+            self._written.discard(span)
+        yield from _joined(self._parts.pop(span, []))
+
+    def scratch(self, rows: int, columns: int) -> NDArray[np.int64]:
+        """Return room for whole numbers, in a file if there are many; its values are undefined."""
+        if rows < _HELD:
+            return np.empty((rows, columns), np.int64)
+        path = self._path(-1)
+        return np.memmap(path, np.int64, "w+", shape=(rows, columns))
 
     def _write(self) -> None:
         for span, parts in self._parts.items():

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from logistream.client.ranges import read_json, read_range
@@ -15,6 +16,7 @@ from logistream.errors import RequestError, StreamError
 from logistream.model.model import Model, load_model
 from logistream.schema import EVENT_NUMBER, Column, Schema
 from logistream.stream.arrivals import Arrivals
+from logistream.stream.deliveries import Deliveries
 from logistream.stream.stream import Stream
 from logistream.stream.timeline import Entry, Timeline
 from logistream.stream.timeline_file import FileTimeline
@@ -59,6 +61,12 @@ class Reference(Protocol):
     def rows(self, start: int, stop: int, names: Sequence[str]) -> pa.RecordBatch:
         """Return columns of the events `start` to `stop` (exclusive), which have happened."""
 
+    def deliveries(self, start: int, stop: int) -> Deliveries:
+        """Return when the events that are delivered in a range of slots are, and what is corrupted."""
+
+    def delivered(self, start: int, stop: int, names: Sequence[str]) -> tuple[pa.RecordBatch, Deliveries]:
+        """Return columns of these events, as they happened, and the same."""
+
 
 def open_reference(
     source: Source | str | os.PathLike[str] | Stream,
@@ -97,6 +105,24 @@ def open_reference(
     )
 
 
+def _deliveries(stream: Stream, start: int, stop: int) -> Deliveries:
+    """Return the deliveries of slots; without faults in reach no event is made for that."""
+    if stream.has_faults(start, stop):
+        return stream.deliveries(start, stop)[1]
+    numbers = np.arange(start, stop)
+    nothing = np.zeros(stop - start, np.int64)
+    return Deliveries(numbers, nothing, numbers, nothing, {})
+
+
+def _delivered(
+    stream: Stream, start: int, stop: int, names: Sequence[str]
+) -> tuple[pa.RecordBatch, Deliveries]:
+    if not stream.has_faults(start, stop):
+        return stream.batch(start, stop).select(list(names)), _deliveries(stream, start, stop)
+    rows, deliveries = stream.deliveries(start, stop)
+    return rows.select(list(names)), deliveries
+
+
 def _is_address(source: str) -> bool:
     """Return whether a string is an address rather than a path: it has a scheme, or a port."""
     host, _, port = source.partition("/")[0].rpartition(":")
@@ -119,11 +145,18 @@ class _Made:
         self.stream_id = stream.id
         self.schema = stream.model.full_schema
         self.timeline = stream.timeline
-        self.newest = 0
 
     def rows(self, start: int, stop: int, names: Sequence[str]) -> pa.RecordBatch:
         """Return columns of the events `start` to `stop` (exclusive)."""
         return self.stream.batch(start, stop).select(list(names))
+
+    def deliveries(self, start: int, stop: int) -> Deliveries:
+        """Return when the events that are delivered in a range of slots are, and what is corrupted."""
+        return _deliveries(self.stream, start, stop)
+
+    def delivered(self, start: int, stop: int, names: Sequence[str]) -> tuple[pa.RecordBatch, Deliveries]:
+        """Return columns of these events, as they happened, and the same."""
+        return _delivered(self.stream, start, stop, names)
 
 
 class _Living(_Made):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from logistream.errors import RequestError, listed
 from logistream.times import parse_duration
@@ -25,7 +26,7 @@ __all__ = ["Grouping", "window_sums"]
 _ROWS = 65_536  # events that are summed up at once
 _MOST = 200_000  # sums of parts before they are put together
 
-_WINDOW, _EVENTS, _TOO_LATE = "window", "events", "too_late"
+_WINDOW, _EVENTS, _TOO_LATE, _CORRUPTED = "window", "events", "too_late", "corrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +91,46 @@ class Grouping:
 
 
 def window_sums(reference: Reference, grouping: Grouping, start: int, stop: int) -> pd.DataFrame:
-    """Return the right sums of each window and group of the events `start` to `stop` (exclusive).
+    """Return the right sums of each window and group, of what slots `start` to `stop` (exclusive) deliver.
 
     Returns
     -------
     DataFrame
-        Sorted by `window` (its begin, UTC) and the columns of `grouping.by`, with `events` (how many count),
-        the sums under the names of their columns, and `too_late` (events that were delivered too late for the
-        watermark, and do not count). Sums of columns with a fixed number of decimals are exact.
+        Sorted by `window` (its begin, UTC) and the columns of `grouping.by`, with `events` (how many count:
+        each that was delivered, once), the sums under the names of their columns, `too_late` (events that
+        were delivered too late for the watermark, and do not count) and `corrupted` (events that count, with
+        the values that they had, though they were delivered corrupted). Sums of columns with a fixed number
+        of decimals are exact.
     """
     schema = reference.schema
     names = [*grouping.by, *grouping.sums]
     parts: list[pa.Table] = []
+    newest = -1
     for low in range(start, stop, _ROWS):
-        high = min(low + _ROWS, stop)
-        rows = reference.rows(low, high, names)
-        times = reference.timeline.times(low, high)
-        columns: dict[str, pa.Array] = {_WINDOW: pa.array(times // grouping.width * grouping.width)}
+        rows, deliveries = reference.delivered(low, min(low + _ROWS, stop), names)
+        reached = np.maximum.accumulate(np.concatenate([[newest], deliveries.numbers]))[1:]
+        newest = int(reached[-1]) if len(reached) else newest
+        first = np.flatnonzero(deliveries.copies == 0)
+        numbers = deliveries.numbers[first]
+        begin = int(numbers.min(initial=low))
+        times = reference.timeline.times(begin, int(reached.max(initial=low)) + 1)
+        windows = times[numbers - begin] // grouping.width * grouping.width
+        too_late = np.zeros(len(first), bool)
+        if grouping.watermark is not None:
+            too_late = windows + grouping.width <= times[reached[first] - begin] - grouping.watermark
+        corrupted = np.isin(first, list(deliveries.corruptions)) & ~too_late
+        rows = rows.take(pa.array(first)) if len(first) < rows.num_rows else rows
+        columns: dict[str, pa.Array] = {_WINDOW: pa.array(windows)}
         for name in grouping.by:
             column = rows.column(name)
             columns[name] = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        columns[_EVENTS] = pa.array(np.ones(high - low, np.int64))
-        columns[_TOO_LATE] = pa.array(np.zeros(high - low, np.int64))
+        columns[_EVENTS] = pa.array((~too_late).astype(np.int64))
+        columns[_TOO_LATE] = pa.array(too_late.astype(np.int64))
+        columns[_CORRUPTED] = pa.array(corrupted.astype(np.int64))
+        counting = pa.array(~too_late)
         for name in grouping.sums:
-            columns[f"sum {name}"] = _summable(rows.column(name), schema[name].decimals)
+            values = _summable(rows.column(name), schema[name].decimals)
+            columns[f"sum {name}"] = pc.if_else(counting, values, pa.scalar(0, values.type))
         parts.append(_summed(pa.table(columns), grouping))
         if sum(part.num_rows for part in parts) > _MOST:
             parts = [_summed(pa.concat_tables(parts), grouping)]
@@ -149,5 +166,6 @@ def _frame(table: pa.Table, grouping: Grouping, schema: Schema) -> pd.DataFrame:
         decimals = schema[name].decimals
         exact = decimals is not None and schema[name].kind == "number"
         frame[name] = values / 10.0 ** (decimals or 0) if exact else values
-    frame[_TOO_LATE] = table.column(_TOO_LATE).to_numpy()
+    for name in (_TOO_LATE, _CORRUPTED):
+        frame[name] = table.column(name).to_numpy()
     return frame
