@@ -268,9 +268,7 @@ class Check:
                 f"{self._rows:,} rows has the number of an event there; check the address or the timeline"
             )
         lines = f", but {unreadable:,} lines that are not JSON objects" if unreadable else ""
-        raise DataError(
-            f"the sink holds no rows{lines}: to have the events of a range reported as lost, give start and stop"
-        )
+        raise DataError(f"the sink holds no rows{lines}: if events should be in it, give start and stop")
 
 
 def _has_faults(reference: Reference) -> bool:

@@ -109,8 +109,12 @@ def _deliveries(stream: Stream, start: int, stop: int) -> Deliveries:
     """Return the deliveries of slots; without faults in reach no event is made for that."""
     if stream.has_faults(start, stop):
         return stream.deliveries(start, stop)[1]
-    numbers = np.arange(start, stop)
-    nothing = np.zeros(stop - start, np.int64)
+    return _plain(start, stop)
+
+
+def _plain(start: int, stop: int) -> Deliveries:
+    """Return the deliveries of slots without faults."""
+    numbers, nothing = np.arange(start, stop), np.zeros(stop - start, np.int64)
     return Deliveries(numbers, nothing, numbers, nothing, {})
 
 
@@ -250,6 +254,25 @@ class _Served:
         return (
             pa.concat_tables(tables).select(list(names)).unify_dictionaries().combine_chunks().to_batches()[0]
         )
+
+    def deliveries(self, start: int, stop: int) -> Deliveries:
+        """Return when the events that are delivered in a range of slots are, and what is corrupted."""
+        return _deliveries(self._stream(), start, stop)
+
+    def delivered(self, start: int, stop: int, names: Sequence[str]) -> tuple[pa.RecordBatch, Deliveries]:
+        """Return columns of these events, as they happened, and the same."""
+        if self._made is None and not any(entry.faults for entry in self.timeline.entries):
+            return self.rows(start, stop, names), _plain(start, stop)
+        return _delivered(self._stream(), start, stop, names)
+
+    def _stream(self) -> Stream:
+        """Return the stream; without the model it is not known what the wire did to it."""
+        if self._made is None:
+            raise RequestError(
+                f"the stream of {self._subscription.url} has faults, and what they did follows from its model: "
+                f"give the file of the model"
+            )
+        return self._made
 
 
 def _schema(described: dict[str, Any]) -> Schema:
