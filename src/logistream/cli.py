@@ -756,6 +756,9 @@ def _add_verify(commands: Commands) -> None:
     )
     parser.add_argument("--any-order", action="store_true", help="do not check the order of the rows")
     parser.add_argument(
+        "--no-faults", action="store_true", help="the sink was filled from the stream without its faults"
+    )
+    parser.add_argument(
         "--arrived", metavar="COLUMN", help="a column with the time at which each row arrived"
     )
     parser.add_argument(
@@ -804,6 +807,7 @@ def _verify(options: argparse.Namespace) -> int:
             start=options.start,
             stop=options.stop,
             ordered=not options.any_order,
+            faults=not options.no_faults,
             arrived=options.arrived,
             late=options.late,
             window=options.window,

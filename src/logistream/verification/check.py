@@ -50,6 +50,8 @@ class Check:
         The column with the time at which each row arrived.
     ordered : bool
         Whether the order of the rows is checked.
+    faults : bool
+        Whether the rows are what the wire delivered.
     """
 
     def __init__(
@@ -63,13 +65,15 @@ class Check:
         *,
         arrived: str | None,
         ordered: bool,
+        faults: bool,
     ) -> None:
         self._reference, self._waiting = reference, waiting
         self._first = reference.timeline.entries[0].first
         self._start, self._stop = start, stop
         self._bound, self._arrived, self._ordered = bound, arrived, ordered
         self._tallies = Tallies()
-        self._claims = Claims(reference, claimed, self._tallies, bound) if _has_faults(reference) else None
+        self._faults = faults
+        self._claims = Claims(reference, claimed, self._tallies, bound) if self._has_faults else None
         self._seen = Seen()
         self._lowest = self._highest = -1  # event numbers of the sink
         self._rows = self._kept = 0
@@ -79,6 +83,10 @@ class Check:
         self._columns: dict[str, None] = {}
         self._is_known = False  # that the rows are of this stream
 
+    @property
+    def _has_faults(self) -> bool:
+        return self._faults and any(entry.faults for entry in self._reference.timeline.entries)
+
     def add(self, file: int, rows: pa.RecordBatch) -> None:
         """Take in rows that follow those before."""
         if self._arrived is not None and self._arrived not in rows.schema.names:
@@ -86,7 +94,7 @@ class Check:
         numbers, usable = event_numbers(rows.column(EVENT_NUMBER.name))
         if usable.any() and numbers[usable].max() >= self._reference.newest:
             self._reference.refresh()
-            if self._claims is None and _has_faults(self._reference):
+            if self._claims is None and self._has_faults:
                 raise StreamError("faults were set while the sink was read: verify it again")
         known = usable & (numbers >= self._first) & (numbers < self._reference.newest)
         self._tallies.foreign.add(numbers[usable & ~known], int((~known).sum()))
@@ -238,7 +246,9 @@ class Check:
                 for name in self._reference.schema.names
                 if name in tallies.columns
             },
-            windows=None if grouping is None else window_sums(self._reference, grouping, start, stop),
+            windows=None
+            if grouping is None
+            else window_sums(self._reference, grouping, start, stop, faults=self._faults),
         )
 
     def _settle(self, unreadable: int) -> tuple[int, int, Finding]:
@@ -269,7 +279,3 @@ class Check:
             )
         lines = f", but {unreadable:,} lines that are not JSON objects" if unreadable else ""
         raise DataError(f"the sink holds no rows{lines}: if events should be in it, give start and stop")
-
-
-def _has_faults(reference: Reference) -> bool:
-    return any(entry.faults for entry in reference.timeline.entries)

@@ -127,8 +127,13 @@ class Pile:
         if span in self._written:
             path = self._path(span)
             with pa.OSFile(str(path)) as file:
+                parts: list[pa.RecordBatch] = []
                 while file.tell() < file.size():
-                    yield from pa.ipc.open_stream(file)
+                    parts += pa.ipc.open_stream(file)
+                    if sum(part.num_rows for part in parts) >= 2 * SPAN:
+                        yield from _joined(parts)
+                        parts = []
+                yield from _joined(parts)
             path.unlink()
             self._written.discard(span)
         yield from _joined(self._parts.pop(span, []))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from logistream.client.subscription import Source
 
-__all__ = ["Reference", "open_reference"]
+__all__ = ["Reference", "open_reference", "plain_deliveries"]
 
 
 _PART = 100_000  # events of one request: a server limits the length of a range
@@ -109,10 +109,10 @@ def _deliveries(stream: Stream, start: int, stop: int) -> Deliveries:
     """Return the deliveries of slots; without faults in reach no event is made for that."""
     if stream.has_faults(start, stop):
         return stream.deliveries(start, stop)[1]
-    return _plain(start, stop)
+    return plain_deliveries(start, stop)
 
 
-def _plain(start: int, stop: int) -> Deliveries:
+def plain_deliveries(start: int, stop: int) -> Deliveries:
     """Return the deliveries of slots without faults."""
     numbers, nothing = np.arange(start, stop), np.zeros(stop - start, np.int64)
     return Deliveries(numbers, nothing, numbers, nothing, {})
@@ -262,15 +262,15 @@ class _Served:
     def delivered(self, start: int, stop: int, names: Sequence[str]) -> tuple[pa.RecordBatch, Deliveries]:
         """Return columns of these events, as they happened, and the same."""
         if self._made is None and not any(entry.faults for entry in self.timeline.entries):
-            return self.rows(start, stop, names), _plain(start, stop)
+            return self.rows(start, stop, names), plain_deliveries(start, stop)
         return _delivered(self._stream(), start, stop, names)
 
     def _stream(self) -> Stream:
         """Return the stream; without the model it is not known what the wire did to it."""
         if self._made is None:
             raise RequestError(
-                f"the stream of {self._subscription.url} has faults, and what they did follows from its model: "
-                f"give the file of the model"
+                f"the stream of {self._subscription.url} has faults, and what they did follows from its "
+                f"model: give the file of the model"
             )
         return self._made
 

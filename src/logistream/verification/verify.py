@@ -38,6 +38,7 @@ def verify(
     start: int | None = None,
     stop: int | None = None,
     ordered: bool = True,
+    faults: bool = True,
     arrived: str | None = None,
     late: str | timedelta | None = None,
     window: str | timedelta | None = None,
@@ -68,6 +69,9 @@ def verify(
         of the sink, so that what the sink lacks at its ends is not noticed.
     ordered : bool, default=True
         Whether the rows of each file should be in the order of delivery. Of several files each has its own.
+    faults : bool, default=True
+        Whether the sink was filled with what the wire delivered; False if the reader asked for the stream
+        without its faults, as `RollingFrame` and the sources of Spark do.
     arrived : str, optional
         The column with the time at which each row arrived.
     late : str or timedelta, default="30s"
@@ -117,7 +121,9 @@ def verify(
         raise RequestError(f"start must be before stop, or before the newest event, not {start}")
     sink = Sink(what, reference.schema, () if arrived is None else (arrived,))
     with Pile() as waiting, Pile() as claimed:
-        check = Check(reference, waiting, claimed, start, stop, bound, arrived=arrived, ordered=ordered)
+        check = Check(
+            reference, waiting, claimed, start, stop, bound, arrived=arrived, ordered=ordered, faults=faults
+        )
         for place, rows in sink.pieces():
             check.add(place, rows)
         return check.finish(sink, grouping)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from logistream.errors import RequestError, listed
 from logistream.times import parse_duration
+from logistream.verification.reference import plain_deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,7 +91,9 @@ class Grouping:
         return cls(width, behind, by, sums)
 
 
-def window_sums(reference: Reference, grouping: Grouping, start: int, stop: int) -> pd.DataFrame:
+def window_sums(
+    reference: Reference, grouping: Grouping, start: int, stop: int, *, faults: bool
+) -> pd.DataFrame:
     """Return the right sums of each window and group, of what slots `start` to `stop` (exclusive) deliver.
 
     Returns
@@ -107,7 +110,11 @@ def window_sums(reference: Reference, grouping: Grouping, start: int, stop: int)
     parts: list[pa.Table] = []
     newest = -1
     for low in range(start, stop, _ROWS):
-        rows, deliveries = reference.delivered(low, min(low + _ROWS, stop), names)
+        high = min(low + _ROWS, stop)
+        if faults:
+            rows, deliveries = reference.delivered(low, high, names)
+        else:
+            rows, deliveries = reference.rows(low, high, names), plain_deliveries(low, high)
         reached = np.maximum.accumulate(np.concatenate([[newest], deliveries.numbers]))[1:]
         newest = int(reached[-1]) if len(reached) else newest
         first = np.flatnonzero(deliveries.copies == 0)
