@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import logistream
 from logistream.errors import DataWarning, LogistreamError, RequestError, RequestWarning, StreamError
-from logistream.urls import is_loopback
+from logistream.urls import is_loopback, websocket_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -802,7 +802,7 @@ def _verify(options: argparse.Namespace) -> int:
             check_writable(options.output, FORMATS)
         found = verify(
             options.sink,
-            options.url or Path(options.timeline),
+            Path(options.timeline) if options.url is None else websocket_url(options.url),
             model=options.model,
             start=options.start,
             stop=options.stop,

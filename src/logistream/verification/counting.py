@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from logistream.errors import StreamError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
@@ -111,11 +113,17 @@ class Pile:
             self._folder.cleanup()
 
     def add(self, span: int, rows: pa.RecordBatch) -> None:
-        """Put rows aside; `OSError` if there is no room on the disk for temporary files."""
+        """Put rows aside; `StreamError` if temporary files cannot be written."""
         self._parts.setdefault(span, []).append(rows)
         self._held += rows.num_rows
         if self._held >= _HELD:
-            self._write()
+            try:
+                self._write()
+            except OSError as error:
+                raise StreamError(
+                    f"temporary files cannot be written to {tempfile.gettempdir()} "
+                    f"({error.strerror or error}): set TMPDIR to a folder with room"
+                ) from error
 
     @property
     def spans(self) -> list[int]:

@@ -39,6 +39,7 @@ Sinkable: TypeAlias = (
 
 _ROWS = 65_536  # of a piece
 _BYTES = 8 << 20  # of the lines that are read at once
+_BLOCK_BYTES = 1 << 20  # that one thread reads; no line is longer
 _PROBED = 100  # lines whose keys are the columns of a file of lines
 _LARGEST = 2**53  # of the event numbers of a stream
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -174,7 +175,7 @@ class Sink:
                 rows.append(row)
         for row in rows:
             self._seen.update(dict.fromkeys(name for name in row if name in self._wanted))
-        columns = [_array(pd.Series([row.get(name) for row in rows], dtype=object)) for name in self._seen]
+        columns = [_column([row.get(name) for row in rows], self._kinds.get(name)) for name in self._seen]
         if not self._seen:  # nothing but lines that cannot be read
             return pa.record_batch({EVENT_NUMBER.name: pa.array([], pa.int64())})
         return pa.RecordBatch.from_arrays(columns, names=list(self._seen))
@@ -198,7 +199,7 @@ class Sink:
                 raise DataError(f"{path} cannot be read: {reason}") from error
 
     def _parquet(self, file: io.BufferedReader, path: Path) -> Iterator[pa.RecordBatch]:
-        reader = pq.ParquetFile(file)
+        reader = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BLOCK_BYTES)  # else it reads it all
         names = [name for name in reader.schema_arrow.names if name in self._wanted]
         folders = {n: v for n, v in _partitions(path).items() if n in self._wanted and n not in names}
         if EVENT_NUMBER.name not in names:
@@ -235,7 +236,7 @@ class Sink:
             options = pj.ParseOptions(explicit_schema=columns, unexpected_field_behavior="ignore")
             try:
                 table = pj.read_json(
-                    io.BytesIO(lines), pj.ReadOptions(block_size=len(lines) + 1), parse_options=options
+                    io.BytesIO(lines), pj.ReadOptions(block_size=_BLOCK_BYTES), parse_options=options
                 )
                 return table.combine_chunks().to_batches()[0].select(columns.names)
             except (pa.ArrowException, IndexError):
@@ -301,6 +302,21 @@ def _array(values: pd.Series[Any]) -> pa.Array:
         strings = [None if _missing(value) else str(value) for value in values]
         array = pa.array(strings, pa.string())
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _column(values: list[Any], kind: Kind | None) -> pa.Array:
+    """Return values from JSON as a column, if possible of the type of its kind."""
+    types = set(map(type, values)) - {type(None)}
+    try:
+        if kind in ("number", "integer", "boolean"):
+            if str in types:  # a number in quotes is that number
+                values = [float(value) if isinstance(value, str) else value for value in values]
+            return pa.array(values, from_pandas=True)
+        if kind is not None and types <= {str}:
+            return pa.array(values, pa.string())
+    except (ValueError, TypeError, OverflowError, pa.ArrowException):
+        pass
+    return _array(pd.Series(values, dtype=object))
 
 
 def _missing(value: object) -> bool:

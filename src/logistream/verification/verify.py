@@ -49,6 +49,10 @@ def verify(
 ) -> Verification:
     """Report what a sink lost, doubled, reordered or altered, and whether the wire or the pipeline did it.
 
+    The wire did what the faults of the stream describe: an event is lost by the wire if it was dropped, never
+    delivered whole, or not delivered before `stop`; a row is altered by the wire if it holds what a corrupted
+    delivery of its event held. All else is the pipeline's.
+
     Values are compared, not types: a sink may hold strings, numbers and timestamps as JSON, pandas or Spark
     have written them. Memory does not grow with the values, but by about a byte for each event of a sink that
     is not in order; such rows go through temporary files.
