@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
@@ -75,7 +76,8 @@ class Sink:
         self._kinds = {column.name: column.kind for column in schema}
         self._more = tuple(more)
         self._wanted = {*schema.names, EVENT_NUMBER.name, *self._more}
-        self._seen: dict[str, None] = {}  # keys of the rows of an iterator, in order
+        self._seen: dict[str, None] = {}  # keys of rows so far, in order, that are wanted
+        self._keys: set[str] = set()  # all of them
         self.unreadable = 0
 
     def pieces(self) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -168,14 +170,16 @@ class Sink:
         """Return rows that are dicts or JSON strings as columns: all keys that came so far."""
         rows = []
         for item in items:
-            row = item if isinstance(item, Mapping) else _parsed(item)
+            row = _parsed(item) if isinstance(item, str | bytes) else item
             if row is None:
                 self.unreadable += 1
             else:
                 rows.append(row)
         for row in rows:
-            self._seen.update(dict.fromkeys(name for name in row if name in self._wanted))
-        columns = [_column([row.get(name) for row in rows], self._kinds.get(name)) for name in self._seen]
+            if not row.keys() <= self._keys:
+                self._keys.update(row)
+                self._seen.update(dict.fromkeys(name for name in row if name in self._wanted))
+        columns = [_column(_values(rows, name), self._kinds.get(name)) for name in self._seen]
         if not self._seen:  # nothing but lines that cannot be read
             return pa.record_batch({EVENT_NUMBER.name: pa.array([], pa.int64())})
         return pa.RecordBatch.from_arrays(columns, names=list(self._seen))
@@ -288,7 +292,7 @@ def _partitions(path: Path) -> dict[str, str | None]:
 def _parsed(line: str | bytes) -> dict[str, Any] | None:
     """Return the JSON object of a line; None if it is not one."""
     try:
-        row = json.loads(line)
+        row = json.loads(line if isinstance(line, str) else line.decode())
     except (ValueError, RecursionError):  # bytes that are not UTF-8 are a ValueError too
         return None
     return row if isinstance(row, dict) else None
@@ -304,16 +308,23 @@ def _array(values: pd.Series[Any]) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
+def _values(rows: list[Any], name: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(name), rows))
+    except KeyError:
+        return [row.get(name) for row in rows]
+
+
 def _column(values: list[Any], kind: Kind | None) -> pa.Array:
     """Return values from JSON as a column, if possible of the type of its kind."""
     types = set(map(type, values)) - {type(None)}
     try:
         if kind in ("number", "integer", "boolean"):
             if str in types:  # a number in quotes is that number
-                values = [float(value) if isinstance(value, str) else value for value in values]
+                values = [float(value) if type(value) is str else value for value in values]
             return pa.array(values, from_pandas=True)
-        if kind is not None and types <= {str}:
-            return pa.array(values, pa.string())
+        if kind is not None and types <= {str, int} and str in types:
+            return pa.array([v if v is None or type(v) is str else str(v) for v in values], pa.string())
     except (ValueError, TypeError, OverflowError, pa.ArrowException):
         pass
     return _array(pd.Series(values, dtype=object))
