@@ -43,5 +43,5 @@ def delivered_lines(stream: Stream, start: int, stop: int) -> list[bytes]:
     for low in range(0, len(batch), ROWS_AT_ONCE):
         part = batch.slice(low, ROWS_AT_ONCE)
         here = {row - low: how for row, how in deliveries.corruptions.items() if 0 <= row - low < len(part)}
-        written += corrupt_strings(encoder.join(part), encoder, part, here).data.tobytes()
+        written += corrupt_strings(encoder.join(part), encoder, here).data.tobytes()
     return written.splitlines()

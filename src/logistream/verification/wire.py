@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from logistream.stream.deliveries import Corruption, Deliveries
+    from logistream.stream.corruption import Corruption
+    from logistream.stream.deliveries import Deliveries
     from logistream.verification.reference import Reference
 
 __all__ = ["Delivered", "Wire", "is_corrupted", "place_keys"]
