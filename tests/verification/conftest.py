@@ -20,7 +20,7 @@ FAULTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stream(model: Model) -> Stream:
     """Return a stream of 100 events a second that began an hour ago."""
     clock = Clock()
@@ -29,7 +29,7 @@ def stream(model: Model) -> Stream:
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def faulty(model: Model) -> Stream:
     """Return a stream whose events have all faults from event 1,001 on."""
     clock = Clock()

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from helpers.clocks import NOW
 from helpers.sinks import numbered_batch, numbered_frame
@@ -141,7 +141,7 @@ def test_each_planted_fault_is_found(stream: Stream) -> None:
     assert ">&emsp;Sales</td><td>1</td>" in result._repr_html_()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(data=st.data())
 def test_random_edits_are_found(stream: Stream, data: st.DataObject) -> None:
     """Rows are lost, doubled, altered and shuffled at random: the counts are exact."""
@@ -170,22 +170,22 @@ def test_random_edits_are_found(stream: Stream, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("held", [1000, 10**9], ids=["in files", "in memory"])
 def test_rows_in_any_order_are_compared(stream: Stream, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
-    """A shuffled sink over several spans of numbers goes through files, or not: the findings are the same."""
+    """A shuffled sink over two spans of numbers goes through files, or not: the findings are the same."""
     monkeypatch.setattr(counting, "_HELD", held)
-    batch = numbered_batch(stream, 30_000, 3 * counting.SPAN)
+    batch = numbered_batch(stream, 30_000, counting.SPAN + 40_000)
     sales = np.array(batch.column("Sales"))
-    sales[[5, 100_000]] += 1
+    sales[[5, 70_005]] += 1
     batch = batch.set_column(batch.schema.get_field_index("Sales"), "Sales", pa.array(sales))
     order = np.random.default_rng(1).permutation(len(batch))
-    order = np.append(order[(order != 70_000) & (order != 70_001)], [9, 9])
+    order = np.append(order[(order != 60_000) & (order != 60_001)], [9, 9])
     shuffled = pa.table(batch).take(pa.array(order))
     pieces = (
         shuffled.slice(low, 5000).combine_chunks().to_batches()[0] for low in range(0, len(order), 5000)
     )
     result = verify(pieces, stream, ordered=False)
     assert found(result) == {"lost": 2, "doubled": 2, "altered": 2}
-    assert result.lost.examples == (100_000, 100_001)
-    assert result.altered.examples == (30_005, 130_000)
+    assert result.lost.examples == (90_000, 90_001)
+    assert result.altered.examples == (30_005, 100_005)
 
 
 def test_rows_that_are_far_apart_are_compared(stream: Stream) -> None:

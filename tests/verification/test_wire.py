@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from logistream.stream.stream import Stream
     from logistream.verification.result import Verification
 
-START, STOP = 2_000, 12_000
+START, STOP = 2_000, 9_000
 
 
 def told(stream: Stream, start: int, stop: int) -> dict[str, int]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from logistream.stream.faults import REACH
 from logistream.verification.compare import MISSING
 from logistream.verification.counting import SPAN
 from logistream.verification.result import EXAMPLES, Finding
@@ -94,7 +93,7 @@ class Claims:
         """Return the events before `start` whose first delivery is not, int64 of shape (n,)."""
         if start not in self._pending:
             first = self._reference.timeline.entries[0].first
-            begin = max(first, start - REACH)
+            begin = max(first, start - self._wire.reach)
             slots = self._wire.of(begin, start).first_slots(none=-1)
             self._pending[start] = np.flatnonzero(slots >= start) + begin
         return self._pending[start]
@@ -163,7 +162,7 @@ class Claims:
             limit = stop = self._stop(seen, low, high)
         rows = files.pop() if files is not None else 0
         order = self._pile.scratch(rows, 3) if files is not None else None
-        spans = range(max(first, start - REACH) // SPAN, (stop - 1) // SPAN + 1)
+        spans = range(max(first, start - self._wire.reach) // SPAN, (stop - 1) // SPAN + 1)
         for span in sorted({*spans, *self._pile.spans}):
             begin, end = max(first, span * SPAN), min(newest, (span + 1) * SPAN)
             delivered = self._wire.of(begin, end)
@@ -177,7 +176,7 @@ class Claims:
 
     def _start(self, seen: Seen, low: int, high: int) -> int:
         """Return the last slot with which the sink can begin: each of its events was delivered since."""
-        start = low + REACH
+        start = low + self._wire.reach
         begin = low
         while begin <= min(start, high):
             end = min(begin + SPAN, high + 1)
@@ -191,7 +190,7 @@ class Claims:
         """Return the slot after the first with which the sink can end: each of its events was delivered."""
         stop = high
         end = high + 1
-        while end > low and end + REACH > stop:
+        while end > low and end + self._wire.reach > stop:
             begin = max(low, end - SPAN)
             slots = self._wire.of(begin, end).first_slots(none=-1)
             here = slots[seen.counts(begin, end) > 0]

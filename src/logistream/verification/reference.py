@@ -168,7 +168,8 @@ class _Living(_Made):
 
     def __init__(self, source: Any) -> None:  # noqa: ANN401 - a server or a stream
         self._source = source
-        super().__init__(Stream(source.model, source.timeline, seed=source.seed))
+        made = isinstance(source, Stream)
+        super().__init__(source if made else Stream(source.model, source.timeline, seed=source.seed))
         self.refresh()
 
     def refresh(self) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from logistream.stream.corruption import Corruption
     from logistream.stream.deliveries import Deliveries
+    from logistream.stream.faults import Fault
     from logistream.verification.reference import Reference
 
 __all__ = ["Delivered", "Wire", "is_corrupted", "place_keys"]
@@ -84,12 +85,19 @@ class Wire:
         self._reference = reference
         self._parts: OrderedDict[int, Deliveries] = OrderedDict()
 
+    @property
+    def reach(self) -> int:
+        """Slots after its own in which an event can still be delivered."""
+        return max(_reach(entry.faults) for entry in self._reference.timeline.entries)
+
     def of(self, start: int, stop: int) -> Delivered:
         """Return all deliveries so far of the events `start` to `stop` (exclusive)."""
         parts = []
         corruptions: dict[int, tuple[Corruption, ...]] = {}
         held = 0
-        for part in range(start // _SLOTS, (min(stop + REACH, self._reference.newest) - 1) // _SLOTS + 1):
+        for part in range(
+            start // _SLOTS, (min(stop + self.reach, self._reference.newest) - 1) // _SLOTS + 1
+        ):
             found = self._part(part)
             rows = np.flatnonzero((found.numbers >= start) & (found.numbers < stop))
             if found.corruptions:
@@ -130,6 +138,16 @@ class Wire:
                 self._parts.popitem(last=False)
         self._parts.move_to_end(part)
         return self._parts[part]
+
+
+def _reach(faults: Iterable[Fault]) -> int:
+    """Return how many slots faults can hold an event back."""
+    delays = [fault for fault in faults if fault.kind in ("late", "reorder", "duplicate")]
+    if any(fault.unit == "seconds" for fault in delays):
+        return REACH
+    first = sum(fault.high for fault in delays if fault.kind != "duplicate")
+    again = max((fault.high for fault in delays if fault.kind == "duplicate"), default=0)
+    return min(REACH, round(first + again))
 
 
 def place_keys(slots: NDArray[np.int64], indices: NDArray[np.int64] | int) -> NDArray[np.int64]:
