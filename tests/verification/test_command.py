@@ -61,7 +61,7 @@ def test_what_the_pipeline_did_is_exit_code_1(
         assert main(["verify", str(sink), "--url", server.url]) == 1
     out, err = capsys.readouterr()
     assert err == ""
-    assert "The pipeline is to blame: 1 lost." in out
+    assert "The pipeline is at fault: 1 lost." in out
     assert "2,499" in out
 
 

@@ -134,7 +134,7 @@ def test_each_planted_fault_is_found(stream: Stream) -> None:
     assert result.altered.examples == (120, 121)
     assert {name: f.pipeline for name, f in result.altered_columns.items()} == {"Market": 2, "Sales": 1}
     assert not result.ok
-    assert "The pipeline is to blame: 3 lost, 3 doubled, 1 reordered, 2 altered, 2 late" in str(result)
+    assert "The pipeline is at fault: 3 lost, 3 doubled, 1 reordered, 2 altered, 2 late" in str(result)
     table = result.to_frame()
     assert table.loc["late", "pipeline"] == 2
     assert table[table["column"] == "Sales"]["total"].tolist() == [1]

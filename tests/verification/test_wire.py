@@ -1,4 +1,4 @@
-"""What the wire was told to do is the wire's; what comes on top of it is the pipeline's."""
+"""What the faults of a stream describe is the wire's; all else is the pipeline's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 START, STOP = 2_000, 9_000
 
 
-def told(stream: Stream, start: int, stop: int) -> dict[str, int]:
+def counted(stream: Stream, start: int, stop: int) -> dict[str, int]:
     """Count from the deliveries themselves what a JSON reader of these slots must find."""
     _, deliveries = stream.deliveries(start, stop)
     cut = {r for r, how in deliveries.corruptions.items() if any(c.kind == "cut" for c in how)}
@@ -74,7 +74,7 @@ def test_what_a_faithful_pipeline_stores_is_the_wires(faulty: Stream, tmp_path: 
         wire = by_wire(result)
         assert wire.pop("altered") > 100
         assert wire.pop("foreign") == 0
-        assert wire == told(faulty, START, STOP)
+        assert wire == counted(faulty, START, STOP)
     else:
         assert START <= result.start < START + 10
         assert STOP - 10 < result.stop <= STOP
@@ -91,7 +91,7 @@ def test_an_arrow_sink_holds_gaps_where_the_wire_made_them(faulty: Stream) -> No
     assert result.foreign.wire == rows.column("event_number").null_count > 100
 
 
-def test_what_the_pipeline_adds_is_told_apart(
+def test_what_the_pipeline_adds_is_its_own(
     faulty: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows that it loses, doubles, alters or moves on top of the faults of the wire are its own, exactly."""
@@ -148,7 +148,7 @@ def test_a_pipeline_may_remove_copies_and_sort(faulty: Stream) -> None:
     frame = pd.DataFrame(rows).drop_duplicates("event_number").sort_values("event_number")
     result = verify(frame, faulty, start=START, stop=STOP, ordered=False)
     assert by_pipeline(result) == {}
-    assert result.lost.wire == told(faulty, START, STOP)["lost"]
+    assert result.lost.wire == counted(faulty, START, STOP)["lost"]
     assert verify(frame.iloc[::-1], faulty, start=START, stop=STOP).reordered != result.reordered
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from logistream.errors import DataError, StreamError
 from logistream.schema import EVENT_NUMBER
-from logistream.verification.claims import Claims, Tallies
+from logistream.verification.attribution import Attribution, Tallies
 from logistream.verification.compare import MISSING, instants, unequal
 from logistream.verification.counting import Seen, spans_of
 from logistream.verification.result import EXAMPLES, Finding, Verification
@@ -19,7 +19,7 @@ from logistream.verification.windows import window_sums
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from logistream.verification.counting import Pile
+    from logistream.verification.counting import Spill
     from logistream.verification.reference import Reference
     from logistream.verification.sink import Sink
     from logistream.verification.windows import Grouping
@@ -40,7 +40,7 @@ class Check:
     ----------
     reference : Reference
         The stream.
-    waiting, claimed : Pile
+    waiting, attributed : Spill
         Where rows are put aside: those that are far from others, and those of a stream with faults.
     start, stop : int or None
         The range.
@@ -57,8 +57,8 @@ class Check:
     def __init__(
         self,
         reference: Reference,
-        waiting: Pile,
-        claimed: Pile,
+        waiting: Spill,
+        attributed: Spill,
         start: int | None,
         stop: int | None,
         bound: int,
@@ -73,7 +73,9 @@ class Check:
         self._bound, self._arrived, self._ordered = bound, arrived, ordered
         self._tallies = Tallies()
         self._faults = faults
-        self._claims = Claims(reference, claimed, self._tallies, bound) if self._has_faults else None
+        self._attribution = (
+            Attribution(reference, attributed, self._tallies, bound) if self._has_faults else None
+        )
         self._seen = Seen()
         self._lowest = self._highest = -1  # event numbers of the sink
         self._rows = self._kept = 0
@@ -94,7 +96,7 @@ class Check:
         numbers, usable = event_numbers(rows.column(EVENT_NUMBER.name))
         if usable.any() and numbers[usable].max() >= self._reference.newest:
             self._reference.refresh()
-            if self._claims is None and self._has_faults:
+            if self._attribution is None and self._has_faults:
                 raise StreamError("faults were set while the sink was read: verify it again")
         known = usable & (numbers >= self._first) & (numbers < self._reference.newest)
         self._tallies.foreign.add(numbers[usable & ~known], int((~known).sum()))
@@ -110,8 +112,8 @@ class Check:
         low = 0 if self._start is None else self._start
         high = np.iinfo(np.int64).max if self._stop is None else self._stop
         inside = (numbers >= low) & (numbers < high)
-        if self._start is not None and self._claims is not None:
-            inside |= np.isin(numbers, self._claims.on_the_way(self._start))
+        if self._start is not None and self._attribution is not None:
+            inside |= np.isin(numbers, self._attribution.on_the_way(self._start))
         return inside
 
     def _add(self, file: int, rows: pa.RecordBatch, numbers: NDArray[np.int64]) -> None:
@@ -122,7 +124,7 @@ class Check:
         if file != self._file:
             self._file, self._newest_in_file = file, -1
             self._files.append(self._kept)
-        if self._claims is None:
+        if self._attribution is None:
             self._tallies.doubled.add(numbers[before > 0])
             if self._ordered:
                 self._check_order(numbers, before)
@@ -184,9 +186,9 @@ class Check:
                 altered |= different
         if not self._is_known:
             self._require_same_stream(where, altered, names)
-        if self._claims is not None:
+        if self._attribution is not None:
             before, positions = (np.asarray(rows.column(name)) for name in (_BEFORE, _POSITION))
-            self._claims.add(numbers, before, positions, arrived, where, rows)
+            self._attribution.add(numbers, before, positions, arrived, where, rows)
             return
         if arrived is not None:
             self._tallies.late.add(numbers[arrived != MISSING])
@@ -226,7 +228,7 @@ class Check:
             for rows in self._waiting.take(span):
                 self._compare(rows, event_numbers(rows.column(EVENT_NUMBER.name))[0])
         self._require_rows(sink.unreadable)
-        start, stop, unreadable = self._settle(sink.unreadable)
+        start, stop, unreadable = self._finished(sink.unreadable)
         tallies = self._tallies
         return Verification(
             stream_id=self._reference.stream_id,
@@ -251,20 +253,22 @@ class Check:
             else window_sums(self._reference, grouping, start, stop, faults=self._faults),
         )
 
-    def _settle(self, unreadable: int) -> tuple[int, int, Finding]:
+    def _finished(self, unreadable: int) -> tuple[int, int, Finding]:
         """Find what is missing, and who did what; return the range, and the lines that cannot be read."""
-        if self._claims is None:
+        if self._attribution is None:
             start = self._lowest if self._start is None else self._start
             stop = self._highest + 1 if self._stop is None else self._stop
             missing, examples = self._seen.unseen(start, stop, EXAMPLES)
             self._tallies.lost.add(np.array(examples, np.int64), missing)
             return start, stop, Finding(0, unreadable)
         files = [*self._files, self._kept] if self._ordered else None
-        start, stop = self._claims.settle(
+        start, stop = self._attribution.finish(
             self._seen, self._start, self._stop, self._lowest, self._highest, files
         )
-        cut = min(unreadable, self._claims.cut)
-        without_number = min(self._without_number, self._claims.cut - cut)  # where cut events are still rows
+        cut = min(unreadable, self._attribution.cut)
+        without_number = min(
+            self._without_number, self._attribution.cut - cut
+        )  # where cut events are still rows
         self._tallies.foreign.wire += without_number
         self._tallies.foreign.pipeline -= without_number
         return start, stop, Finding(cut, unreadable - cut)

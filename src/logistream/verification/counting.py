@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SPAN", "Pile", "Seen", "spans_of"]
+__all__ = ["SPAN", "Seen", "Spill", "spans_of"]
 
 
 SPAN = 1 << 16
@@ -94,7 +94,7 @@ class Seen:
         return total, examples
 
 
-class Pile:
+class Spill:
     """Rows that are put aside by the span of their events, in files when they are many."""
 
     def __init__(self) -> None:

@@ -141,7 +141,7 @@ class Verification:
     def _verdict(self) -> str:
         done = [f"{finding.pipeline:,} {kind}" for kind, finding in self.findings.items() if finding.pipeline]
         if done:
-            return f"The pipeline is to blame: {', '.join(done)}."
+            return f"The pipeline is at fault: {', '.join(done)}."
         wire = any(finding.wire for finding in self.findings.values())
         return f"The pipeline did nothing wrong{': the wire did all of this' if wire else ''}."
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from logistream.errors import NotYetError, RequestError
 from logistream.times import parse_duration
 from logistream.verification.check import Check
-from logistream.verification.counting import Pile
+from logistream.verification.counting import Spill
 from logistream.verification.reference import open_reference
 from logistream.verification.sink import Sink
 from logistream.verification.windows import Grouping
@@ -124,9 +124,17 @@ def verify(
     if start is not None and start >= (reference.newest if stop is None else stop):
         raise RequestError(f"start must be before stop, or before the newest event, not {start}")
     sink = Sink(what, reference.schema, () if arrived is None else (arrived,))
-    with Pile() as waiting, Pile() as claimed:
+    with Spill() as waiting, Spill() as attributed:
         check = Check(
-            reference, waiting, claimed, start, stop, bound, arrived=arrived, ordered=ordered, faults=faults
+            reference,
+            waiting,
+            attributed,
+            start,
+            stop,
+            bound,
+            arrived=arrived,
+            ordered=ordered,
+            faults=faults,
         )
         for place, rows in sink.pieces():
             check.add(place, rows)

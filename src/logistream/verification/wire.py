@@ -1,4 +1,4 @@
-"""What the wire did to the events of a sink, so that it is not laid at the pipeline's door."""
+"""The deliveries of a stream, event by event, and whether a row is what a corrupted delivery held."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from logistream.stream.faults import Fault
     from logistream.verification.reference import Reference
 
-__all__ = ["Delivered", "Wire", "is_corrupted", "place_keys"]
+__all__ = ["ByEvent", "Delivered", "is_corrupted", "place_keys"]
 
 
 _SLOTS = 16_384  # whose deliveries are computed at once
@@ -78,7 +78,7 @@ class Delivered:
         return [self.corruptions[place] for place in places if place in self.corruptions]
 
 
-class Wire:
+class ByEvent:
     """The deliveries of a stream, by event; quickest if asked for in order."""
 
     def __init__(self, reference: Reference) -> None:

@@ -1,4 +1,8 @@
-"""Who did it: rows of a sink and events that it lacks, laid beside what the wire was told to do."""
+"""Which findings are the wire's: rows of a sink, and events that it lacks, beside the deliveries.
+
+Rows are kept with what was found of them, by event number, until all are read. Then the deliveries are
+computed once, in order.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,18 @@ import pyarrow as pa
 from logistream.verification.compare import MISSING
 from logistream.verification.counting import SPAN
 from logistream.verification.result import EXAMPLES, Finding
-from logistream.verification.wire import Wire, is_corrupted, place_keys
+from logistream.verification.wire import ByEvent, is_corrupted, place_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from logistream.verification.counting import Pile, Seen
+    from logistream.verification.counting import Seen, Spill
     from logistream.verification.reference import Reference
     from logistream.verification.wire import Delivered
 
-__all__ = ["Claims", "Tallies", "Tally"]
+__all__ = ["Attribution", "Tallies", "Tally"]
 
 
 _POSITION, _NUMBER, _BEFORE, _ARRIVED, _CELLS = "position", "number", "before", "arrived", "cells"
@@ -68,14 +72,14 @@ class Tallies:
         return self.columns.setdefault(name, Tally())
 
 
-class Claims:
-    """What was found of rows before it is known who did it; kept until the deliveries are looked at.
+class Attribution:
+    """What was found of rows of a stream with faults, until it is compared with the deliveries.
 
     Parameters
     ----------
     reference : Reference
         The stream.
-    pile : Pile
+    spill : Spill
         Where the rows are kept.
     tallies : Tallies
         What is counted.
@@ -83,9 +87,9 @@ class Claims:
         Microseconds after which a row is late.
     """
 
-    def __init__(self, reference: Reference, pile: Pile, tallies: Tallies, bound: int) -> None:
-        self._reference, self._pile, self._tallies, self._bound = reference, pile, tallies, bound
-        self._wire = Wire(reference)
+    def __init__(self, reference: Reference, spill: Spill, tallies: Tallies, bound: int) -> None:
+        self._reference, self._spill, self._tallies, self._bound = reference, spill, tallies, bound
+        self._deliveries = ByEvent(reference)
         self._pending: dict[int, NDArray[np.int64]] = {}
         self.cut = 0  # deliveries of the range whose text ends early
 
@@ -93,8 +97,8 @@ class Claims:
         """Return the events before `start` whose first delivery is not, int64 of shape (n,)."""
         if start not in self._pending:
             first = self._reference.timeline.entries[0].first
-            begin = max(first, start - self._wire.reach)
-            slots = self._wire.of(begin, start).first_slots(none=-1)
+            begin = max(first, start - self._deliveries.reach)
+            slots = self._deliveries.of(begin, start).first_slots(none=-1)
             self._pending[start] = np.flatnonzero(slots >= start) + begin
         return self._pending[start]
 
@@ -136,12 +140,12 @@ class Claims:
         spans = numbers // SPAN
         for span in np.unique(spans).tolist():
             here = spans == span
-            self._pile.add(span, batch if here.all() else batch.filter(pa.array(here)))
+            self._spill.add(span, batch if here.all() else batch.filter(pa.array(here)))
 
-    def settle(
+    def finish(
         self, seen: Seen, start: int | None, stop: int | None, low: int, high: int, files: list[int] | None
     ) -> tuple[int, int]:
-        """Find out who did it, and return the range of slots that the sink covers.
+        """Compare all with the deliveries, and return the range of slots that the sink covers.
 
         Parameters
         ----------
@@ -161,14 +165,14 @@ class Claims:
         if stop is None:
             limit = stop = self._stop(seen, low, high)
         rows = files.pop() if files is not None else 0
-        order = self._pile.scratch(rows, 3) if files is not None else None
-        spans = range(max(first, start - self._wire.reach) // SPAN, (stop - 1) // SPAN + 1)
-        for span in sorted({*spans, *self._pile.spans}):
+        order = self._spill.scratch(rows, 3) if files is not None else None
+        spans = range(max(first, start - self._deliveries.reach) // SPAN, (stop - 1) // SPAN + 1)
+        for span in sorted({*spans, *self._spill.spans}):
             begin, end = max(first, span * SPAN), min(newest, (span + 1) * SPAN)
-            delivered = self._wire.of(begin, end)
+            delivered = self._deliveries.of(begin, end)
             self._count(delivered, seen.counts(begin, end), start, stop, limit)
-            for claims in self._pile.take(span):
-                self._blame(delivered, claims, order)
+            for kept in self._spill.take(span):
+                self._attribute(delivered, kept, order)
         if order is not None and files is not None:
             for begin, end in zip(files, [*files[1:], rows], strict=True):
                 self._check_order(order[begin:end])
@@ -176,11 +180,11 @@ class Claims:
 
     def _start(self, seen: Seen, low: int, high: int) -> int:
         """Return the last slot with which the sink can begin: each of its events was delivered since."""
-        start = low + self._wire.reach
+        start = low + self._deliveries.reach
         begin = low
         while begin <= min(start, high):
             end = min(begin + SPAN, high + 1)
-            last = self._wire.of(begin, end).last_slots(none=start)
+            last = self._deliveries.of(begin, end).last_slots(none=start)
             here = last[seen.counts(begin, end) > 0]
             start = min(start, int(here.min(initial=start)))
             begin = end
@@ -190,9 +194,9 @@ class Claims:
         """Return the slot after the first with which the sink can end: each of its events was delivered."""
         stop = high
         end = high + 1
-        while end > low and end + self._wire.reach > stop:
+        while end > low and end + self._deliveries.reach > stop:
             begin = max(low, end - SPAN)
-            slots = self._wire.of(begin, end).first_slots(none=-1)
+            slots = self._deliveries.of(begin, end).first_slots(none=-1)
             here = slots[seen.counts(begin, end) > 0]
             stop = max(stop, int(here.max(initial=stop)))
             end = begin
@@ -219,10 +223,10 @@ class Claims:
         by_pipeline = again - by_wire
         self._tallies.doubled.add(numbers[by_pipeline > 0], int(by_pipeline.sum()))
 
-    def _blame(self, delivered: Delivered, claims: pa.RecordBatch, order: NDArray[np.int64] | None) -> None:
+    def _attribute(self, delivered: Delivered, kept: pa.RecordBatch, order: NDArray[np.int64] | None) -> None:
         """Compare rows with the deliveries of their events."""
         positions, numbers, before, arrived = (
-            np.asarray(claims.column(name)) for name in (_POSITION, _NUMBER, _BEFORE, _ARRIVED)
+            np.asarray(kept.column(name)) for name in (_POSITION, _NUMBER, _BEFORE, _ARRIVED)
         )
         begins = delivered.ends[numbers - delivered.start]
         deliveries = delivered.ends[numbers - delivered.start + 1] - begins
@@ -237,8 +241,8 @@ class Claims:
             order[positions, 0] = numbers
             order[positions, 1] = np.where(before == 0, keys, -1)
             order[positions, 2] = last
-        self._blame_late(numbers, slots, arrived)
-        cells = claims.column(_CELLS)
+        self._attribute_late(numbers, slots, arrived)
+        cells = kept.column(_CELLS)
         for row in np.flatnonzero(np.asarray(cells.is_valid())).tolist():
             altered = json.loads(cells[row].as_py())
             number = numbers[row : row + 1]
@@ -250,7 +254,7 @@ class Claims:
                 else:
                     tally.add(number)
 
-    def _blame_late(
+    def _attribute_late(
         self, numbers: NDArray[np.int64], slots: NDArray[np.int64], arrived: NDArray[np.int64]
     ) -> None:
         late = np.flatnonzero(arrived != MISSING)
