@@ -64,7 +64,7 @@ def test_type_checkers_see_the_same_names() -> None:
         for alias in node.names
     }
     assert imported == {(name, f"logistream.{home}") for name, home in logistream._HOME.items()}
-    assert sorted(logistream.__all__) == sorted([*logistream._HOME, *logistream._FOLDERS])
+    assert sorted(logistream.__all__) == sorted([*logistream._HOME, *logistream._MODULES])
 
 
 @pytest.mark.parametrize("name", logistream._HOME)
@@ -82,8 +82,15 @@ def test_spark_is_imported_where_it_is_used() -> None:
     assert done.stdout == "['local_session', 'register', 'stop'] False\n"
 
 
+def test_the_scenarios_of_orders_need_no_other_import() -> None:
+    """`ls.dataco.port_strike()` works after `import logistream as ls` alone."""
+    code = "import logistream as ls; print(ls.Scenario.from_json(ls.dataco.port_strike('Caribbean')).name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "port strike, Caribbean\n"
+
+
 def test_completion_offers_public_names_only() -> None:
-    """`ls.<TAB>` lists what the package offers, and no module."""
+    """`ls.<TAB>` lists what the package offers, and no other module."""
     import_module("logistream.frame.events")
     assert sorted(dir(logistream)) == sorted([*logistream.__all__, "__version__"])
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from logistream import dataco as dataco
     from logistream import spark as spark
     from logistream.client.client import connect as connect
     from logistream.dataco import load_orders as load_orders
@@ -52,13 +53,13 @@ _HOME = {
     "verify": "verification.verify",
 }
 
-_FOLDERS = ("spark",)
+_MODULES = ("dataco", "spark")
 
-__all__ = [*_HOME, *_FOLDERS]
+__all__ = [*_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the names above
-    if name in _FOLDERS:
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

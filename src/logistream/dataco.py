@@ -517,4 +517,4 @@ def named_scenarios(schema: Schema) -> list[tuple[dict[str, Any], str]]:
 
 
 def _scenario(name: str, effects: list[dict[str, Any]], profile: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"name": name, "effects": effects} | ({} if profile is None else {"profile": dict(profile)})
+    return {"name": name, "effects": effects} | ({} if profile is None else {"profile": profile})

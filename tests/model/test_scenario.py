@@ -70,7 +70,13 @@ WRONG: list[tuple[Any, str]] = [
     ({}, "a scenario needs effects, a list"),
     ({"effects": []}, "a scenario has from 1 to 16 effects, not 0"),
     ({"efects": []}, "a scenario has no \"efects\": did you mean 'effects'?"),
-    ("peak", "a scenario must be an object with effects, such as {"),
+    (
+        "peak",
+        "a scenario must be an object with effects, not the string 'peak': those that have names are in "
+        "logistream.dataco and at GET /scenarios",
+    ),
+    (dataco.port_strike(profile="ramp"), "a profile must be an object such as {"),  # type: ignore[arg-type]
+    (3, 'a scenario must be an object with effects, such as {"effects": [{"weight": 3, "where": ["'),
     ({"effects": {"weight": 2}}, 'the effects of a scenario must be a list, not {"weight": 2}'),
     ({"effects": [{"wieght": 2}]}, "an effect has no \"wieght\": did you mean 'weight'?"),
     (

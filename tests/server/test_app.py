@@ -251,8 +251,8 @@ def test_a_pause_stops_the_events_and_resuming_goes_on(server: StreamServer) -> 
         ('{"rate": "5"}', 'rate must be a valid number, not "5"'),
         ('{"rate": true}', "rate must be a valid number, not true"),
         ('{"paused": 1}', "paused must be true or false, not 1"),
-        ('{"scenario": "strike"}', "a scenario must be an object with effects, such as "
-         '{"effects": [{"weight": 3, "where": ["Market:Europe"]}]}, not "strike"'),
+        ('{"scenario": "strike"}', "a scenario must be an object with effects, not the string 'strike': "
+         "those that have names are in logistream.dataco and at GET /scenarios"),
         ('{"scenario": {"effects": [{"set": {"Type": "CASCH"}}]}}', "'Type' is never 'CASCH': "
          "it is 'CASH', 'DEBIT', 'PAYMENT', 'TRANSFER'"),
         ('{"speed": 5}', "unknown setting 'speed': there are rate, paused, scenario"),

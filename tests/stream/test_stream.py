@@ -172,8 +172,8 @@ def test_state_holds_what_is_in_force(stream: Stream, model: Model, clock: Clock
         ({"rate": "fast"}, "rate must be a number of events per second, not 'fast'"),
         ({"rate": True}, "rate must be a number of events per second, not True"),
         ({"paused": 1}, "paused must be true or false, not 1"),
-        ({"scenarios": "strike"}, "a scenario must be an object with effects, such as "
-         '{"effects": [{"weight": 3, "where": ["Market:Europe"]}]}, not "strike"'),
+        ({"scenarios": "strike"}, "a scenario must be an object with effects, not the string 'strike': "
+         "those that have names are in logistream.dataco and at GET /scenarios"),
         ({"scenarios": {"effects": [{"weight": 2, "where": "Market:Erope"}]}}, "'Market' is never 'Erope': "
          "it is 'Africa', 'Europe', 'LATAM', 'Pacific Asia', 'USCA'"),
     ],

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -552,6 +553,10 @@ class Sampler:
 
 def require_range(start: int, stop: int) -> None:
     """Raise `RequestError` unless events from `start` to `stop` can be made."""
+    given: tuple[object, ...] = (start, stop)
+    for number in given:
+        if not isinstance(number, Integral):
+            raise RequestError(f"an event number must be a whole number, not {number!r}")
     if not 0 <= start <= stop <= 2**53:
         raise RequestError(f"event numbers must satisfy 0 <= start <= stop <= 2**53, not {start}, {stop}")
 

@@ -329,6 +329,11 @@ class Scenario:
         RequestError
             If it is not a scenario.
         """
+        if isinstance(obj, str):
+            raise RequestError(
+                f"a scenario must be an object with effects, not the string {shorten(repr(obj))}: those that "
+                f"have names are in logistream.dataco and at GET /scenarios"
+            )
         if not isinstance(obj, Mapping):
             raise RequestError(
                 f"a scenario must be an object with effects, such as "
