@@ -16,13 +16,15 @@ from helpers.processes import ServerProcess
 from helpers.waiting import until
 from logistream import dataco
 from logistream.cli import main
-from logistream.errors import NotYetError
+from logistream.errors import NotYetError, RequestError
 from logistream.fitting.fit import fit
 from logistream.model.scenario import Scenario
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from logistream.model.model import Model
 
 CASH = {"name": "cash", "effects": [{"set": {"Type": "CASH"}}]}
 
@@ -131,6 +133,25 @@ def test_the_truth_over_http(server: StreamServer) -> None:
     assert all(len(date) == len("11/26/2026 18:00") for date in dates)
     with pytest.raises(NotYetError):
         server.truth(0, 10**9)
+    with pytest.raises(RequestError, match="event numbers must satisfy 0 <= start <= stop"):
+        server.truth(5, 2)
+    with pytest.raises(RequestError, match="an event number must be a whole number, not '-5s'"):
+        server.truth("-5s", 5)  # type: ignore[arg-type]
+
+
+def test_what_is_set_before_the_start_holds_from_event_0(model: Model) -> None:
+    """Also for a history, and when a stopped server is started again."""
+    strike = dataco.port_strike()
+    server = StreamServer(model, rate=500, port=0, history="2s")
+    server.scenario = strike
+    for _ in range(2):
+        with server:
+            assert [entry.scenario for entry in server.timeline.entries] == [strike["name"]]
+            assert server.rate == 500
+            assert set(server.truth(0, 500)["scenario"]) == {strike["name"]}
+    server.scenario = None
+    with server:
+        assert server.truth(0, 500)["scenario"].isna().all()
 
 
 @pytest.mark.slow

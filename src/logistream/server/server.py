@@ -17,6 +17,7 @@ import secrets
 import socket
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -25,6 +26,7 @@ import uvicorn
 
 from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.model.model import Model, load_model
+from logistream.model.sampling import require_range
 from logistream.server.app import create_app
 from logistream.server.connections import ConnectionLimit
 from logistream.server.limits import Limits
@@ -277,7 +279,8 @@ class StreamServer:
     def start(self) -> Self:
         """Listen, begin the stream, and return this server.
 
-        Event 0 happens now, unless `history`, `start` or a timeline file says otherwise.
+        Event 0 happens now, unless `history`, `start` or a timeline file says otherwise. What was set before
+        (rate, pause, scenarios) holds from event 0 on.
 
         A server of this same process that holds the port is stopped first, so that a notebook cell can be
         run again. Starting a running server does nothing.
@@ -363,9 +366,8 @@ class StreamServer:
         before = self._stream
 
         def entry(now: int) -> Entry:
-            return first_entry(
-                now, rate=before.rate, paused=before.paused, history=self._history, start=self._begin
-            )
+            begun = first_entry(now, history=self._history, start=self._begin)
+            return replace(before.timeline.last, first=begun.first, since=begun.since, start=begun.start)
 
         timeline: Timeline
         if self._file is None:
@@ -485,8 +487,10 @@ class StreamServer:
         NotYetError
             If the range has not happened yet.
         RequestError
-            If it is before the stream, or the probability of a late delivery cannot be exact.
+            If these are no event numbers in order, or are before the stream, or if the probability of a late
+            delivery cannot be exact.
         """
+        require_range(start, stop)
         return self._stream.truth(self._stream.resolve(start), self._stream.resolve_stop(stop))
 
     @property
