@@ -25,6 +25,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "04_break_the_connection": {"outage": 0.5, "nap": 5.0, "keep_streaming": False},
     "05_spark_streaming": {"history": "1min", "trained_on": 3000, "rounds": 3},
     "06_score_late_deliveries": {"history": "8s", "stretch": 2000},
+    "07_what_if": {"n": 4000, "seconds": 2},
 }
 """Parameters that make a run short and unattended."""
 
