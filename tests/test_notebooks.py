@@ -26,6 +26,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "05_spark_streaming": {"history": "1min", "trained_on": 3000, "rounds": 3},
     "06_score_late_deliveries": {"history": "8s", "stretch": 2000},
     "07_what_if": {"n": 4000, "seconds": 2},
+    "08_break_the_pipeline": {"rate": 10.0},
 }
 """Parameters that make a run short and unattended."""
 
@@ -164,6 +165,13 @@ def test_runs_from_top_to_bottom(path: Path, folder: str, tmp_path: Path) -> Non
         episodes = outputs(saved, "text/html")[-1]
         assert re.findall(r"<th>(\d+)</th>", episodes) == ["0", "1"]
         assert episodes.count("delays in Europe") == 2
+    if path.stem == "07_what_if":
+        assert "all others are equal to their twins: True" in "".join(stream.text for stream in streams)
+    if path.stem == "08_break_the_pipeline":  # on a clean wire, with its fault, mended
+        verdicts = re.findall(r"<b>The pipeline (.*?)[.:]", "".join(outputs(saved, "text/html")))
+        assert verdicts == ["did nothing wrong", "is to blame", "did nothing wrong"]
+        text = "".join(stream.text for stream in streams)
+        assert "the others hold orders that were corrupted on the wire: True" in text
     if path.stem in LIVE:  # an unattended run leaves an image in the chart's place, and no view of a widget
         chart = saved.cells[-1].outputs[-1].data
         assert len(chart["image/png"]) > 20_000  # an empty chart is smaller

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from selenium.webdriver import Chrome
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[1-467]*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[1-46-8]*.ipynb"))
 SHORT: dict[str, dict[str, Any]] = {
     "01_live_stream": {"port": 0, "client_events": 3},
     "02_explore_schema": {},
@@ -27,6 +27,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "04_break_the_connection": {"outage": 0.5, "nap": 2.0},
     "06_score_late_deliveries": {"history": "8s", "stretch": 2000},
     "07_what_if": {"n": 4000, "seconds": 2},
+    "08_break_the_pipeline": {"rate": 10.0},
 }
 """Parameters that make a run short."""
 

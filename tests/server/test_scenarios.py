@@ -144,10 +144,12 @@ def test_what_is_set_before_the_start_holds_from_event_0(model: Model) -> None:
     strike = dataco.port_strike()
     server = StreamServer(model, rate=500, port=0, history="2s")
     server.scenario = strike
+    server.faults = {"drop": True, "share": 0.1}
     for _ in range(2):
         with server:
             assert [entry.scenario for entry in server.timeline.entries] == [strike["name"]]
-            assert server.rate == 500
+            assert (server.rate, len(server.faults)) == (500, 1)
+            assert {"dropped": True} in server.truth(0, 500)["delivery"].tolist()
             assert set(server.truth(0, 500)["scenario"]) == {strike["name"]}
     server.scenario = None
     with server:

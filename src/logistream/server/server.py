@@ -280,7 +280,7 @@ class StreamServer:
         """Listen, begin the stream, and return this server.
 
         Event 0 happens now, unless `history`, `start` or a timeline file says otherwise. What was set before
-        (rate, pause, scenarios) holds from event 0 on.
+        (rate, pause, scenarios, faults) holds from event 0 on.
 
         A server of this same process that holds the port is stopped first, so that a notebook cell can be
         run again. Starting a running server does nothing.
