@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,9 +47,15 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[Server]:
-    """Run a Python program that prints the address of a WebSocket, until the end of the block."""
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
+def serving(*arguments: str, stderr: IO[str] | None = None) -> Iterator[Server]:
+    """Run a Python program that prints the address of a WebSocket, until the end of the block.
+
+    Parameters
+    ----------
+    stderr : file or None
+        Where it writes its errors; None for those of this program.
+    """
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True)
     assert process.stdout is not None
     try:
         found = None

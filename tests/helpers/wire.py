@@ -227,15 +227,23 @@ class Peer:
         self.socket.sendall(b"".join(frames))
 
     def receive(self) -> Frame | None:
-        """Return the next frame, None when the server has closed the connection after a whole frame."""
-        while not self._waiting:
-            data, self.early = self.early or self.socket.recv(_PIECE), b""
-            if not data:
-                self.ended = True
-                assert not self._frames.rest, f"half a frame at the end: {self._frames.rest!r}"
-                return None
-            self._waiting = list(self._frames.feed(data))
-        return self._waiting.pop(0)
+        """Return the next frame, None when the server has closed the connection after a whole frame.
+
+        Pings that ask how far this peer has read are answered and not returned; others are.
+        """
+        while True:
+            while not self._waiting:
+                data, self.early = self.early or self.socket.recv(_PIECE), b""
+                if not data:
+                    self.ended = True
+                    assert not self._frames.rest, f"half a frame at the end: {self._frames.rest!r}"
+                    return None
+                self._waiting = list(self._frames.feed(data))
+            made = self._waiting.pop(0)
+            if made.opcode != PING or not made.payload.startswith(b"read"):
+                return made
+            with contextlib.suppress(OSError):  # the connection may be closed behind it
+                self.send(frame(PONG, made.payload))
 
     def receive_or_break(self) -> Frame | None:
         """Return the next frame, None when the connection has ended, wherever it broke."""

@@ -225,6 +225,19 @@ def test_how_much_memory_a_file_can_take(kind: str, members: dict[str, bytes], t
 
 
 @pytest.mark.slow
+def test_flipped_bytes_in_the_header_of_an_array(members: dict[str, bytes], tmp_path: Path) -> None:
+    """With the right checksums, so that NumPy reads it: it is refused, or works."""
+    name = next(name for name in members if name.startswith("arrays/"))
+    data = members[name]
+    for place in range(128):
+        for bit in (0, 5):
+            changed = data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+            found = load(write(tmp_path / "m.model", {**members, name: changed}, zipfile.ZIP_STORED))
+            if found is not None:
+                use(found)
+
+
+@pytest.mark.slow
 def test_flipped_bytes(model: Model, tmp_path: Path) -> None:
     """Wherever a byte of the file is changed: it is refused, or is the same model as before."""
     path = tmp_path / "m.model"

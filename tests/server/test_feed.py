@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import logistream.server.feed as feed_module
 from helpers.clocks import NOW, SECOND, Clock
 from helpers.waiting import until
 from helpers.wire import read_by_websockets
@@ -239,6 +240,41 @@ def test_a_pause_holds_events_back_and_more_come_after_it() -> None:
         clock.now += SECOND
         assert wait_for_part(feed, 600, stream.next_number()).stop == 700
         assert wait_for_part(feed, 700, stream.next_number()).stop == 1024
+    finally:
+        feeds.close()
+
+
+def test_a_part_stays_until_its_reader_has_it() -> None:
+    """However much is made for live readers meanwhile: else it would be made again and again."""
+    made: list[None] = []
+    feeds = Feeds(stream_of(100_000, Clock()), lambda: made.append(None))
+    try:
+        feed = feeds.open(selection())
+        assert feed.past(0, 4096) is None
+        until(lambda: len(made) == 1)
+        for number in range(40_960, 90_000, 4096):
+            wait_for_part(feed, number, 100_000)
+        before = len(made)
+        assert feed.past(0, 4096) is not None
+        assert len(made) == before
+    finally:
+        feeds.close()
+
+
+def test_a_part_whose_reader_has_left_holds_back_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two parts that nobody fetches hold back the third, until their readers leave."""
+    monkeypatch.setattr(feed_module, "_FETCHED_WITHIN", 1000.0)
+    made: list[None] = []
+    feeds = Feeds(stream_of(100_000, Clock()), lambda: made.append(None))
+    try:
+        feed = feeds.open(selection())
+        for place in range(3):
+            feed.past(4096 * place, 4096 * (place + 1))
+        until(lambda: len(feeds._unfetched) == 2)
+        feeds.leave(feed, 0)
+        feeds.leave(feed, 8191)
+        until(lambda: len(made) == 3)
+        assert list(feeds._unfetched) == [(feed.selection, 8192, 12_288)]
     finally:
         feeds.close()
 

@@ -182,7 +182,7 @@ def test_the_speed_of_catching_up_can_be_limited(model: Model, form: str) -> Non
                     count += made.payload.count(b'"event_number"')
             taken = time.monotonic() - began
             # what may be taken at once comes on top, and events go on happening
-            assert past / limit * 0.7 < taken < past / limit * 2
+            assert past / limit * 0.7 < taken < past / limit * 10
 
 
 def test_the_limit_never_holds_back_the_stream_itself(model: Model) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -160,7 +161,10 @@ def _array(data: bytes) -> np.ndarray:
     buffer = io.BytesIO(data)
     if np.lib.format.read_magic(buffer) != (1, 0):
         raise ValueError("an array has an unknown version")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
+    try:
+        shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise ValueError("an array has a header that cannot be read") from error
     if dtype.kind not in "iubf" or dtype.itemsize > 8 or len(shape) != 1:
         raise ValueError(f"an array is no list of numbers but of shape {shape} and type {dtype}")
     if math.prod(shape) * dtype.itemsize != len(data) - buffer.tell():

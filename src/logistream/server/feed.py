@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ _FAST = 8192  # events per second from which short parts are not worth it
 _KEPT_BYTES = 1 << 22
 _KEPT_AT_LEAST = 4  # parts
 _UNFETCHED = 2  # parts of the past that readers wait for, made and not fetched yet
-_FETCHED_WITHIN = 0.1  # seconds; after that, the reader of a part is taken to have left
+_FETCHED_WITHIN = 1.0  # seconds; after that, the reader of a part is taken to need it no more
 _KEPT_STARTS = 8  # spans of which it is known where their parts begin
 _KEPT_MESSAGES = 4  # of each feed, for readers that are at the same place
 _LARGEST_KEPT = 1 << 16
@@ -466,7 +467,9 @@ class Feeds:
         self._jobs: dict[_Key, _Job] = {}  # what is to be made
         self._making: tuple[_Key, _Job] | None = None
         self._order = itertools.count()
-        self._unfetched: set[_Key] = set()  # parts that their readers have not fetched yet
+        self._unfetched: dict[
+            _Key, float
+        ] = {}  # parts not fetched yet, and until when they are kept for that
         self._maker: threading.Thread | None = None
         self._closed = False
 
@@ -504,6 +507,14 @@ class Feeds:
             for key in [key for key in self._jobs if key[0] == feed.selection]:
                 del self._jobs[key]
 
+    def leave(self, feed: Feed, number: int) -> None:
+        """Note that a reader does not wait any more for the part that holds an event."""
+        with self._lock:
+            for key in [key for key in self._unfetched if key[0] == feed.selection]:
+                if key[1] <= number < key[2]:
+                    del self._unfetched[key]
+            self._lock.notify_all()
+
     def get(self, feed: Feed, start: Place, stop: int, number: int, urgency: int) -> Part | None:
         """Return a part if it is there; else request it, unless it is requested already.
 
@@ -525,8 +536,7 @@ class Feeds:
         """
         key = (feed.selection, start.slot, stop, start.index)
         with self._lock:
-            if urgency != _LATER and key in self._unfetched:
-                self._unfetched.discard(key)
+            if urgency != _LATER and self._unfetched.pop(key, None) is not None:
                 self._lock.notify_all()
             part = self._kept.get(key)
             if isinstance(part, Exception):
@@ -568,9 +578,12 @@ class Feeds:
                 if key is not None:
                     self._making = key, self._jobs.pop(key)
                     return self._making
-                if not self._lock.wait(_FETCHED_WITHIN if self._jobs else None):
-                    self._unfetched.clear()
+                self._lock.wait(self._until_unfetched() if self._jobs else None)
             return None
+
+    def _until_unfetched(self) -> float:
+        """Return the seconds until parts that nobody fetches hold back no others."""
+        return max(0.0, min(self._unfetched.values()) - time.monotonic())
 
     def _most_urgent(self) -> _Key | None:
         """Return what to make next; None if nothing is requested, or enough is made that nobody has fetched.
@@ -583,6 +596,9 @@ class Feeds:
         first, job = min(self._jobs.items(), key=lambda item: (item[1].urgency, item[1].order))
         if job.urgency == _LIVE:
             return first
+        now = time.monotonic()
+        for key in [key for key, until in self._unfetched.items() if until <= now]:
+            del self._unfetched[key]
         if len(self._unfetched) >= _UNFETCHED:
             return None
         if job.urgency == _LATER or job.waits >= _MOST_WAITS:
@@ -617,7 +633,7 @@ class Feeds:
             self._making = None
             if made is not None and key[0] in self._feeds:
                 if job.urgency == _PAST:
-                    self._unfetched.add(key)
+                    self._unfetched[key] = time.monotonic() + _FETCHED_WITHIN
                 self._kept[key] = made
                 self._bytes += made.size if isinstance(made, Part) else 0
                 self._make_room()
@@ -625,16 +641,21 @@ class Feeds:
             self._on_made()
 
     def _make_room(self) -> None:
-        """Remove the parts used longest ago, those of the past first, since live readers need the newest."""
+        """Remove the parts used longest ago, those of the past first, since live readers need the newest.
+
+        Those that readers wait for are kept: they would be made again and again.
+        """
         if self._bytes > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
             now = self._stream.next_number()
-            for key in sorted(self._kept, key=lambda key: key[2] > now):
+            removable = [key for key in self._kept if key not in self._unfetched]
+            for key in sorted(removable, key=lambda key: key[2] > now):
                 if self._bytes <= _KEPT_BYTES or len(self._kept) <= _KEPT_AT_LEAST:
                     return
                 self._forget(key)
 
     def _forget(self, key: _Key) -> None:
         part = self._kept.pop(key)
+        self._unfetched.pop(key, None)
         self._bytes -= part.size if isinstance(part, Part) else 0
 
 

@@ -18,6 +18,7 @@ from websockets.protocol import State
 
 from logistream.server.connections import drop, pending_bytes, set_unsent_limit
 from logistream.server.feed import WRITE_BYTES
+from logistream.server.frames import frame
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
@@ -66,7 +67,18 @@ its way to a slow reader delays the answers to its pings, and it would give up."
 
 _SPAN = 1 << 20  # bytes over which it is measured how long a reader lets writes wait
 _FAST = 2.0  # seconds for which those of a fast reader wait together
+_FAST_ENOUGH = (
+    10.0  # the same for a reader to become fast; a distant one takes a while to say that it has read
+)
 _SLOW = 0.5  # seconds; who lets a write wait for longer is not fast any more
+
+_WINDOW = 3 * _LITTLE
+"""Bytes after which a reader that is not fast must have read some. It says so by answering pings, which are
+sent among the events: the system of a reader takes half a megabyte that the reader itself has not seen."""
+
+_READ = b"read"  # how these pings begin
+_ANSWERED_WITHIN = 0.5  # seconds; who takes longer for the first one may not answer pings at all
+_PING = 0x89
 _UNLIMITED = 0x7FFFFFFF
 
 
@@ -158,6 +170,8 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     _waited, _written = 0.0, 0  # seconds for which writes waited in this span, and bytes
     _total = 0  # bytes of all frames
     _before = 0  # of which the peer had taken so many when it was looked at last
+    _asked, _read = 0, 0  # how many of them a ping has followed, and how many the peer has read for certain
+    _answers = True  # whether the peer answers these pings
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin as for a reader that is not fast."""
@@ -233,19 +247,60 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Call the application when the write buffer has room again."""
         super().resume_writing()
+        self._go_on()
+
+    def handle_pong(self, event: Frame) -> None:
+        """Note how much the peer has read, if this is the answer to such a ping."""
+        super().handle_pong(event)
+        data = bytes(event.data)
+        read = int.from_bytes(data[len(_READ) :], "big") if data.startswith(_READ) else 0
+        if self._read < read <= self._asked:
+            waiting = self._is_ahead
+            self._read, self._answers = read, True
+            if waiting:
+                self._go_on()
+
+    def _ask_what_is_read(self) -> None:
+        """Send a ping that the peer answers when it has read everything until here."""
+        if not self._asked:
+            self.loop.call_later(_ANSWERED_WITHIN, self._doubt)
+        self._asked = self._total
+        self.transport.write(frame(_PING, _READ + self._total.to_bytes(8, "big")))
+
+    def _doubt(self) -> None:
+        """Do without the answers of a peer that has not given one."""
+        if not self._read:
+            waiting, self._answers = self._is_ahead, False
+            if waiting:
+                self._go_on()
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether the peer must read before more is written."""
+        return self._answers and self.room == _LITTLE and self._total - self._read >= _WINDOW
+
+    def _go_on(self) -> None:
+        """Call the application if more may be written now."""
+        if self._is_ahead or not self.writable.is_set():
+            return
         waited = self.loop.time() - self._paused
         self._waited += waited
         if self.room != _LITTLE and waited > _SLOW:
             self._set_room(_LITTLE)
+            if self._may_write:
+                self._ask_what_is_read()
         if self.on_ready is not None:
             self.on_ready()
 
     @property
     def takes_frames(self) -> bool:
-        """Whether frames may be written: the buffer has room, and no side has begun to close."""
+        """Whether frames may be written: the peer reads them, and no side has begun to close."""
+        return self.writable.is_set() and not self._is_ahead and self._may_write
+
+    @property
+    def _may_write(self) -> bool:
         return (
-            self.writable.is_set()
-            and self.handshake_complete
+            self.handshake_complete
             and not self.close_sent
             and not self.disconnected
             and self.conn.state is State.OPEN
@@ -255,15 +310,18 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def write_frames(self, frames: bytes | memoryview) -> None:
         """Write whole frames; only while `takes_frames`."""
         self.transport.write(frames)
-        if not self.writable.is_set():
-            self._paused = self.loop.time()
         self._total += len(frames)
         self._written += len(frames)
         if self._written >= _SPAN:
-            room = WRITE_BYTES if self._waited < _FAST else _LITTLE
+            most = _FAST_ENOUGH if self.room == _LITTLE else _FAST
+            room = WRITE_BYTES if self._waited < most else _LITTLE
             if room != self.room:
                 self._set_room(room)
             self._waited, self._written = 0.0, 0
+        if self.room == _LITTLE and self._total - self._asked >= _LITTLE // 2:
+            self._ask_what_is_read()
+        if not self.writable.is_set() or self._is_ahead:
+            self._paused = self.loop.time()
 
     def end(self, code: int) -> None:
         """Close the connection from this side, with a code."""

@@ -227,8 +227,12 @@ class Pump:
 
     async def past(self, feed: Feed, start: Place, stop: int) -> Part:
         """Wait for events that have happened, within one part of the past; see `Feed.past`."""
-        while (part := feed.past(start, stop)) is None:
-            await self._made.wait()
+        try:
+            while (part := feed.past(start, stop)) is None:
+                await self._made.wait()
+        except asyncio.CancelledError:
+            self.feeds.leave(feed, start.slot)
+            raise
         return part
 
     async def allow(self, allowance: Allowance, events: int) -> None:
@@ -254,6 +258,7 @@ class Pump:
         if cursor in self.cursors:
             self.cursors.discard(cursor)
             self._gauges.set("clients", len(self.cursors))
+            self.feeds.leave(cursor.feed, cursor.number)
             self.feeds.release(cursor.feed)
 
     @property

@@ -182,6 +182,7 @@ async def pieces(pump: Pump, feed: Feed, form: str, start: Place, stop: int) -> 
         timer = loop.call_later(_HELD, parts.forget)
         yield piece
         timer.cancel()
+        await asyncio.sleep(0)  # a part has many pieces: others have their turn, and who has left is noticed
 
 
 async def _lines(parts: _Parts) -> AsyncIterator[bytes]:
