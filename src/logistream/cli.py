@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import logistream
 from logistream.errors import DataWarning, LogistreamError, RequestError, RequestWarning, StreamError
+from logistream.server.defaults import CATCH_UP, CATCH_UP_TOTAL, CLIENTS, OTHER_CONNECTIONS
 from logistream.urls import is_loopback, websocket_url
 
 if TYPE_CHECKING:
@@ -223,29 +224,34 @@ def _add_serve(commands: Commands) -> None:
         help="under which a proxy shows the server, as in /orders, and which it takes away from requests",
     )
     parser.add_argument(
-        "--max-clients", type=_readers, default=1000, metavar="N", help="readers at a time (default: 1000)"
+        "--max-clients",
+        type=_readers,
+        default=CLIENTS,
+        metavar="N",
+        help=f"readers at a time (default: {CLIENTS})",
     )
     parser.add_argument(
         "--max-connections",
         type=_readers,
         metavar="N",
-        help="connections at a time, readers and HTTP together (default: 1000 more than --max-clients)",
+        help="connections at a time, readers and HTTP together (default: "
+        f"{OTHER_CONNECTIONS} more than --max-clients)",
     )
     parser.add_argument(
         "--catch-up",
         type=_catch_up,
-        default=2_000_000,
+        default=CATCH_UP,
         metavar="RATE",
         help="events per second at most for a reader that catches up with the past, or twice the rate if "
-        "that is more (default: 2,000,000)",
+        f"that is more (default: {CATCH_UP:,})",
     )
     parser.add_argument(
         "--catch-up-total",
         type=_catch_up,
-        default=4_000_000,
+        default=CATCH_UP_TOTAL,
         metavar="RATE",
         help="events per second at most for all such readers together, or twice the rate if that is more "
-        "(default: 4,000,000)",
+        f"(default: {CATCH_UP_TOTAL:,})",
     )
     parser.add_argument(
         "--workers", type=_whole, default=1, metavar="N", help="processes that share the port (default: 1)"

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/soak.py [--minutes M] [--every S] [--rate R] [--workers N]
 
-A server with an hour of a past keeps its timeline in a file, and its rate changes every ten seconds. Beside it,
+A server with an hour of a past keeps its timeline in a file, and its rate changes every ten seconds. With it,
 each in a process of its own:
 
     live      a reader that records when each event arrives

@@ -21,12 +21,15 @@ from logistream.errors import DataError, RequestError, StreamError
 from logistream.model.scenario import Scenario
 from logistream.stream import timeline_file
 from logistream.stream.faults import read_faults
+from logistream.stream.stream import Stream
 from logistream.stream.timeline import Entry, Timeline, first_entry
 from logistream.stream.timeline_file import LEAD_MICROS, FileTimeline, open_timeline_file, timeline_table
 from logistream.times import wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from logistream.model.model import Model
 
 HEADER: dict[str, str | int] = {"model": "a1b2c3", "model_name": "orders", "seed": 5, "arrivals": "poisson"}
 
@@ -790,3 +793,15 @@ def test_a_named_pipe_is_refused(path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(DataError, match="timeline is not a file on a disk, so it is not a timeline file"):
         opened(path)
+
+
+def test_the_state_of_a_stream_is_not_that_before_a_change(tmp_path: Path, model: Model) -> None:
+    """A process that asks for it once sees what another one has set, though nothing has reported that."""
+    clock = Clock()
+    here, there = (
+        Stream(model, opened(tmp_path / "t", clock=lambda: clock.now), clock=lambda: clock.now)
+        for _ in range(2)
+    )
+    there.change(rate=7)
+    clock.now += LEAD_MICROS
+    assert here.state["rate"] == 7

@@ -24,7 +24,13 @@ class FileWatch:
     """Notices that a file is written; a context manager for use within a running event loop.
 
     Linux reports changes by inotify, at no cost while there are none; elsewhere the file is looked at 25
-    times a second. What another machine writes to a network file system is not reported by inotify.
+    times a second.
+
+    What another machine writes to a network file system is not reported by inotify. There a server notices a
+    change when the next event is due, when it is asked for its state, or after a second, because it reads the
+    timeline before it delivers or answers anything. So nothing is ever wrong, and from 40 events a second on
+    nothing is late; with fewer, the first events after a change can be late by the time between two events
+    or a second, whichever is less (measured: by up to 0.4 s at 2 events a second).
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from logistream.errors import RequestError
+from logistream.server.defaults import CATCH_UP, CATCH_UP_TOTAL, CLIENTS, OTHER_CONNECTIONS
 from logistream.server.schemas import explain
 
 __all__ = ["Limits", "limits_from"]
@@ -38,18 +39,18 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    clients: Annotated[int, Field(ge=1)] = 1000
+    clients: Annotated[int, Field(ge=1)] = CLIENTS
     connections: Annotated[int, Field(ge=1)] | None = None
     range: Annotated[int, Field(ge=1)] = 1_000_000
     ranges: Annotated[int, Field(ge=1)] = 32
-    catch_up: Annotated[float, Field(ge=1)] = 2_000_000
-    catch_up_total: Annotated[float, Field(ge=1)] = 4_000_000
+    catch_up: Annotated[float, Field(ge=1)] = CATCH_UP
+    catch_up_total: Annotated[float, Field(ge=1)] = CATCH_UP_TOTAL
     message: Annotated[int, Field(ge=1)] = 65_536
 
     @property
     def all_connections(self) -> int:
         """Connections of the WebSocket and of HTTP together."""
-        return self.clients + 1000 if self.connections is None else self.connections
+        return self.clients + OTHER_CONNECTIONS if self.connections is None else self.connections
 
 
 def limits_from(**given: object) -> Limits:

@@ -24,6 +24,7 @@ from logistream.stream.deliveries import Wire
 from logistream.stream.faults import read_faults
 from logistream.stream.query import Timestamp
 from logistream.stream.timeline import Timeline, first_entry
+from logistream.stream.timeline_file import LEAD_MICROS
 from logistream.times import rfc3339, wall_clock
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "strengths_of"]
 
 
-_AHEAD = 25_000
-"""Microseconds for which the timeline must be certain, before it is read again: half of its lead."""
+_AHEAD = LEAD_MICROS // 2
+"""Microseconds for which the timeline must be certain, before it is read again."""
 
 _CLOCK_SLACK = 100_000
 """Microseconds by which the clock may be behind the stream's time before that is reported."""
@@ -229,6 +230,7 @@ class Stream:
     @property
     def state(self) -> dict[str, Any]:
         """What is in force: rate, paused, scenario, faults, seed, next event number, started, model name."""
+        number = self.next_number()  # first: it may read what another process has changed
         last = self.timeline.last
         return {
             "rate": last.rate,
@@ -237,7 +239,7 @@ class Stream:
             "scenarios": [scenario.to_json() for scenario in last.scenarios],
             "faults": [fault.to_json() for fault in last.faults],
             "seed": self.seed,
-            "next_event_number": self.next_number(),
+            "next_event_number": number,
             "started": rfc3339(self.timeline.entries[0].since),
             "model": self.model.name,
         }
