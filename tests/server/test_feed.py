@@ -244,6 +244,14 @@ def test_a_pause_holds_events_back_and_more_come_after_it() -> None:
         feeds.close()
 
 
+def test_a_live_reader_that_is_somewhat_behind_needs_no_other_part(feeds: Feeds) -> None:
+    """What it reads from stays when a block of events ends meanwhile: a new part would have to be made."""
+    feed = feeds.open(selection())
+    spans = {feed.span(4095, now) for now in range(3500, 8192)}
+    assert spans == {(3584, 4096)}
+    assert feed.span(4095, 8192) == (0, 4096)
+
+
 def test_a_part_stays_until_its_reader_has_it() -> None:
     """However much is made for live readers meanwhile: else it would be made again and again."""
     made: list[None] = []

@@ -171,9 +171,13 @@ class Feed:
         return self._encoder.header if isinstance(self._encoder, CsvEncoder) else b""
 
     def span(self, number: int, now: int) -> tuple[int, int]:
-        """Return first and stop of the part that holds an event, if `now` is the next event to happen."""
+        """Return first and stop of the part that holds an event, if `now` is the next event to happen.
+
+        Parts stay short until another long one has passed: else live readers, which are some events behind,
+        would all wait for a long one whenever it becomes the past.
+        """
         first = number - number % _LONG
-        if first + _LONG <= now or self._stream.rate > _FAST:
+        if first + 2 * _LONG <= now or self._stream.rate > _FAST:
             return first, first + _LONG
         first = number - number % _SHORT
         return first, first + _SHORT

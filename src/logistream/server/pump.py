@@ -388,14 +388,14 @@ class Pump:
         stop = cursor.feed.cut(part, cursor.place, Place(limit), cursor.sink.room)
         if stop <= cursor.place:
             return None
-        self._prefetch(cursor, part.end, now, edge=2 * stop.slot > part.first + part.stop)
+        self._prefetch(cursor, part.end, now)
         return part, stop, part.row(stop) - part.row(cursor.place)
 
-    def _prefetch(self, cursor: Cursor, place: Place, now: int, *, edge: bool = True) -> None:
-        """Request the parts that the reader needs next."""
+    def _prefetch(self, cursor: Cursor, place: Place, now: int) -> None:
+        """Request the parts that the reader needs next, early enough for one of the past to be made first."""
         urgent = self._is_urgent(cursor, now)
         for _ in range(_AHEAD):
-            if place.slot > now and not (edge and self._will_happen(place.slot)):
+            if place.slot > now and not self._will_happen(place.slot):
                 return
             following = cursor.feed.prefetch(place, now, live=urgent)
             if place.slot > now:
