@@ -5,6 +5,7 @@ One thread reads all the sockets and does nothing else, so that what it measures
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import selectors
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from helpers.wire import BINARY, TEXT, Frame, Frames, Peer
+from helpers.wire import BINARY, PONG, TEXT, Frame, Frames, Peer, frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,9 @@ SMALL = "?format=ndjson&numbered=true&columns=event_time"
 """Asks for many events in few bytes."""
 
 _LINE = re.compile(rb'\{"event_time":"([^"]{27})","event_number":(\d+)\}\n')
+
+_ASKS, _ASKED = b"\x89\x0cread", 14
+"""How a ping begins that asks how far a reader has read, and its bytes."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Recorder:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder")
         self.received = 0
+        self._ends = [peer.early for peer in peers]  # a frame may be cut
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,8 +104,18 @@ class Recorder:
                     if received:
                         self._came[key.data].append((time.time(), received))
                         self.received += len(received)
+                        self._answer(key.data, received)
                     else:
                         selector.unregister(key.fileobj)
+
+    def _answer(self, index: int, received: bytes) -> None:
+        """Answer the last ping that asks how far a reader has read, as clients do; frames are not parsed."""
+        data = self._ends[index] + received
+        self._ends[index] = data[1 - _ASKED :]
+        place = data.rfind(_ASKS)
+        if place >= 0 and place + _ASKED <= len(data):
+            with contextlib.suppress(OSError):  # the server may have closed the connection
+                self._peers[index].send(frame(PONG, data[place + 2 : place + _ASKED]))
 
     def frames(self, index: int = 0) -> list[tuple[float, Frame]]:
         """Return the frames that a reader has got, with the time when each was complete."""

