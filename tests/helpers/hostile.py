@@ -48,7 +48,7 @@ def watched() -> Iterator[ServerProcess]:
         until(lambda: running.get("/stream")["next_event_number"] > first + _RATE)
         seen = recorder.seen()
         assert seen.stop - seen.first > _RATE / 2
-        assert seen.silence < 1.0
+        assert seen.silence < 10.0
     assert "Traceback" not in running.log
 
 
