@@ -258,12 +258,12 @@ def test_a_part_stays_until_its_reader_has_it() -> None:
     feeds = Feeds(stream_of(100_000, Clock()), lambda: made.append(None))
     try:
         feed = feeds.open(selection())
-        assert feed.past(0, 4096) is None
+        assert feed.past(Place(0), 4096) is None
         until(lambda: len(made) == 1)
         for number in range(40_960, 90_000, 4096):
             wait_for_part(feed, number, 100_000)
         before = len(made)
-        assert feed.past(0, 4096) is not None
+        assert feed.past(Place(0), 4096) is not None
         assert len(made) == before
     finally:
         feeds.close()
@@ -277,12 +277,12 @@ def test_a_part_whose_reader_has_left_holds_back_no_other(monkeypatch: pytest.Mo
     try:
         feed = feeds.open(selection())
         for place in range(3):
-            feed.past(4096 * place, 4096 * (place + 1))
+            feed.past(Place(4096 * place), 4096 * (place + 1))
         until(lambda: len(feeds._unfetched) == 2)
         feeds.leave(feed, 0)
         feeds.leave(feed, 8191)
         until(lambda: len(made) == 3)
-        assert list(feeds._unfetched) == [(feed.selection, 8192, 12_288)]
+        assert list(feeds._unfetched) == [(feed.selection, 8192, 12_288, 0)]
     finally:
         feeds.close()
 
