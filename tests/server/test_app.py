@@ -255,7 +255,7 @@ def test_a_pause_stops_the_events_and_resuming_goes_on(server: StreamServer) -> 
          "those that have names are in logistream.dataco and at GET /scenarios"),
         ('{"scenario": {"effects": [{"set": {"Type": "CASCH"}}]}}', "'Type' is never 'CASCH': "
          "it is 'CASH', 'DEBIT', 'PAYMENT', 'TRANSFER'"),
-        ('{"speed": 5}', "unknown setting 'speed': there are rate, paused, scenario"),
+        ('{"speed": 5}', "unknown setting 'speed': there are rate, paused, scenario, faults"),
         ("{", "the body is not JSON: Expecting property name enclosed in double quotes"),
         ("[1]", 'the body must be a JSON object such as {"rate": 10}, sent as application/json'),
         ("", 'the body must be a JSON object such as {"rate": 10}, sent as application/json'),
@@ -278,7 +278,7 @@ def test_a_bad_change_is_refused_in_one_sentence(server: StreamServer, body: str
         ("/metrics", "none here"),
         ("/asyncapi.json", "none here"),
         ("/schema", "columns, numbered"),
-        ("/events", "columns, numbered, start, format, envelope, where, stop"),
+        ("/events", "columns, numbered, start, format, envelope, where, faults, placed, stop"),
     ],
 )
 def test_an_unknown_query_parameter_is_refused(server: StreamServer, path: str, known: str) -> None:
@@ -385,7 +385,7 @@ def test_a_name_that_was_made_to_point_here_is_refused(server: StreamServer) -> 
 
 def test_an_unknown_parameter_ends_the_handshake(server: StreamServer) -> None:
     """A reader that requests something unknown is refused before it is connected."""
-    known = "columns, numbered, start, format, envelope, where, stop, speed, lag, gather"
+    known = "columns, numbered, start, format, envelope, where, faults, placed, stop, speed, lag, gather"
     sentence = f"unknown query parameter 'tempo': there are {known}"
     assert refused(f"{server.websocket_url}?tempo=5") == (422, sentence)
 

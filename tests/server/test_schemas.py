@@ -98,7 +98,7 @@ def test_conditions_on_one_column_are_alternatives() -> None:
         ),
         ("start=3&start=4", "query parameter 'start' was given 2 times: give it once"),
         ("start=-1", "start must be an event number, earliest, latest, or a time such as"),
-        ("start=1.5", "start must be an event number"),
+        ("start=1.x", "start must be an event number"),
         ("start=", "start must be an event number"),
         ("start=²", "start must be an event number"),
         (f"start={2**53 + 1}", r"start must be a whole event number from 0 to 2\*\*53, not"),

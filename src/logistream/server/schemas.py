@@ -191,14 +191,6 @@ class EventsQuery(ColumnsQuery):
     """Which events from where on, and in which form."""
 
     start: Begin = "latest"
-    faults: bool = Field(
-        True, description="false: the events as they happened, without the faults of the wire"
-    )
-    placed: bool = Field(
-        False,
-        description="true adds delivery before all else: the place of the delivery, such as 40.1 for the "
-        "second one in the slot of event 40; a reader resumes after it with start=40.2",
-    )
     format: Format = Field("json", description="json: one object an event; ndjson: lines; arrow: columns")
     envelope: Annotated[
         Envelope | None, WithJsonSchema({"type": "string", "enum": list(get_args(Envelope))})
@@ -212,6 +204,14 @@ class EventsQuery(ColumnsQuery):
         description="only events that fulfil a condition such as Market:Europe, Market!=Europe or "
         "Sales>=100; can be given again: values of one column after : are alternatives, all else must hold "
         "together",
+    )
+    faults: bool = Field(
+        True, description="false: the events as they happened, without the faults of the wire"
+    )
+    placed: bool = Field(
+        False,
+        description="true adds delivery before all else: the place of the delivery, such as 40.1 for the "
+        "second one in the slot of event 40; a reader resumes after it with start=40.2",
     )
 
     def selection(self, model: Model) -> Selection:
