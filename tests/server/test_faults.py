@@ -346,6 +346,7 @@ def rebuilt(server: ServerProcess) -> Stream:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_faulty_stream_holds_through_kill_and_replicas(tmp_path: Path) -> None:
     """A reader whose server is killed again and again gets, byte for byte, what a replica gives as a range.
 
@@ -424,6 +425,7 @@ def test_a_faulty_stream_holds_through_kill_and_replicas(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_workers_share_faults(tmp_path: Path) -> None:
     """`serve --workers 2 --faults FILE`, or LOGISTREAM_FAULTS: whichever answers, the same deliveries."""
     form = tmp_path / "faults.json"
