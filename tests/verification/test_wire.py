@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pytest
 
 from helpers.sinks import delivered_lines, numbered_frame
+from helpers.waiting import until
 from logistream import verify
 from logistream.schema import EVENT_NUMBER, Schema
+from logistream.server.server import StreamServer
 from logistream.stream.corruption import corrupt_columns
 from logistream.verification import counting
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from logistream.model.model import Model
     from logistream.stream.stream import Stream
     from logistream.verification.result import Verification
 
@@ -185,3 +189,31 @@ def test_before_the_first_fault_nothing_changes(faulty: Stream) -> None:
     assert by_pipeline(result) == {"lost": 1}
     assert result.lost.examples == (500,)
     assert sum(by_wire(result).values()) == 0
+
+
+def test_a_faulty_server_is_a_source(model: Model, tmp_path: Path) -> None:
+    """What its readers get over HTTP is the wire's; what they lose of it is their own."""
+    faults: list[dict[str, Any]] = [
+        {"late": {"events": [1, 50]}, "share": 0.1},
+        {"duplicate": {}, "share": 0.1},
+        {"drop": True, "share": 0.1},
+        {"corrupt": "null", "column": "Sales", "share": 0.1},
+    ]
+    with StreamServer(model, rate=1000, port=0, seed=3) as server:
+        server.faults = faults
+        begin = server.timeline.last.first
+        until(lambda: server.state["next_event_number"] > begin + 3000, within=60)
+        address = f"{server.url}/events?start={begin + 100}&stop={begin + 2000}&numbered=true&format=ndjson"
+        with urlopen(address, timeout=60) as answer:
+            lines = answer.read().splitlines()
+        clean = urlopen(f"{address}&faults=false", timeout=60).read().splitlines()
+        stored = verify(write(tmp_path / "stored.ndjson", lines), server.url)
+        assert by_pipeline(stored) == {}
+        assert all(by_wire(stored)[kind] > 100 for kind in ("lost", "doubled", "reordered", "altered"))
+        once = [
+            n for n in range(len(lines)) if lines.count(lines[n]) == 1 and b'"Sales":null' not in lines[n]
+        ]
+        del lines[once[len(once) // 2]]
+        lost = verify(write(tmp_path / "lost.ndjson", lines), server.url)
+        assert by_pipeline(lost) == {"lost": 1}
+        assert verify(write(tmp_path / "clean.ndjson", clean), server, faults=False).ok
