@@ -59,7 +59,7 @@ def test_options_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("options", "environment", "sentence"),
     [
-        ((), {"LOGISTREAM_RATE": "fast"}, "LOGISTREAM_RATE: could not convert string to float: 'fast'"),
+        ((), {"LOGISTREAM_RATE": "fast"}, "LOGISTREAM_RATE: must be a number, not 'fast'"),
         ((), {"LOGISTREAM_READ_ONLY": "yes"}, "LOGISTREAM_READ_ONLY must be 0 or 1, not 'yes'"),
         ((), {"LOGISTREAM_ARRIVALS": "odd"}, "LOGISTREAM_ARRIVALS must be even, poisson, bursts, not 'odd'"),
         (("--token-file", "nowhere"), {}, "cannot read the token from nowhere: No such file or directory"),
