@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from logistream.verification.reference import Reference
     from logistream.verification.wire import Delivered
 
-__all__ = ["Attribution", "Tallies", "Tally"]
+__all__ = ["Attribution", "Occurrences", "Tallies"]
 
 
 _POSITION, _NUMBER, _BEFORE, _ARRIVED, _CELLS = "position", "number", "before", "arrived", "cells"
 _AT_ONCE = 1 << 20  # rows whose order is checked
 
 
-class Tally:
+class Occurrences:
     """How often something was found, who did it, and where the pipeline did it first."""
 
     def __init__(self) -> None:
@@ -59,17 +59,17 @@ class Tally:
 class Tallies:
     """All that is counted of rows and events."""
 
-    lost: Tally = field(default_factory=Tally)
-    doubled: Tally = field(default_factory=Tally)
-    reordered: Tally = field(default_factory=Tally)
-    altered: Tally = field(default_factory=Tally)
-    late: Tally = field(default_factory=Tally)
-    foreign: Tally = field(default_factory=Tally)
-    columns: dict[str, Tally] = field(default_factory=dict)
+    lost: Occurrences = field(default_factory=Occurrences)
+    doubled: Occurrences = field(default_factory=Occurrences)
+    reordered: Occurrences = field(default_factory=Occurrences)
+    altered: Occurrences = field(default_factory=Occurrences)
+    late: Occurrences = field(default_factory=Occurrences)
+    foreign: Occurrences = field(default_factory=Occurrences)
+    columns: dict[str, Occurrences] = field(default_factory=dict)
 
-    def column(self, name: str) -> Tally:
+    def column(self, name: str) -> Occurrences:
         """Return the tally of a column that was altered."""
-        return self.columns.setdefault(name, Tally())
+        return self.columns.setdefault(name, Occurrences())
 
 
 class Attribution:

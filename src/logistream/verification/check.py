@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from logistream.verification.counting import Spill
     from logistream.verification.reference import Reference
-    from logistream.verification.sink import Sink
+    from logistream.verification.sink import StoredRows
     from logistream.verification.windows import Grouping
 
 __all__ = ["Check"]
@@ -222,7 +222,7 @@ class Check:
             raise DataError(f"column {self._arrived!r} holds no times of arrival: expected timestamps")
         return np.where(~missing & (arrived - happened > self._bound), arrived, MISSING)
 
-    def finish(self, sink: Sink, grouping: Grouping | None) -> Verification:
+    def finish(self, sink: StoredRows, grouping: Grouping | None) -> Verification:
         """Compare what was put aside, find what is missing, and return what was found."""
         for span in self._waiting.spans:
             for rows in self._waiting.take(span):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from logistream.schema import Kind, Schema
 
-__all__ = ["Sink", "Sinkable", "event_numbers"]
+__all__ = ["Sinkable", "StoredRows", "event_numbers"]
 
 
 Sinkable: TypeAlias = (
@@ -53,7 +53,7 @@ _JSON: Mapping[Kind, pa.DataType] = {
 }
 
 
-class Sink:
+class StoredRows:
     """The rows of a sink, piece by piece; a reader must go through them once.
 
     Parameters

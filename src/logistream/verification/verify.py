@@ -13,7 +13,7 @@ from logistream.times import parse_duration
 from logistream.verification.check import Check
 from logistream.verification.counting import Spill
 from logistream.verification.reference import open_reference
-from logistream.verification.sink import Sink
+from logistream.verification.sink import StoredRows
 from logistream.verification.windows import Grouping
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def verify(
         raise NotYetError(f"event {stop - 1}", reference.newest - 1)
     if start is not None and start >= (reference.newest if stop is None else stop):
         raise RequestError(f"start must be before stop, or before the newest event, not {start}")
-    sink = Sink(what, reference.schema, () if arrived is None else (arrived,))
+    sink = StoredRows(what, reference.schema, () if arrived is None else (arrived,))
     with Spill() as waiting, Spill() as attributed:
         check = Check(
             reference,
