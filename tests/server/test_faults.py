@@ -229,6 +229,7 @@ def test_reading_starts_at_a_place(server: StreamServer, start: str, first: str)
 )
 def test_places_that_are_none_are_refused(server: StreamServer, query: str, sentence: str) -> None:
     """In one sentence, wherever they are given."""
+    happened(server, 10)  # so that slot 4 has one delivery, and `4.1` is the next slot
     server.faults = DUPLICATE
     happened(server, server.timeline.last.first + 5)
     for path in ("/events", "/sse"):
