@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+from websockets.sync.client import connect
 
 import logistream.server.protocol as connection_module
 import logistream.server.server as server_module
@@ -44,6 +46,25 @@ def batch_of(message: bytes) -> tuple[list[int], dict[str, int]]:
         batch = stream.read_next_batch()
     metadata = {key.decode(): int(value) for key, value in batch.schema.metadata.items()}
     return batch.column("event_number").to_pylist(), metadata
+
+
+def test_a_reader_that_is_behind_gets_the_close_frame(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers to pings, which it reads after the server has stopped, do not reset the connection."""
+    for module, name in ((server_module, "_CLOSE_WITHIN"), (connection_module, "_ECHO_WITHIN")):
+        monkeypatch.setattr(module, name, 60.0)
+    for _ in range(12):
+        with (
+            StreamServer(model, rate=2000, port=0, history="60s") as server,
+            connect(f"{server.websocket_url}?start=earliest", max_queue=4) as reader,
+        ):
+            for _ in range(40):
+                reader.recv(timeout=60)
+            stopping = threading.Thread(target=server.stop)
+            stopping.start()
+            for _ in reader:  # until it is closed; a reset would raise
+                pass
+            stopping.join()
+            assert reader.close_code == 1001
 
 
 def test_a_stopped_reader_disturbs_no_other_and_catches_up(capsys: pytest.CaptureFixture[str]) -> None:

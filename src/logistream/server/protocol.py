@@ -78,6 +78,7 @@ sent among the events: the system of a reader takes half a megabyte that the rea
 
 _READ = b"read"  # how these pings begin
 _ANSWERED_WITHIN = 0.5  # seconds; who takes longer for the first one may not answer pings at all
+_ECHO_WITHIN = 1.0  # seconds for a reader to close, too, when the server stops
 _PING = 0x89
 _UNLIMITED = 0x7FFFFFFF
 
@@ -341,6 +342,11 @@ class FrameProtocol(WebSocketsSansIOProtocol):
                 self.conn.send_close(CloseCode.GOING_AWAY, "the server stops")
                 self._write_the_end()
                 self.close_sent = True
+                if self._answers and self._read < self._asked:
+                    # An answer to a ping at a closed connection would reset it, and the reader would lose
+                    # what it has not read yet, the close frame too.
+                    self.close_timer = self.loop.call_later(_ECHO_WITHIN, self.transport.close)
+                    return
             self.transport.close()
             return
         super().shutdown()
