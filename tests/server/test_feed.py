@@ -204,6 +204,16 @@ def test_a_write_is_not_too_long(feeds: Feeds) -> None:
     assert 200_000 < len(feed.wire(part, Place(0), end)) <= 1 << 18
 
 
+def test_a_write_ends_no_later_than_it_may(feeds: Feeds) -> None:
+    """Also if its one event is longer than a write should be, and the next that is sent comes much later."""
+    feed = feeds.open(selection(("where", "Market:Africa")))
+    part = wait_for_part(feed, 0, 10_000)
+    row = next(row for row in range(100) if part.place(row + 1).slot > part.place(row).slot + 1)
+    start = part.place(row)
+    assert feed.cut(part, start, Place(start.slot + 1), 1) == Place(start.slot + 1)
+    assert feed.cut(part, start, Place(4096), 1) == part.place(row + 1)
+
+
 def test_a_change_alters_only_what_comes_after() -> None:
     """Parts at the edge are made again, with the times of the new rate; events of the past stay."""
     clock = Clock()

@@ -381,7 +381,8 @@ class Feed:
             fitting = row + most // self._row_bytes if most < WRITE_BYTES else last
         else:
             fitting = int(np.searchsorted(part.ends, part.ends[row] + most, "right")) - 1
-        return stop if fitting >= last else part.place(max(fitting, row + 1))
+        # The row after the one delivery may come after `stop`, if only some events are sent.
+        return stop if fitting >= last else min(stop, part.place(max(fitting, row + 1)))
 
     def wire(self, part: Part, start: Place, stop: Place, missed: int | None = None) -> bytes | memoryview:
         """Return the WebSocket frames from one place to another, both within the part.
