@@ -21,13 +21,13 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from logistream.errors import StreamError
 from logistream.model.sampling import BLOCK
 from logistream.schema import EVENT_NUMBER, EVENT_TIME
 from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_strings
 from logistream.stream.corruption import corrupt_columns, corrupt_strings, faulty_schema
+from logistream.stream.deliveries import written_places
 from logistream.stream.encoding import CsvEncoder, Encoder, cloud_event_attributes
 from logistream.stream.query import Place
 
@@ -317,8 +317,7 @@ class Feed:
         if EVENT_NUMBER.name in self.schema and EVENT_NUMBER.name not in batch.schema.names:
             batch = batch.append_column(EVENT_NUMBER.arrow_field, pa.array(numbers))
         if self.selection.placed:
-            both = (pa.array(of).cast(pa.string()) for of in (slots, indices))
-            batch = batch.append_column(self._place_field, pc.binary_join_element_wise(*both, "."))
+            batch = batch.append_column(self._place_field, written_places(slots, indices))
         return batch
 
     def _encoded(
@@ -472,9 +471,8 @@ class Feeds:
         self._jobs: dict[_Key, _Job] = {}  # what is to be made
         self._making: tuple[_Key, _Job] | None = None
         self._order = itertools.count()
-        self._unfetched: dict[
-            _Key, float
-        ] = {}  # parts not fetched yet, and until when they are kept for that
+        # Parts that their readers have not fetched yet, and until when they are kept for them.
+        self._unfetched: dict[_Key, float] = {}
         self._maker: threading.Thread | None = None
         self._closed = False
 

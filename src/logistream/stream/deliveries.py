@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     _Copies: TypeAlias = "list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]"
 
-__all__ = ["Deliveries", "Wire"]
+__all__ = ["Deliveries", "Wire", "written_places"]
 
 
 _KEY = 0x4641554C54532121  # "FAULTS!!": keeps these draws apart from all others of the same seed
@@ -84,9 +84,13 @@ class Deliveries:
         return len(self.slots)
 
     def places(self) -> pa.Array:
-        """Return the place of each, slot and index, as a string such as `40.1`: the column `DELIVERY`."""
-        slots, indices = (pa.array(numbers).cast(pa.string()) for numbers in (self.slots, self.indices))
-        return pc.binary_join_element_wise(slots, indices, ".").dictionary_encode()
+        """Return the place of each as a string such as `40.1`, shape (m,)."""
+        return written_places(self.slots, self.indices)
+
+
+def written_places(slots: NDArray[np.int64], indices: NDArray[np.int64]) -> pa.StringArray:
+    """Return the places of n deliveries as strings such as `40.1`: the column `DELIVERY`."""
+    return pc.binary_join_element_wise(*(pa.array(n).cast(pa.string()) for n in (slots, indices)), ".")
 
 
 _NONE = np.empty(0, np.int64)
