@@ -156,9 +156,9 @@ class EventStreamResponse(StreamingResponse):
             return
         sink = EventStreamSink(self._pump.wake)
         feed = self._pump.feeds.open(self._selection)
-        cursor = Cursor(feed, sink, self._place, self._query.lag, stop=self._query.stop)
-        cursor.gather = self._query.gather
-        self._pump.add(cursor, self._query.speed)
+        query = self._query
+        cursor = Cursor(feed, sink, self._place, query.lag, stop=query.stop, gather=query.gather)
+        self._pump.add(cursor, query.speed)
         try:
             self.body_iterator = sink.run()
             await super().__call__(scope, receive, send)

@@ -67,9 +67,7 @@ its way to a slow reader delays the answers to its pings, and it would give up."
 
 _SPAN = 1 << 20  # bytes over which it is measured how long a reader lets writes wait
 _FAST = 2.0  # seconds for which those of a fast reader wait together
-_FAST_ENOUGH = (
-    10.0  # the same for a reader to become fast; a distant one takes a while to say that it has read
-)
+_FAST_ENOUGH = 10.0  # the same to become fast; a distant reader takes a while to say that it has read
 _SLOW = 0.5  # seconds; who lets a write wait for longer is not fast any more
 
 _WINDOW = 3 * _LITTLE
