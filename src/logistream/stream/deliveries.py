@@ -293,11 +293,10 @@ class Wire:
             if damaged:
                 first, whole = self._whole_block(timeline, block)
                 batch = whole.batch()
-                for key, of in damaged.items():
-                    row = key[0] - first
-                    corrupt[key] = described(
-                        batch, self._model.event_schema, {row: of}, self._model.full_schema
-                    )[row]
+                for copy in {copy for _, copy in damaged}:
+                    rows = {number - first: of for (number, nth), of in damaged.items() if nth == copy}
+                    effects = described(batch, self._model.event_schema, rows, self._model.full_schema)
+                    corrupt |= {(first + row, copy): effect for row, effect in effects.items()}
         places = self._places(timeline, start, min(known, max(slots.values(), default=0) + 1))
         for key in sorted(slots):
             event = found[key[0] - start]
