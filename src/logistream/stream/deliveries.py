@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from logistream.model.conditions import Condition
     from logistream.model.model import Model
     from logistream.stream.faults import Fault
     from logistream.stream.timeline import Timeline
@@ -393,7 +391,7 @@ class Wire:
         if fault.where:
             low, whole = self._whole_block(timeline, draws.block)
             batch = whole.slice(draws.start - low, draws.stop - low).batch()
-            for condition in _conditions(self._model, fault.where):
+            for condition in parse_conditions(list(fault.where), self._model):
                 hit = hit & condition.mask(batch)
         return hit
 
@@ -490,11 +488,6 @@ class _Draws:
             return np.full(self.stop - self.start, low)
         drawn = np.floor(self.uniforms(place, _AMOUNT, copy) * (high - low + 1)).astype(np.int64)
         return low + np.minimum(drawn, high - low)
-
-
-@lru_cache(maxsize=64)
-def _conditions(model: Model, where: tuple[str, ...]) -> tuple[Condition, ...]:
-    return parse_conditions(list(where), model)
 
 
 def _range(timeline: Timeline, block: int) -> tuple[int, int]:
