@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import jsonschema
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -18,6 +19,7 @@ from helpers.waiting import until
 from helpers.wire import Peer
 from logistream.cli import main
 from logistream.client.client import Messages, connect
+from logistream.fitting.fit import fit
 from logistream.model.model import load_model
 from logistream.server.server import StreamServer
 from logistream.stream.encoding import Encoder
@@ -258,6 +260,27 @@ def test_a_place_without_faults_is_an_event_number(server: StreamServer) -> None
         ]
         == first + 1
     )
+
+
+@pytest.mark.parametrize("columns", ["", "&columns=Sales", "&columns=delivery"])
+def test_a_table_may_have_a_column_of_the_name_delivery(columns: str) -> None:
+    """The place has an underscore more then, whichever columns are requested, in each format."""
+    model = fit(pd.DataFrame({"delivery": ["van", "truck"] * 100, "Sales": range(200)}))
+    with StreamServer(model, rate=500, port=0, history="2s") as server:
+        clean = get(server, f"/events?start=0&stop=9{columns}").json()
+        expected = [{"delivery_": f"{number}.0", **event} for number, event in enumerate(clean)]
+        query = f"/events?start=0&stop=9&placed=true{columns}"
+        assert get(server, query).json() == expected
+        assert get(server, f"{query}&format=csv").text.splitlines()[0] == ",".join(expected[0])
+        table = pa.ipc.open_stream(get(server, f"{query}&format=arrow").content).read_all()
+        assert table.column_names == list(expected[0])
+        names = [columns.partition("=")[2]] if columns else None
+
+        async def run() -> list[dict[str, Any]]:
+            async with asyncio.timeout(WAIT), connect(server, start=0, columns=names) as events:
+                return [await anext(events) for _ in clean]
+
+        assert asyncio.run(run()) == clean
 
 
 def test_server_sent_events_resume_after_a_place(server: StreamServer) -> None:

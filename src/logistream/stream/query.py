@@ -173,12 +173,12 @@ class Selection:
     def placed_schema(self, model: Model) -> Schema:
         """Return all columns that are sent, the place of a delivery first if it was requested.
 
-        Its name gets an underscore at its end if the table has a column with this name.
+        Its name gets an underscore at its end if the table has a column with this name, requested or not.
         """
         schema = self.schema(model)
         if not self.placed:
             return schema
-        name = free_name(DELIVERY.name, schema.names)
+        name = free_name(DELIVERY.name, model.full_schema.names)
         return Schema((replace(DELIVERY, name=name), *schema))
 
 
