@@ -255,6 +255,16 @@ def test_one_column_can_be_damaged_too() -> None:
     }
 
 
+def test_a_table_may_have_a_column_of_the_name_fault() -> None:
+    """What is corrupted is in another one then: no two columns of a batch have the same name."""
+    schema = Schema((Column(FAULT, "category"),))
+    batch = pa.RecordBatch.from_arrays([pa.array(["no", "yes"]).dictionary_encode()], schema=schema.arrow)
+    assert corrupt_columns(batch, schema, {1: (Corruption("null", FAULT),)}).to_pydict() == {
+        "fault": ["no", None],
+        "fault_": [None, '{"null":["fault"]}'],
+    }
+
+
 def test_the_events_of_a_stream_are_damaged_as_its_faults_say(model: Model) -> None:
     """A wrong type of a number is its digits in quotes; the example of the documentation, on real rows."""
     now = 1_795_000_000_000_000

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from logistream.schema import Schema
 from logistream.stream.encoding import CsvEncoder, Encoder, Strings
+from logistream.stream.query import free_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,9 +174,12 @@ def _starts(fields: list[str]) -> list[int]:
 
 @lru_cache(maxsize=64)
 def faulty_schema(schema: Schema) -> pa.Schema:
-    """Return the Arrow schema of columns where faults are in force: nullable, and with `fault` at its end."""
+    """Return the Arrow schema of columns where faults are in force: nullable, and with `fault` at its end.
+
+    That gets an underscore at its end if a column has this name.
+    """
     columns = [replace(column, nullable=True) for column in schema]
-    return Schema(tuple(columns)).arrow.append(pa.field(FAULT, pa.string()))
+    return Schema(tuple(columns)).arrow.append(pa.field(free_name(FAULT, schema.names), pa.string()))
 
 
 def corrupt_columns(batch: pa.RecordBatch, schema: Schema, corruptions: Corruptions) -> pa.RecordBatch:
