@@ -11,20 +11,22 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from helpers.clocks import NOW, SECOND, Clock
 from helpers.sinks import delivered_lines, numbered_frame
 from helpers.waiting import until
 from logistream import verify
 from logistream.schema import EVENT_NUMBER, Schema
 from logistream.server.server import StreamServer
 from logistream.stream.corruption import corrupt_columns
+from logistream.stream.stream import Stream
+from logistream.stream.timeline import Timeline, first_entry
 from logistream.verification import counting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from logistream.model.model import Model
-    from logistream.stream.stream import Stream
     from logistream.verification.result import Verification
 
 START, STOP = 2_000, 9_000
@@ -93,6 +95,26 @@ def test_an_arrow_sink_holds_gaps_where_the_wire_made_them(faulty: Stream) -> No
     result = verify(rows, faulty)
     assert by_pipeline(result) == {}
     assert result.foreign.wire == rows.column("event_number").null_count > 100
+
+
+def test_a_sink_may_be_read_while_events_happen(faulty: Stream) -> None:
+    """The deliveries that were computed for its first rows are computed again for the later ones."""
+    clock = Clock()
+    stream = Stream(faulty.model, Timeline([first_entry(NOW, rate=100)]), clock=clock)
+    stream.change(faults=faulty.timeline.last.faults)
+    clock.now += 20 * SECOND
+    schema = Schema((*stream.model.full_schema, EVENT_NUMBER))
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for start in range(1000, 5000, 1000):
+            batch, deliveries = stream.deliveries(start, start + 1000)
+            batch = batch.append_column(EVENT_NUMBER.name, pa.array(deliveries.numbers))
+            yield corrupt_columns(batch, schema, deliveries.corruptions)
+            clock.now += 10 * SECOND
+
+    result = verify(rows(), stream, start=1000)
+    assert by_pipeline(result) == {}
+    assert result.doubled.wire > 100
 
 
 def test_what_the_pipeline_adds_is_its_own(

@@ -90,17 +90,18 @@ class Attribution:
     def __init__(self, reference: Reference, spill: Spill, tallies: Tallies, bound: int) -> None:
         self._reference, self._spill, self._tallies, self._bound = reference, spill, tallies, bound
         self._deliveries = ByEvent(reference)
-        self._pending: dict[int, NDArray[np.int64]] = {}
+        self._pending: dict[tuple[int, int], NDArray[np.int64]] = {}
         self.cut = 0  # deliveries of the range whose text ends early
 
     def on_the_way(self, start: int) -> NDArray[np.int64]:
         """Return the events before `start` whose first delivery is not, int64 of shape (n,)."""
-        if start not in self._pending:
-            first = self._reference.timeline.entries[0].first
-            begin = max(first, start - self._deliveries.reach)
+        first, reach = self._reference.timeline.entries[0].first, self._deliveries.reach
+        known = start, min(start + reach, self._reference.newest)
+        if known not in self._pending:
+            begin = max(first, start - reach)
             slots = self._deliveries.of(begin, start).first_slots(none=-1)
-            self._pending[start] = np.flatnonzero(slots >= start) + begin
-        return self._pending[start]
+            self._pending[known] = np.flatnonzero(slots >= start) + begin
+        return self._pending[known]
 
     def add(
         self,

@@ -83,7 +83,7 @@ class ByEvent:
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
-        self._parts: OrderedDict[int, Deliveries] = OrderedDict()
+        self._parts: OrderedDict[tuple[int, int], Deliveries] = OrderedDict()
 
     @property
     def reach(self) -> int:
@@ -130,14 +130,14 @@ class ByEvent:
         )
 
     def _part(self, part: int) -> Deliveries:
-        if part not in self._parts:
-            first = self._reference.timeline.entries[0].first
-            low, high = part * _SLOTS, (part + 1) * _SLOTS
-            self._parts[part] = self._reference.deliveries(max(low, first), min(high, self._reference.newest))
+        low = max(part * _SLOTS, self._reference.timeline.entries[0].first)
+        high = min((part + 1) * _SLOTS, self._reference.newest)  # a part that was not over may be longer now
+        if (low, high) not in self._parts:
+            self._parts[low, high] = self._reference.deliveries(low, high)
             while len(self._parts) > _KEPT:
                 self._parts.popitem(last=False)
-        self._parts.move_to_end(part)
-        return self._parts[part]
+        self._parts.move_to_end((low, high))
+        return self._parts[low, high]
 
 
 def _reach(faults: Iterable[Fault]) -> int:
