@@ -213,6 +213,21 @@ def test_a_range_is_kept_to(stream: Stream) -> None:
     assert found(verify(frame.iloc[:0], stream, start=90, stop=150)) == {"lost": 60}
 
 
+def test_a_range_may_be_given_in_the_numbers_of_pandas(stream: Stream) -> None:
+    """As the least and the greatest number of a column, which are not of the type int."""
+    numbers = (frame := numbered_frame(stream, 100, 200))["event_number"]
+    result = verify(frame.iloc[1:], stream, start=numbers.min(), stop=numbers.max() + 1)
+    assert (found(result), result.start, result.stop) == ({"lost": 1}, 100, 200)
+
+
+def test_rows_without_a_time_of_arrival_are_not_late(stream: Stream) -> None:
+    """Also where all rows that are compared together have none."""
+    batch = numbered_batch(stream, 0, 200_000).take(pa.array([0, 70_000, 199_999]))
+    frame = pa.table(batch).to_pandas()
+    frame["arrived"] = (frame["event_time"] + pd.Timedelta("1min")).where(frame.index != 1)
+    assert found(verify(frame, stream, arrived="arrived")) == {"lost": 199_997, "late": 2}
+
+
 def test_numbers_that_no_event_has_are_foreign(stream: Stream) -> None:
     """Missing, negative, fractional, textual and future numbers, which do not stretch the range."""
     frame = numbered_frame(stream, 0, 10).astype({"event_number": object})

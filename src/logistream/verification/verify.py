@@ -6,6 +6,7 @@ that what is missing in the end is known. Rows whose events are far apart are pu
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from logistream.errors import NotYetError, RequestError
@@ -116,9 +117,7 @@ def verify(
     reference = open_reference(source, model, token)
     grouping = Grouping.of(reference.schema, window, watermark, by, sums)
     first = reference.timeline.entries[0].first
-    for name, number in (("start", start), ("stop", stop)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < first):
-            raise RequestError(f"{name} must be an event number from {first}, not {number!r}")
+    start, stop = _event_number("start", start, first), _event_number("stop", stop, first)
     if stop is not None and stop > reference.newest:
         raise NotYetError(f"event {stop - 1}", reference.newest - 1)
     if start is not None and start >= (reference.newest if stop is None else stop):
@@ -139,6 +138,14 @@ def verify(
         for place, rows in sink.pieces():
             check.add(place, rows)
         return check.finish(sink, grouping)
+
+
+def _event_number(name: str, number: object, first: int) -> int | None:
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, Integral) or int(number) < first:
+        raise RequestError(f"{name} must be an event number from {first}, not {number!r}")
+    return int(number)
 
 
 def _micros(name: str, length: str | timedelta) -> int:
