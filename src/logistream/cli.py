@@ -755,10 +755,13 @@ def _add_verify(commands: Commands) -> None:
     source.add_argument("--timeline", metavar="FILE", help="its timeline file, as given to serve --timeline")
     parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
     parser.add_argument(
-        "--start", type=int, metavar="N", help="the first event (default: the first in the sink)"
+        "--start", type=_whole, metavar="N", help="the first event (default: the first in the sink)"
     )
     parser.add_argument(
-        "--stop", type=int, metavar="N", help="the event after the last one (default: after that in the sink)"
+        "--stop",
+        type=_whole,
+        metavar="N",
+        help="the event after the last one (default: after that in the sink)",
     )
     parser.add_argument("--any-order", action="store_true", help="do not check the order of the rows")
     parser.add_argument(

@@ -111,7 +111,7 @@ class Verification:
             Indexed by `finding`, with the columns `column` (of what was altered, else missing), `total`,
             `wire`, `pipeline` and `examples` (a tuple of event numbers).
         """
-        rows = [(kind, column, finding) for kind, column, finding in self._rows()]
+        rows = list(self._rows())
         return pd.DataFrame(
             {
                 "column": [column for _, column, _ in rows],
