@@ -73,6 +73,8 @@ def test_what_the_pipeline_did_is_exit_code_1(
         (["SINK", "-o", "x.csv"], "--output needs --window: it is for the sums of windows"),
         (["SINK", "--window", "1s", "-o", "x.txt"], "cannot write 'x.txt': the name must end in .parquet, "
          ".csv, .ndjson"),
+        (["SINK", "--start", "x"], "argument --start: must be a whole number, not 'x'; "
+         "see logistream verify --help"),
         (["SINK", "--url", "x"], "argument --url: not allowed with argument --timeline; "
          "see logistream verify --help"),
     ],
