@@ -286,6 +286,11 @@ ERRORS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         r"the sink has no column 'event_number' \(there are Sales\): store it too, as readers get it with "
         r"numbered=true",
     ),
+    "rows of something else": (
+        {"what": [{"x": 1}], "start": 0, "stop": 5},
+        DataError,
+        r"the sink has no column 'event_number' \(there are none of the stream\): store it too, as .*",
+    ),
     "empty": (
         {"what": pd.DataFrame({"event_number": []})},
         DataError,

@@ -180,7 +180,7 @@ class StoredRows:
                 self._keys.update(row)
                 self._seen.update(dict.fromkeys(name for name in row if name in self._wanted))
         columns = [_column(_values(rows, name), self._kinds.get(name)) for name in self._seen]
-        if not self._seen:  # nothing but lines that cannot be read
+        if not rows and not self._seen:  # nothing but lines that cannot be read
             return pa.record_batch({EVENT_NUMBER.name: pa.array([], pa.int64())})
         return pa.RecordBatch.from_arrays(columns, names=list(self._seen))
 
@@ -339,4 +339,4 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _names(names: list[str]) -> str:
-    return "there are no columns" if not names else f"there are {', '.join(names[:10])}"
+    return "there are none of the stream" if not names else f"there are {', '.join(names[:10])}"
