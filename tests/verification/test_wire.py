@@ -117,6 +117,28 @@ def test_a_sink_may_be_read_while_events_happen(faulty: Stream) -> None:
     assert result.doubled.wire > 100
 
 
+def test_a_sink_may_end_with_any_delivery(model: Model) -> None:
+    """Also with copies of earlier events, which are the wire's; or it holds one event again and again."""
+    clock = Clock()
+    stream = Stream(model, Timeline([first_entry(NOW, rate=100)]), seed=5, clock=clock)
+    faults: list[dict[str, Any]] = [
+        {"late": {"events": [1, 50]}, "share": 0.1},
+        {"duplicate": {"copies": 2, "events": [0, 60]}, "share": 0.2},
+        {"drop": True, "share": 0.1},
+    ]
+    stream.change(faults=faults)
+    clock.now += 20 * SECOND
+    for stop in range(1095, 1125):
+        _, deliveries = stream.deliveries(1000, stop)
+        result = verify(pd.DataFrame({"event_number": deliveries.numbers}), stream)
+        assert by_pipeline(result) == {}
+        assert result.stop <= stop
+    doubled = deliveries.numbers[deliveries.copies == 2][0]
+    result = verify(pd.DataFrame({"event_number": [doubled] * 7}), stream)
+    assert (by_pipeline(result), by_wire(result)["doubled"]) == ({"doubled": 4}, 2)
+    assert result.stop == result.start + 1
+
+
 def test_what_the_pipeline_adds_is_its_own(
     faulty: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

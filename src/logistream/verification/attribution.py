@@ -160,18 +160,17 @@ class Attribution:
             The positions with which its files begin; None if its order is not to be checked.
         """
         first, newest = self._reference.timeline.entries[0].first, self._reference.newest
-        limit = newest
-        if start is None:
-            start = self._start(seen, low, high)
         if stop is None:
-            limit = stop = self._stop(seen, low, high)
+            stop = self._stop(seen, low, high)
+        if start is None:
+            start = min(self._start(seen, low, high), stop - 1)
         rows = files.pop() if files is not None else 0
         order = self._spill.scratch(rows, 3) if files is not None else None
         spans = range(max(first, start - self._deliveries.reach) // SPAN, (stop - 1) // SPAN + 1)
         for span in sorted({*spans, *self._spill.spans}):
             begin, end = max(first, span * SPAN), min(newest, (span + 1) * SPAN)
             delivered = self._deliveries.of(begin, end)
-            self._count(delivered, seen.counts(begin, end), start, stop, limit)
+            self._count(delivered, seen.counts(begin, end), start, stop)
             for kept in self._spill.take(span):
                 self._attribute(delivered, kept, order)
         if order is not None and files is not None:
@@ -203,9 +202,7 @@ class Attribution:
             end = begin
         return stop + 1
 
-    def _count(
-        self, delivered: Delivered, counts: NDArray[np.int64], start: int, stop: int, limit: int
-    ) -> None:
+    def _count(self, delivered: Delivered, counts: NDArray[np.int64], start: int, stop: int) -> None:
         """Count what is missing, and what came too often."""
         numbers = np.arange(delivered.start, delivered.stop)
         due = delivered.slots < stop
@@ -218,7 +215,7 @@ class Attribution:
         self._tallies.lost.wire += int((unseen & (expected | never) & ~can_be_there).sum())
         self.cut += int((delivered.cut & due & (delivered.slots >= start)).sum())
         again = np.maximum(counts - 1, 0)
-        copies = np.maximum(delivered.counts(delivered.slots < limit) - 1, 0)
+        copies = np.maximum(np.diff(delivered.ends) - 1, 0)
         by_wire = np.minimum(again, copies)
         self._tallies.doubled.wire += int(by_wire.sum())
         by_pipeline = again - by_wire
