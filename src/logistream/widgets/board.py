@@ -27,6 +27,7 @@ from logistream.stream.timeline import MAX_RATE, MIN_RATE
 from logistream.widgets.counts import SPANS, Counts
 from logistream.widgets.display import Display, close_older, image_bundle
 from logistream.widgets.export import copied_code, save_rows
+from logistream.widgets.menus import toggled
 from logistream.widgets.past import Past, count_past
 from logistream.widgets.static_image import Picture, draw_png
 from logistream.widgets.threaded import ThreadedWidget
@@ -232,7 +233,11 @@ class Board(ThreadedWidget):
 
     def _on_faults(self, message: dict[str, Any]) -> None:
         if self._control is not None:
-            self._control.change(faults=read_faults(message["value"]))
+            # Here and not in the page, which may not know yet what the click before has done.
+            settings = self._control.look()
+            current = () if settings is None else settings.faults or ()
+            chosen = read_faults(message["value"])
+            self._control.change(faults=toggled(current, chosen) if chosen else ())
         self._push()
 
     def _on_by(self, message: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from logistream.model.scenario import Scenario
     from logistream.widgets.control import Settings
 
-__all__ = ["fault_choices", "fault_names", "scenario_choices"]
+__all__ = ["fault_choices", "fault_names", "scenario_choices", "toggled"]
 
 
 _READY = {
@@ -68,7 +68,7 @@ def scenario_choices(
 def fault_choices(settings: Settings | None) -> list[dict[str, Any]]:
     """Return the faults of the wire to choose from: some usual ones, and what else is in force.
 
-    As for scenarios, but several can be in force: the `value` adds one to those in force, or takes it away.
+    As for scenarios, but several can be in force: the `value` is one fault in JSON form, for `toggled`.
     """
     if settings is None or settings.faults is None:
         return []
@@ -77,16 +77,18 @@ def fault_choices(settings: Settings | None) -> list[dict[str, Any]]:
         {
             "name": _name(fault),
             "text": _READY.get(fault, fault.words),
-            "value": [
-                each.to_json()
-                for each in (
-                    [other for other in current if other != fault] if fault in current else [*current, fault]
-                )
-            ],
+            "value": fault.to_json(),
             "on": fault in current,
         }
         for fault in dict.fromkeys([*_READY, *current])
     ]
+
+
+def toggled(current: Iterable[Fault], chosen: Iterable[Fault]) -> list[Fault]:
+    """Return the faults in force without those chosen that are among them, and with those that are not."""
+    current, chosen = list(current), list(chosen)
+    kept = [fault for fault in current if fault not in chosen]
+    return kept + [fault for fault in chosen if fault not in current]
 
 
 def fault_names(faults: Iterable[Fault]) -> str:
