@@ -66,6 +66,39 @@ def test_the_timeline_is_that_of_the_server(control: Control, server: StreamServ
     assert timeline.entries == server.timeline.entries
 
 
+def test_a_change_and_back_is_seen_after_a_break(model: Model, tmp_path: Path) -> None:
+    """Another server of the timeline made both while this one was away."""
+    path, port = tmp_path / "orders.timeline", free_port()
+    with StreamServer(model, rate=70, port=port, timeline=path) as server:
+        control = RemoteControl(server.url)
+        until(lambda: control.look() is not None)
+    until(lambda: (settings := control.look()) is not None and not settings.reachable)
+    with StreamServer(model, port=0, timeline=path) as other:
+        other.rate = 9
+        other.rate = 70
+        entries = other.timeline.entries
+    with StreamServer(model, port=port, timeline=path):
+        until(lambda: (settings := control.look()) is not None and settings.reachable)
+        timeline = control.timeline()
+        assert timeline is not None
+        assert timeline.entries[: len(entries)] == entries
+    control.close()
+
+
+def test_a_change_and_back_is_seen_after_nobody_looked(
+    server: StreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A widget that is shown again has all changes since."""
+    monkeypatch.setattr("logistream.widgets.control._LOOK_EVERY", 0.01)
+    control = RemoteControl(server.url)
+    until(lambda: control.look() is not None)
+    until(lambda: control._thread is None)
+    server.rate = 9
+    server.rate = 200
+    until(lambda: control.look() is not None and control.timeline().entries == server.timeline.entries)  # type: ignore[union-attr]
+    control.close()
+
+
 def test_scenarios_are_known_set_and_ended(control: Control, server: StreamServer) -> None:
     """The named ones come from the server; what is in force is its, also if it was set elsewhere."""
 

@@ -244,6 +244,7 @@ class RemoteControl:
             thread.join(_TIMEOUT)
 
     def _ask(self) -> None:
+        self._known = ()  # since the thread before, settings may have changed and changed back
         while not self._closed and time.monotonic() - self._looked < 10 * _LOOK_EVERY:
             try:
                 number = next(self._requests)
@@ -282,6 +283,7 @@ class RemoteControl:
 
     def _lose(self) -> None:
         """Go on counting the events that happen while the server does not answer."""
+        self._known = ()  # meanwhile settings may change and change back
         last = self._settings
         if last is None:
             return
