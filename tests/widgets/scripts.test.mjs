@@ -190,6 +190,24 @@ test("values at the end of the lines are not taken across a change", () => {
   assert.ok(Number.isNaN(session.summary([940, 960], []).present.sum.lines.amounts[0].at(-1))); // too short to say
 });
 
+test("nor are they in a view of the past", () => {
+  const { session, update } = opened();
+  update({ whole: true, number: 2, layout: { ...LAYOUT, amounts: [["Sales", "USD", true]] }, begin: 3600 / STEP, asked: [[1000, 20], [2115, 40]] });
+  session.ring.put(3600 / STEP, 1200, widthOf(1, 1), new Float32Array(1200 * widthOf(1, 1)));
+  session.range = [2000, 2120];
+  session.needPast(session.range);
+  const count = 130; // cells of 1 s
+  const cells = Float32Array.from({ length: 4 * count }, (_, i) => [0.5, i < 4 * 125 ? 200 : 400, i < 4 * 125 ? 20 : 40, 0][i % 4]);
+  const view = (values) => new DataView(Float32Array.from(values).buffer);
+  session.takePast(
+    { id: session.pending.id, step: 1, cells: [1990, count, 4], labels: [""], countryNames: [] },
+    { cells: view(cells), weights: view(Array(count).fill(1)), countries: view([]), spots: view([]) },
+  );
+  const { present } = session.summary(session.range, []);
+  assert.deepEqual([present.sum.seconds, present.sum.changed, present.share.changed], [5, true, false]);
+  assert.equal(present.sum.lines.amounts[0].at(-1), 400 * 60);
+});
+
 test("what is missing is said, and only of a frame that follows a server", () => {
   const session = new Session({ get: () => ({ span: 120 }), send: () => {} });
   const missing = (state, behind, settings = { rate: 50 }) => {

@@ -243,6 +243,7 @@ export class Session {
     const oldest = ring.oldest(Math.max(head, ring.head ?? 0));
     const pieces = [];
     const sums = [];
+    let source = { first: oldest, step: ring.step, last: head, cut: (first) => ring.cut(first, head), members: this.members() };
     const shownFrom = Math.floor(from / ring.step);
     // The first windows of the ring are not full: the past, if it reaches so far, is drawn up to there.
     const full = oldest * ring.step + window;
@@ -258,6 +259,7 @@ export class Session {
         const cut = slice(past.cut, last);
         pieces.push(linesOf(cut, { shown: first, stop: Math.min(stop, ringBegins), begin: past.cut.first, window, rateWindow: Math.max(1, step), lines: lineGroups, totals, members: this.members(past.labels), asked: this.asked }));
         sums.push(groupSums(slice(past.cut, last, first)));
+        if (head < ringShown) source = { first: past.cut.first, step, last, cut: (begin) => slice(past.cut, last, begin), members: this.members(past.labels) };
       }
     }
     const lead = Math.max(Math.round(window / ring.step), Math.round(10 / ring.step));
@@ -272,7 +274,7 @@ export class Session {
     const total = { volume: new Float64Array(groups), events: new Float64Array(groups), hits: new Float64Array(groups) };
     for (const part of sums) for (const key of Object.keys(total)) part[key].forEach((value, g) => { if (g < groups) total[key][g] += value; });
     const lines = join(pieces);
-    return { lines, sums: total, window, present: this.present(lines, { stop, head, oldest, window, totals }) };
+    return { lines, sums: total, window, present: this.present(lines, source, { stop, window, totals }) };
   }
 
   /** When the events last changed (by a scenario), and when those or their number did (rate, pause), up to `stop`. */
@@ -286,18 +288,16 @@ export class Session {
   /**
    * What holds at the end of the lines, taken over the window but not across a change: `share` of shares and means,
    * `sum` of sums per minute. Each has lines whose last values count, the seconds that they are taken over, and
-   * whether a change has cut these short.
+   * whether a change has cut these short. `source` has the cells that end there, of the ring or of the past.
    */
-  present(lines, { stop, head, oldest, window, totals }) {
-    const { ring } = this;
-    const seconds = this.usesPast || ring.begin == null ? window : Math.min(window, Math.max(0, stop - oldest * ring.step));
+  present(lines, { first: oldest, step, last, cut, members }, { stop, window, totals }) {
+    const seconds = this.usesPast || this.ring.begin == null ? window : Math.min(window, Math.max(0, stop - oldest * step));
     const since = (at) => {
-      const first = Math.ceil(at / ring.step - 1e-6);
-      if (at <= stop - window || first < oldest || ring.begin == null) return { lines, seconds, changed: false };
-      const cut = ring.cut(first, head);
+      const first = Math.ceil(at / step - 1e-6);
+      if (at <= stop - window || first < oldest || first > last + 1 || this.ring.begin == null) return { lines, seconds, changed: false };
       return {
-        lines: linesOf(cut, { shown: head, stop, begin: first, window, totals, members: this.members() }),
-        seconds: Math.max(0, stop - first * ring.step), changed: true,
+        lines: linesOf(cut(first), { shown: last, stop, begin: first, window, totals, members }),
+        seconds: Math.max(0, Math.min(stop, (last + 1) * step) - first * step), changed: true,
       };
     };
     const { events, number } = this.changedAt(stop);
