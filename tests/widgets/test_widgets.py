@@ -418,6 +418,41 @@ def test_the_static_image_marks_scenarios(bench: Workbench, server: StreamServer
     assert differs.sum(axis=0).max() > 60  # an upright line, in one column of pixels
 
 
+def test_the_static_image_says_paused_and_over_which_time(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A paused stream is asked for no rate, and a young one has no mean of ten seconds."""
+    texts: list[str] = []
+    monkeypatch.setattr("logistream.widgets.static_image._write", lambda *given, **_: texts.append(given[3]))
+    picture = bench.picture()
+    assert picture.settings is not None
+    draw_png(picture)
+    assert "200 asked" in texts
+    texts.clear()
+    draw_png(replace(picture, settings=replace(picture.settings, paused=True)))
+    assert "paused" in texts
+    assert "200 asked" not in texts
+
+    frame, _ = frame_without_server(np.arange(25) / 4)
+    board = Dashboard(frame)
+    texts.clear()
+    draw_png(board.picture())
+    assert "mean, last 6 s" in texts
+    board.close()
+
+
+def frame_without_server(seconds: np.ndarray) -> tuple[RollingFrame, int]:
+    """Return a frame of events at these seconds, and the time of the last one in microseconds since 1970."""
+    import pandas as pd
+
+    from logistream.schema import EVENT_TIME, Column, Schema
+
+    frame = RollingFrame(schema=Schema((Column("x", "number"), EVENT_TIME)))
+    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(seconds, "s")
+    frame.append(pd.DataFrame({"x": 1.5, "event_time": when}))
+    return frame, when[-1].value // 1000
+
+
 def pixels_of(picture: Picture) -> np.ndarray:
     """Return red, green, blue and opacity of each pixel of a static image."""
     return np.asarray(Image.open(io.BytesIO(draw_png(picture))).convert("RGBA")).astype(int)
@@ -468,16 +503,10 @@ def test_a_dashboard_does_not_keep_its_frame_alive(server: StreamServer) -> None
 
 def test_the_axis_stops_when_no_event_can_come() -> None:
     """A frame without a follower is drawn as it is, with that as its state."""
-    import pandas as pd
-
-    from logistream.schema import EVENT_TIME, Column, Schema
-
-    frame = RollingFrame(schema=Schema((Column("x", "number"), EVENT_TIME)))
-    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(100), "s")
-    frame.append(pd.DataFrame({"x": 1.5, "event_time": when}))
+    frame, newest = frame_without_server(np.arange(100))
     board = Dashboard(frame)
     first, second = board.picture(), board.picture()
-    assert first.stop == second.stop == when[-1].value // 1000
+    assert first.stop == second.stop == newest
     assert first.state == ("stopped", "the frame follows no stream")
     board.close()
 

@@ -187,7 +187,8 @@ def _draw_tiles(figure: Figure, picture: Picture, drawn: Lines, top: float, heig
         known = np.isfinite(share)
         hint = f"{100 * low:.0f} to {100 * high:.0f} %, {share_span}" if known else "waiting for events"
         tiles.append((columns.title, _percent(share), hint, drawn.share))
-    asked = "" if picture.settings is None else f"{picture.settings.rate:,g} asked"
+    settings = picture.settings
+    asked = "" if settings is None else "paused" if settings.paused else f"{settings.rate:,g} asked"
     missing = _missing(picture)
     rate = "–" if missing else _short(_last(drawn.rate))
     tiles.append(("Events per second", rate, missing or asked, drawn.rate))
@@ -229,10 +230,12 @@ def _present(picture: Picture, drawn: Lines, since: float) -> tuple[Lines, str]:
     cells, stop = picture.cells, picture.stop
     assert cells is not None  # noqa: S101 - the caller looked
     if since <= stop / 1e6 - picture.window or picture.weights is not None:
-        return drawn, f"last {picture.window:g} s"
-    begin = int(np.ceil(since / cells.step))
-    found = lines(cells, stop - 1, stop, window=picture.window, asked=picture.asked, begin=begin)
-    return found, f"last {max(0, stop / 1e6 - begin * cells.step):.0f} s"
+        begin = 0
+    else:
+        begin = int(np.ceil(since / cells.step))
+        drawn = lines(cells, stop - 1, stop, window=picture.window, asked=picture.asked, begin=begin)
+    over = max(0, stop / 1e6 - max(begin, cells.begin or 0) * cells.step)
+    return drawn, f"last {picture.window if over >= picture.window else round(over):g} s"
 
 
 def _draw_time(
