@@ -1,4 +1,4 @@
-"""The server as users run it: `logistream serve` in a process of its own."""
+"""The server as users run it, `logistream serve`, and other programs in processes of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ServerProcess", "children", "resident"]
+__all__ = ["ServerProcess", "children", "resident", "run_python"]
 
 _ANNOUNCED = re.compile(r"ws://127\.0\.0\.1:(\d+)/ws")
 _ENDS_WITHIN = 20.0  # seconds
@@ -153,6 +153,12 @@ class ServerProcess:
         assert self._process is not None
         assert self._process.stdout is not None
         return self._process.stdout
+
+
+def run_python(program: str, *, within: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a program in a Python of its own, for at most `within` seconds; return its code and its output."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=within, check=False)
 
 
 def resident(pid: int) -> float:

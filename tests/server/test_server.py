@@ -22,6 +22,7 @@ import websockets
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from helpers.processes import run_python
 from helpers.waiting import until
 from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.server.server import StreamServer
@@ -279,18 +280,14 @@ def test_a_server_runs_beside_nest_asyncio() -> None:
         "        return asyncio.run(consume(server.websocket_url))\n"
         "print(len(asyncio.run(cell())))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_python(script)
     assert (done.stdout, done.returncode) == ("20\n", 0), done.stderr
 
 
 def test_a_forgotten_server_does_not_hang_the_process() -> None:
     """A program that ends without stop() ends, in silence."""
     script = "from logistream.server.server import StreamServer; StreamServer(port=0).start(); print('end')"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_python(script)
     assert (done.stdout, done.stderr, done.returncode) == ("end\n", "", 0)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 import logistream as ls
+from helpers.processes import run_python
 from logistream.errors import MissingJavaError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def test_a_session_that_cannot_start_leaves_no_jvm() -> None:
         "print(len(psutil.Process().children(recursive=True)))\n"
         "spark = local_session(1, memory='600m')\nprint(spark.range(3).count())\nstop(spark)"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
-    )
+    ran = run_python(program, within=300)
     assert ran.stdout.splitlines() == ["Spark did not start", "0", "3"], ran.stderr
 
 

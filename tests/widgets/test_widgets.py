@@ -6,8 +6,6 @@ import base64
 import gc
 import io
 import json
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ import pytest
 from PIL import Image
 
 from helpers.networks import random_network
+from helpers.processes import run_python
 from helpers.sockets import free_port
 from helpers.waiting import until
 from logistream.errors import RequestError
@@ -571,5 +570,5 @@ def test_a_widget_left_open_ends_with_its_program() -> None:
         "import logistream as ls; w = ls.Workbench(rate=100); w.frame.wait(events=500);"
         "w.send = lambda *_: None; w._handle_custom_msg({'kind': 'open', 'view': 'v'}, [])"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    ran = run_python(program)
     assert (ran.returncode, ran.stderr) == (0, "")
