@@ -95,7 +95,11 @@ def jupyterlab(root: Path, home: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
         finally:
             lab.terminate()  # it shuts its kernels down
-            lab.wait(timeout=120)
+            try:
+                lab.wait(timeout=30)
+            except subprocess.TimeoutExpired:  # now and then it waits for a thread of its own that never ends
+                lab.kill()
+                lab.wait()
 
 
 @contextmanager
