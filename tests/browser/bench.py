@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
+CONTRAST = 4.5  # of text, at least: WCAG 2, level AA
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 IMAGE = ".jp-OutputArea-child img[width='1111']"
 DRAWN = "return document.querySelector('.ls-board')?.view?.look().lines?.time.length > 0"
@@ -100,9 +101,11 @@ class Bench(Lab):
         """Return how many canvases show something."""
         return int(self.browser.execute_script(_PAINTED))
 
-    def contrasts(self) -> dict[str, float]:
-        """Return the contrast of each visible text."""
-        return dict(self.browser.execute_script(_CONTRASTS))
+    def unreadable(self) -> dict[str, float]:
+        """Return the visible texts with too little contrast."""
+        found: dict[str, float] = dict(self.browser.execute_script(_CONTRASTS))
+        assert len(found) > 50
+        return {text: contrast for text, contrast in found.items() if contrast < CONTRAST}
 
     def focusable(self) -> list[tuple[str, str, str]]:
         """Return tag, class and name of what the Tab key reaches, in order."""
@@ -153,6 +156,10 @@ class Bench(Lab):
         script = "window.jupyterapp.commands.execute(arguments[0], arguments[1])"
         self.browser.execute_script(script, name, arguments)
 
+    def to_board(self) -> None:
+        """Bring the workbench into view."""
+        self.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
+
     def until_drawn(self) -> None:
         """Wait until the lines of the workbench are drawn."""
         until(lambda: bool(self.browser.execute_script(DRAWN)), within=60)
@@ -184,6 +191,15 @@ class Desk:
     browser: Chrome
     root: Path
     address: str
+
+    @contextmanager
+    def workbench(self, name: str, *cells: str) -> Iterator[Bench]:
+        """Give a new notebook of these cells, after they have run, with its workbench drawn and in view."""
+        notebook(self.root / name, *cells)
+        with self.opened(name) as bench:
+            bench.until_drawn()
+            bench.to_board()
+            yield bench
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Bench]:

@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from browser.bench import LOOPBACK, notebook
+from browser.bench import LOOPBACK
 from helpers.lab import until
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ def test_a_scenario_is_chosen_seen_and_ended(desk: Desk) -> None:
     """The menu, the lines and the marks show what is in force, whoever has set it."""
     server = "import logistream as ls\nserver = ls.StreamServer(rate=200, port=0, history='5min')"
     cells = (server, "w = ls.Workbench(server, span=30)\nw", "p = ls.ControlPanel(server)\np")
-    notebook(desk.root / "scenario.ipynb", *cells)
-    with desk.opened("scenario.ipynb") as bench:
-        bench.until_drawn()
-        bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
+    with desk.workbench("scenario.ipynb", *cells) as bench:
         menu = bench.find(".ls-scenario")
         assert menu.accessible_name == "Scenario: none"
         until(lambda: 0.4 < (bench.look(SHARE) or 0) < 0.7)
@@ -67,7 +64,7 @@ def test_a_scenario_is_chosen_seen_and_ended(desk: Desk) -> None:
         # By keys: the menu opens at what is in force, arrows move, Enter chooses, Escape closes.
         menu.send_keys(Keys.ENTER)
         until(lambda: "booked half as often" in bench.shown(".ls-menu"))
-        assert [name for name, contrast in bench.contrasts().items() if contrast < 4.5] == []
+        assert bench.unreadable() == {}
         bench.act().send_keys(Keys.ESCAPE).perform()
         until(lambda: bench.shown(".ls-menu") == "")
         assert bench.browser.switch_to.active_element == menu
@@ -109,7 +106,7 @@ def test_a_scenario_is_chosen_seen_and_ended(desk: Desk) -> None:
         bench.browser.set_window_size(780, size["height"])
         try:
             until(lambda: bench.look("board.clientWidth <= 700"))
-            bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
+            bench.to_board()
             menu.click()
             until(lambda: bool(bench.browser.execute_script(CLICKABLE)))
         finally:

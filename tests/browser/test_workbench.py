@@ -24,26 +24,13 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
-CONTRAST = 4.5  # of text, at least: WCAG 2, level AA
-
-
-def unreadable(bench: Bench) -> dict[str, float]:
-    """Return the visible texts with too little contrast."""
-    found = bench.contrasts()
-    assert len(found) > 50
-    return {text: contrast for text, contrast in found.items() if contrast < CONTRAST}
-
-
 def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
     """Rate typed, dragged and set from code; pause, filter, group, zoom, past, dark theme, static image."""
     server = "import logistream as ls\nserver = ls.StreamServer(rate=50, port=0, history='20min')"
-    notebook(desk.root / "hands.ipynb", server, "w = ls.Workbench(server)\nw")
-    with desk.opened("hands.ipynb") as bench:
-        bench.until_drawn()
-        bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
+    with desk.workbench("hands.ipynb", server, "w = ls.Workbench(server)\nw") as bench:
         # Everything is painted: three plots, the strip, the map, five sparklines.
         until(lambda: bench.painted() >= 9)
-        assert unreadable(bench) == {}
+        assert bench.unreadable() == {}
         assert len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-group")) == 4
         assert len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-table tbody tr")) == 12
         assert bench.text(".ls-state-word") == "live"
@@ -124,7 +111,7 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
         bench.command("apputils:change-theme", theme="JupyterLab Dark")
         until(lambda: bench.look("getComputedStyle(board).getPropertyValue('--ls-rate')") != light)
         until(lambda: bench.painted() >= 9)
-        until(lambda: unreadable(bench) == {})
+        until(lambda: bench.unreadable() == {})
 
         # The static image is in the notebook, hidden by the live view, and new when the page is hidden.
         until(lambda: bench.image()[0] != "")
@@ -146,9 +133,7 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
 
 def test_the_keyboard_reaches_everything_by_name(desk: Desk) -> None:
     """Tab goes through the panels in their order; all stops have names, and sliders values in words."""
-    notebook(desk.root / "keys.ipynb", "import logistream as ls\nls.Workbench(rate=50)")
-    with desk.opened("keys.ipynb") as bench:
-        bench.until_drawn()
+    with desk.workbench("keys.ipynb", "import logistream as ls\nls.Workbench(rate=50)") as bench:
         stops = bench.focusable()
         assert [name for _, _, name in stops if not name] == []
         names = [name for _, _, name in stops]
@@ -188,10 +173,7 @@ def test_what_is_shown_stays_true_when_the_stream_changes(desk: Desk) -> None:
     """Focus, widths, tiles and alert are right when groups change places, the rate changes, in a pause."""
     server = "import logistream as ls\nserver = ls.StreamServer(rate=200, port=0, history='5min')"
     cell = "w = ls.Workbench(server, span=30, by='Market', share_window=30)\nw"
-    notebook(desk.root / "true.ipynb", server, cell)
-    with desk.opened("true.ipynb") as bench:
-        bench.until_drawn()
-        bench.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
+    with desk.workbench("true.ipynb", server, cell) as bench:
         until(lambda: len(bench.browser.execute_script(GROUPS)) == 5)
         assert "customers" in bench.text(".ls-map .ls-hint")
 
