@@ -283,7 +283,7 @@ def test_a_computing_cell_leaves_no_silence(
     reader = [sys.executable, "-m", "helpers.silence"]
     silences: list[float] = []
     # What the machine does besides makes some measurements worse, and none better.
-    while len(silences) < 3 and min(silences, default=1.0) > 0.3:
+    while len(silences) < 6 and min(silences, default=1.0) > 0.3:
         with (
             StreamServer(model, rate=rate, port=0) as server,
             subprocess.Popen(
@@ -294,8 +294,7 @@ def test_a_computing_cell_leaves_no_silence(
             assert process.stdout.readline() == b"reading\n"
             compute(time.monotonic() + 2.2)
             measured = json.loads(process.stdout.read())
-        assert measured["events"] > rate
-        silences.append(measured["silence"])
+        silences.append(measured["silence"] if measured["events"] > rate else 2.0)
     with capsys.disabled():
         print(f"\n  {compute.__name__} at {rate}/s: longest silence in s {silences}")
     assert min(silences) <= 0.3

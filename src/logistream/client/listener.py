@@ -58,6 +58,7 @@ _OPEN_TIMEOUT = 10.0  # seconds that a server may take to answer a handshake
 _REASON_TIMEOUT = 1.0  # seconds that a server without our header may take to close with its reason
 _CLOSE_TIMEOUT = 0.5  # seconds that a server may take to answer a close frame
 _LARGEST_MESSAGE = 64 * 1024 * 1024  # bytes: 16,384 rows of some hundred columns
+_SMALL_BUFFER = 65_536  # bytes in the kernel for a reader with lag=skip: what lies there is already old
 _MESSAGES_AHEAD = (4, 1)  # read ahead of the consumer: stop reading above, continue below
 _TICKS = 4  # checks of a silent connection before it is cut
 _GROWTH = 1.618  # of the delay between attempts
@@ -262,6 +263,9 @@ class Listener:
             create_connection=_Connection,
         )
         assert isinstance(connection, _Connection)  # noqa: S101 - for the type checker
+        if subscription.lag == "skip":
+            raw = connection.transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
         return connection
 
     async def _refuse(self, connection: _Connection) -> NoReturn:
