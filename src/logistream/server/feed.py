@@ -357,10 +357,10 @@ class Feed:
         schema = faulty_schema(self._event_schema) if faulty else self._event_schema.arrow
         return schema.insert(0, self._place_field) if self.selection.placed else schema
 
-    def _attributes(self, batch: pa.RecordBatch, numbers: NDArray[np.int64]) -> list[pa.Array | pa.Scalar]:
+    def _attributes(self, batch: pa.RecordBatch, numbers: NDArray[np.int64]) -> pa.Array | None:
         """Return what stands before the events of a batch: their envelopes, if they have one."""
         if self.selection.envelope is None:
-            return []
+            return None
         return cloud_event_attributes(
             numbers,
             batch.column(EVENT_TIME.name),

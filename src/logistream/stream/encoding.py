@@ -19,6 +19,16 @@ import pyarrow.compute as pc
 
 from logistream.errors import DataError, RequestError, shorten
 from logistream.schema import EVENT_TIME
+from logistream.stream.coded import (
+    MINUTE,
+    Coded,
+    DateParts,
+    Decimals,
+    Joiner,
+    Lookup,
+    concat,
+    time_of_day,
+)
 from logistream.tables.dates import parse_dates, write_dates
 
 if TYPE_CHECKING:
@@ -29,7 +39,7 @@ if TYPE_CHECKING:
 
     from logistream.schema import Column, Kind, Schema
 
-    Pieces: TypeAlias = "list[pa.Array | pa.Scalar]"
+    Pieces: TypeAlias = "list[Coded | pa.Array | pa.Scalar]"
 
 __all__ = [
     "ROWS_AT_ONCE",
@@ -46,7 +56,6 @@ __all__ = [
 ROWS_AT_ONCE = 16_384
 """Rows joined in one pass: far below the 2 GB that an Arrow array of strings can hold."""
 
-_MINUTE = 60_000_000  # microseconds
 _STANDARD = frozenset("YymdHMS")
 """Directives of date patterns that Arrow reads, and quicker than `logistream.tables.dates`."""
 _FEW = 0.25  # distinct numbers per row: then each is written once
@@ -120,12 +129,12 @@ class Encoder:
         self.keys, self.after = keys, after.encode()
         self._before = before
         self._after = pa.scalar(after)
-        self._keys = [f"{',' if position else before}{key}" for position, key in enumerate(keys)]
         self._empty = before + after
-        self._dictionaries: dict[str, tuple[pa.Array, pa.Array]] = {}  # what was in a batch, as written
-        self._few: dict[str, bool] = {}
+        starts = [f"{',' if position else before}{key}" for position, key in enumerate(keys)]
+        self._writers = [_Writer(*each, notation) for each in zip(schema, starts, strict=True)]
+        self._joiner = Joiner()
 
-    def join(self, batch: pa.RecordBatch, lead: Pieces | None = None) -> Strings:
+    def join(self, batch: pa.RecordBatch, lead: pa.Array | None = None) -> Strings:
         """Write each row as one object.
 
         Parameters
@@ -133,8 +142,8 @@ class Encoder:
         batch : pyarrow.RecordBatch of n rows
             Holds at least the columns of `schema`, with its types; others are left out. At most
             `ROWS_AT_ONCE` rows.
-        lead : list of pyarrow.Array of n rows or pyarrow.Scalar, optional
-            Strings to put before each object.
+        lead : pyarrow.StringArray of n rows, optional
+            Put before each object.
 
         Raises
         ------
@@ -142,7 +151,7 @@ class Encoder:
             A column is absent, a column that is not nullable has missing values, or a number is infinite
             (JSON has no such number).
         """
-        joined = self._join(batch, lead or [])
+        joined = self._join(batch, lead)
         _, offsets, data = joined.buffers()
         ends = np.frombuffer(offsets, np.int32, len(joined) + 1, joined.offset * 4).astype(np.int64)
         written = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
@@ -165,7 +174,7 @@ class Encoder:
             self._check_columns(batch)
         strings: list[bytes] = []
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-            strings.extend(self._join(batch.slice(start, ROWS_AT_ONCE), []).cast(pa.binary()).to_pylist())
+            strings.extend(self._join(batch.slice(start, ROWS_AT_ONCE)).cast(pa.binary()).to_pylist())
         return strings
 
     def split(self, row: str) -> tuple[int, list[str]]:
@@ -190,58 +199,112 @@ class Encoder:
         if absent := [name for name in self.schema.names if name not in batch.schema.names]:
             raise DataError(f"cannot encode events: the batch lacks {', '.join(map(repr, absent))}")
 
-    def _join(self, batch: pa.RecordBatch, lead: Pieces) -> pa.Array:
+    def _join(self, batch: pa.RecordBatch, lead: pa.Array | None = None) -> pa.Array:
         self._check_columns(batch)
         if not len(self.schema):
             return pa.array([self._empty] * batch.num_rows, pa.string())
-        pieces: Pieces = []
-        for key, column in zip(self._keys, self.schema, strict=True):
-            pieces.extend(self._pieces(batch.column(column.name), column, key))
-        return pc.binary_join_element_wise(*lead, *pieces, self._after, "")
+        pieces = [
+            piece for writer in self._writers for piece in writer.pieces(batch.column(writer.column.name))
+        ]
+        return self._joiner.join([*([] if lead is None else [lead]), *pieces, self._after])
 
-    def _pieces(self, values: pa.Array, column: Column, key: str) -> Pieces:
-        """Return arrays and scalars whose concatenation, row by row, is key and value."""
+
+class _Writer:
+    """Writes the values of a column, each with its key.
+
+    Tables of strings are kept from batch to batch.
+    """
+
+    def __init__(self, column: Column, key: str, notation: _Notation) -> None:
+        self.column = column
+        self._key, self._notation = key, notation
+        self._key_scalar = pa.scalar(key)
+        self._dictionary: tuple[pa.Array, pa.Array] | None = None  # that of the last batch, and as written
+        self._few = True
+        self._decimals = Decimals(key)
+        self._whole = Lookup(lambda numbers: concat([self._key_scalar, pa.array(numbers).cast(pa.string())]))
+        self._minutes = Lookup(lambda minutes: _write_minutes(minutes, key + notation.mark))
+        self._dates = DateParts(column.text_format or "", notation.mark, key)
+        self._truth = pa.array([key + notation.false, key + notation.true])
+
+    def pieces(self, values: pa.Array) -> Pieces:
+        """Return pieces whose concatenation, row by row, is key and value."""
+        column = self.column
         if column.kind == "number":
             values = _without_nan(values, column)
         elif pa.types.is_dictionary(values.type) and values.dictionary.null_count:
             values = (
                 values.dictionary_decode()
             )  # a missing value in the dictionary is not counted in the array
-        if values.null_count and not column.nullable:
+        if not values.null_count:
+            return self._written(values)
+        if not column.nullable:
             raise DataError(
                 f"cannot encode events: column {column.name!r} has {values.null_count} missing values, "
                 f"but its schema allows none"
             )
-        if column.kind == "category" and pa.types.is_dictionary(values.type) and not values.null_count:
-            return [self._dictionary_strings(values, column.name, key)]
-        pieces = (
-            self._number(values, column.name, key)
-            if column.kind == "number"
-            else _WRITERS[column.kind](values, column, self._notation, key)
-        )
-        return [pc.fill_null(_concat(pieces), key + self._notation.missing)] if values.null_count else pieces
+        known = concat(_strings(self._written(values.drop_null())))
+        written = pa.repeat(self._key + self._notation.missing, len(values))
+        return [pc.replace_with_mask(written, values.is_valid(), known)] if len(known) else [written]
 
-    def _dictionary_strings(self, values: pa.Array, name: str, key: str) -> pa.Array:
-        """Return key and quoted string of each row; the dictionary is written once for all batches."""
-        dictionary, codes, quote = values.dictionary, values.indices, self._notation.quote
-        known = self._dictionaries.get(name)
-        if known is None or not _same(known[0], dictionary):
+    def _written(self, values: pa.Array) -> Pieces:
+        """Write values of which none is missing."""
+        if self.column.kind == "category":
+            return self._category(values)
+        if self.column.kind == "boolean":
+            return [Coded(self._truth, values.cast(pa.int8()).to_numpy())]
+        if self.column.kind == "integer":
+            return self._integer(values)
+        if self.column.kind == "number":
+            return self._number(values)
+        return self._timestamp(values)
+
+    def _category(self, values: pa.Array) -> Pieces:
+        quote = self._notation.quote
+        if not pa.types.is_dictionary(values.type):
+            return [self._key_scalar, quote(values.cast(pa.string()))]
+        dictionary, codes = values.dictionary, values.indices
+        if self._dictionary is None or not _same(self._dictionary[0], dictionary):
             if len(dictionary) > len(codes):  # far longer than the batch
-                return _concat([pa.scalar(key), quote(dictionary.take(codes).cast(pa.string()))])
-            known = dictionary, _concat([pa.scalar(key), quote(dictionary.cast(pa.string()))])
-            self._dictionaries[name] = known
-        return known[1].take(codes)
+                return [self._key_scalar, quote(dictionary.take(codes).cast(pa.string()))]
+            written = concat([self._key_scalar, quote(dictionary.cast(pa.string()))])
+            self._dictionary = dictionary, written
+        return [Coded(self._dictionary[1], codes.to_numpy())]
 
-    def _number(self, values: pa.Array, name: str, key: str) -> Pieces:
-        """Write floats; if few differ, as prices do, each is written once."""
-        if self._few.get(name, True):
+    def _integer(self, values: pa.Array) -> Pieces:
+        coded = self._whole.coded(values.to_numpy(), _FEW * len(values))
+        return [self._key_scalar, values.cast(pa.string())] if coded is None else [coded]
+
+    def _number(self, values: pa.Array) -> Pieces:
+        coded = self._decimals.coded(values.to_numpy())
+        if coded is not None:
+            return list(coded)
+        if self._few:  # if few differ, each is written once
             distinct = values.dictionary_encode()
             few = len(distinct.dictionary) < _FEW * len(values)
             if len(values) >= _ENOUGH:
-                self._few[name] = few
+                self._few = few
             if few:
-                return [_taken(_write_number(distinct.dictionary), distinct.indices, key)]
-        return [pa.scalar(key), _write_number(values)]
+                return [_taken(_write_number(distinct.dictionary), distinct.indices, self._key)]
+        return [self._key_scalar, _write_number(values)]
+
+    def _timestamp(self, values: pa.Array) -> Pieces:
+        """Write times by minutes, since strftime is slow: it sees each minute only once."""
+        micros = values.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+        minutes = micros // MINUTE
+        pattern = self.column.text_format
+        if pattern is None:
+            coded = self._minutes.coded(minutes, _FEW * len(minutes))
+            if coded is None:
+                distinct, codes = np.unique(minutes, return_inverse=True)
+                coded = Coded(_write_minutes(distinct, self._key + self._notation.mark), codes)
+            return [coded, *time_of_day(micros - minutes * MINUTE, self._notation.mark)]
+        fine = re.search(r"%\d?[Sfs]", pattern)
+        if not fine and (parts := self._dates.coded(micros)) is not None:
+            return list(parts)
+        distinct = pa.array(micros if fine else minutes * MINUTE).dictionary_encode()
+        instants = np.asarray(distinct.dictionary).view("datetime64[us]")
+        return [_taken(self._notation.quote(write_dates(instants, pattern)), distinct.indices, self._key)]
 
 
 class CsvEncoder(Encoder):
@@ -278,7 +341,7 @@ class CsvEncoder(Encoder):
 
 def cloud_event_attributes(
     numbers: NDArray[np.int64], times: pa.Array, *, stream: str, source: str, before: str = ""
-) -> Pieces:
+) -> pa.Array:
     """Return what stands before the data of CloudEvents 1.0 in structured mode; a brace must follow the data.
 
     Parameters
@@ -294,14 +357,15 @@ def cloud_event_attributes(
     before : str
         Put before each event.
     """
-    return [
-        pa.scalar(f'{before}{{"specversion":"1.0","id":"{stream}/'),
-        pa.array(numbers).cast(pa.string()),
-        *_write_timestamp(
-            times, EVENT_TIME, _JSON, f'","source":{json.dumps(source)},"type":"logistream.event","time":'
-        ),
-        pa.scalar(',"datacontenttype":"application/json","data":'),
-    ]
+    key = f'","source":{json.dumps(source)},"type":"logistream.event","time":'
+    return concat(
+        [
+            pa.scalar(f'{before}{{"specversion":"1.0","id":"{stream}/'),
+            pa.array(numbers).cast(pa.string()),
+            *_strings(_Writer(EVENT_TIME, key, _JSON).pieces(times)),
+            pa.scalar(',"datacontenttype":"application/json","data":'),
+        ]
+    )
 
 
 def _same(one: pa.Array, other: pa.Array) -> bool:
@@ -317,9 +381,8 @@ def _same(one: pa.Array, other: pa.Array) -> bool:
     )
 
 
-def _concat(pieces: Pieces) -> pa.Array:
-    """Concatenate strings row by row; a row with a missing piece is missing."""
-    return pieces[0] if len(pieces) == 1 else pc.binary_join_element_wise(*pieces, "")
+def _strings(pieces: Pieces) -> list[pa.Array | pa.Scalar]:
+    return [piece.strings() if isinstance(piece, Coded) else piece for piece in pieces]
 
 
 def _without_nan(values: pa.Array, column: Column) -> pa.Array:
@@ -365,29 +428,9 @@ _CSV_OF_ONE = _CSV._replace(  # a line with nothing in it would be no row
 )
 
 
-# These return key and value. Fewer pieces are joined faster, so the key is put to the strings of
-# a table if each value is taken from one.
-
-
 def _taken(table: pa.Array, indices: pa.Array, key: str) -> pa.Array:
     """Return key and string of each row, whose string is at its index in a table."""
-    return _concat([pa.scalar(key), table]).take(indices)
-
-
-def _write_category(values: pa.Array, column: Column, notation: _Notation, key: str) -> Pieces:  # noqa: ARG001
-    return [pa.scalar(key), notation.quote(values.cast(pa.string()))]
-
-
-def _write_boolean(values: pa.Array, column: Column, notation: _Notation, key: str) -> Pieces:  # noqa: ARG001
-    return [pc.if_else(values, key + notation.true, key + notation.false)]
-
-
-def _write_integer(values: pa.Array, column: Column, notation: _Notation, key: str) -> Pieces:  # noqa: ARG001
-    extremes = pc.min_max(values)
-    low, high = extremes["min"].as_py(), extremes["max"].as_py()
-    if low is not None and high - low < _FEW * len(values):
-        return [_taken(pa.array(range(low, high + 1)).cast(pa.string()), pc.subtract(values, low), key)]
-    return [pa.scalar(key), values.cast(pa.string())]
+    return concat([pa.scalar(key), table]).take(indices)
 
 
 def _write_number(values: pa.Array) -> pa.Array:
@@ -395,7 +438,7 @@ def _write_number(values: pa.Array) -> pa.Array:
     # parser takes for an integer, and loses the sign of -0.0. Those, and very small and very large ones,
     # whose exponents differ between versions of Arrow, are written by Python.
     written = values.cast(pa.string())
-    floats = np.nan_to_num(values.to_numpy(zero_copy_only=False), nan=0.5)
+    floats = values.to_numpy()
     size = np.abs(floats)
     odd = (floats == np.trunc(floats)) | (size < 1e-4) | (size >= 1e6)
     if odd.any():
@@ -403,53 +446,10 @@ def _write_number(values: pa.Array) -> pa.Array:
     return written
 
 
-def _write_timestamp(values: pa.Array, column: Column, notation: _Notation, key: str) -> Pieces:
-    # strftime is slow, so it sees each minute only once.
-    micros = values.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    if column.text_format is None:
-        within = pc.subtract(micros, _floor(micros, _MINUTE)).cast(pa.int32())
-        cents = pc.divide(within, 10_000)
-        return [
-            _minutes(micros, key + notation.mark),
-            _cents().take(cents),
-            _last_digits(f"Z{notation.mark}").take(pc.subtract(within, pc.multiply(cents, 10_000))),
-        ]
-    fine = re.search(r"%\d?[Sfs]", column.text_format)
-    distinct = (micros if fine else _floor(micros, _MINUTE)).dictionary_encode()
-    instants = np.asarray(distinct.dictionary).view("datetime64[us]")
-    return [_taken(notation.quote(write_dates(instants, column.text_format)), distinct.indices, key)]
-
-
-def _floor(micros: pa.Array, step: int) -> pa.Array:
-    """Round down to a multiple of `step`; Arrow divides towards zero, so instants before 1970 need care."""
-    down = pc.multiply(pc.divide(micros, step), step)
-    return pc.if_else(pc.greater(down, micros), pc.subtract(down, step), down)
-
-
-# When it is first needed: `pa.array` imports pandas, which a reader of a stream can do without.
-@functools.cache
-def _cents() -> pa.Array:
-    return pa.array([f"{cents // 100:02d}.{cents % 100:02d}" for cents in range(6000)])
-
-
-@functools.cache
-def _last_digits(after: str) -> pa.Array:
-    return pa.array([f"{part:04d}{after}" for part in range(10_000)])
-
-
-def _minutes(micros: pa.Array, before: str) -> pa.Array:
-    """Return times to the minute as strings."""
-    distinct = _floor(micros, _MINUTE).dictionary_encode()
-    instants = pc.divide(distinct.dictionary, 1_000_000).cast(pa.timestamp("s", tz="UTC"))
-    return _taken(pc.strftime(instants, "%Y-%m-%dT%H:%M:"), distinct.indices, before)
-
-
-_WRITERS: Mapping[Kind, Callable[[pa.Array, Column, _Notation, str], Pieces]] = {
-    "category": _write_category,
-    "boolean": _write_boolean,
-    "integer": _write_integer,
-    "timestamp": _write_timestamp,
-}
+def _write_minutes(minutes: NDArray[np.int64], before: str) -> pa.Array:
+    """Return times, in minutes since 1970, as they begin in RFC 3339."""
+    instants = pa.array(minutes * 60).cast(pa.timestamp("s", tz="UTC"))
+    return concat([pa.scalar(before), pc.strftime(instants, "%Y-%m-%dT%H:%M:")])
 
 
 # JSON to columns

@@ -1,0 +1,291 @@
+"""Strings from tables: what is written again and again is looked up.
+
+Numbers of few decimals and times are written in parts, such as whole number and fraction, or day and time of
+day. Each part is an index into a table of strings, which hardly ever changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logistream.tables.dates import EPOCHS, write_dates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["MINUTE", "Coded", "DateParts", "Decimals", "Joiner", "Lookup", "concat", "time_of_day"]
+
+
+MINUTE = 60_000_000  # microseconds
+_DAY = 1440  # minutes
+_ENOUGH = 256  # rows for which a table is made
+_WIDEST = 16_384  # strings of a table that is made for numbers
+_FARTHEST = 1 << 62  # numbers from which on the end of a range may be no int64
+_JOINED = 4096  # strings, at most, of a table made of two
+_KEPT = 64  # tables made of two
+_LARGEST = (
+    1e15  # decimals of fifteen digits differ as floats, so that the shortest one that reads back is known
+)
+_NEXT = {2: 4, 4: 8, 8: 0}  # decimals to try, and those to try then
+
+
+class Coded(NamedTuple):
+    """One string for each row, as an index into a table.
+
+    Attributes
+    ----------
+    table : pyarrow.StringArray
+        Strings without missing values.
+    codes : ndarray of int, shape (n_rows,)
+        Indices into the table.
+    """
+
+    table: pa.Array
+    codes: NDArray[np.integer]
+
+    def strings(self) -> pa.Array:
+        """Return the strings, one for each row."""
+        return self.table.take(pa.array(self.codes))
+
+
+def concat(pieces: Iterable[pa.Array | pa.Scalar]) -> pa.Array:
+    """Concatenate strings row by row; a row with a missing piece is missing."""
+    first, *others = pieces
+    return pc.binary_join_element_wise(first, *others, "") if others else first
+
+
+class Joiner:
+    """Concatenates strings row by row; those of small tables side by side are looked up together.
+
+    A table of all combinations is made once for two tables, and found again by their identity.
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[tuple[int, int], tuple[pa.Array, pa.Array | pa.Scalar, pa.Array]] = {}
+
+    def join(self, pieces: Iterable[Coded | pa.Array | pa.Scalar]) -> pa.Array:
+        """Return the concatenation of all pieces, of which one at least is no scalar."""
+        joined: list[Coded | pa.Array | pa.Scalar] = []
+        for piece in pieces:
+            last = joined[-1] if joined else None
+            if isinstance(last, Coded) and len(last.codes) >= _ENOUGH:
+                if isinstance(piece, pa.Scalar):
+                    joined[-1] = Coded(self._table(last.table, piece), last.codes)
+                    continue
+                if isinstance(piece, Coded) and len(last.table) * len(piece.table) <= _JOINED:
+                    codes = last.codes.astype(np.int32) * len(piece.table) + piece.codes
+                    joined[-1] = Coded(self._table(last.table, piece.table), codes)
+                    continue
+            joined.append(piece)
+        return concat(piece.strings() if isinstance(piece, Coded) else piece for piece in joined)
+
+    def _table(self, one: pa.Array, other: pa.Array | pa.Scalar) -> pa.Array:
+        """Return each string of one table with each of the other, or with a scalar."""
+        key = id(one), id(other)
+        if key not in self._tables:
+            if len(self._tables) >= _KEPT:
+                self._tables.clear()
+            first, second = one, other
+            if isinstance(other, pa.Array):
+                first = one.take(pa.array(np.repeat(np.arange(len(one)), len(other))))
+                second = other.take(pa.array(np.tile(np.arange(len(other)), len(one))))
+            self._tables[key] = (
+                one,
+                other,
+                concat([first, second]),
+            )  # both live on, so that no other has their id
+        return self._tables[key][2]
+
+
+class Lookup:
+    """Strings of consecutive whole numbers, in a table that grows as they come.
+
+    Parameters
+    ----------
+    write : callable
+        Takes numbers, ndarray of int64, and returns their strings.
+    """
+
+    def __init__(self, write: Callable[[NDArray[np.int64]], pa.Array]) -> None:
+        self._write = write
+        self._first = self._stop = 0
+        self._table: pa.Array | None = None
+
+    def coded(self, numbers: NDArray[np.int64], widest: float = _WIDEST) -> Coded | None:
+        """Return numbers as indices into the table; None if there are too few for their range.
+
+        Parameters
+        ----------
+        numbers : ndarray of int64, shape (n,)
+        widest : float
+            How many strings a table may be made for.
+        """
+        if not len(numbers):
+            return None
+        first, stop = int(numbers.min()), int(numbers.max()) + 1
+        if self._table is None or first < self._first or stop > self._stop:
+            if stop - first > widest or len(numbers) < _ENOUGH or max(-first, stop) > _FARTHEST:
+                return None
+            self._grow(first, stop)
+        return Coded(self._table, (numbers - self._first).astype(np.int32))
+
+    def _grow(self, first: int, stop: int) -> None:
+        """Make a table of a range and of what it had, and half as much more where the range grew."""
+        if self._table is not None and max(stop, self._stop) - min(first, self._first) <= _WIDEST:
+            margin = (self._stop - self._first) // 2
+            first = self._first if first >= self._first else first - margin
+            stop = self._stop if stop <= self._stop else stop + margin
+        self._table = self._write(np.arange(first, stop))
+        self._first, self._stop = first, stop
+
+
+class Decimals:
+    """Writes floats that are multiples of .01, .0001 or .00000001 as Python does.
+
+    Parameters
+    ----------
+    before : str
+        Put before each number.
+    """
+
+    def __init__(self, before: str) -> None:
+        self._before = before
+        self._whole = Lookup(self._write)
+        self._digits = 2
+
+    def coded(self, values: NDArray[np.float64]) -> list[Coded] | None:
+        """Return whole numbers and fractions; None if the numbers are of another kind.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (n,)
+            Finite.
+        """
+        if len(values) < _ENOUGH or not self._digits:
+            return None
+        size = np.abs(values)
+        if size.max() >= _LARGEST / 10**self._digits:
+            return None
+        scaled = np.rint(values * 10**self._digits)
+        while not np.array_equal(scaled / 10**self._digits, values):
+            self._digits = _NEXT[self._digits]
+            if not self._digits or size.max() >= _LARGEST / 10**self._digits:
+                return None
+            scaled = np.rint(values * 10**self._digits)
+        negative = np.signbit(values)
+        if (negative & (values == 0)).any() or (self._digits > 4 and ((size < 1e-4) & (size > 0)).any()):
+            return None  # -0.0, and those that are written with an exponent
+        units = np.abs(scaled).astype(np.int64)
+        whole = units // 10**self._digits
+        fraction = units - whole * 10**self._digits
+        coded = self._whole.coded(np.where(negative, ~whole, whole))
+        return None if coded is None else [coded, *_fractions(fraction, self._digits)]
+
+    def _write(self, numbers: NDArray[np.int64]) -> pa.Array:
+        """Write whole numbers from 0 on; -1 stands for minus zero, -2 for minus one, and so on."""
+        signs = pa.array(np.where(numbers < 0, f"{self._before}-", self._before))
+        return concat([signs, pa.array(np.where(numbers < 0, ~numbers, numbers)).cast(pa.string())])
+
+
+def _fractions(fraction: NDArray[np.int64], digits: int) -> list[Coded]:
+    """Return the point and what stands behind it, without zeros at the end but at least one digit."""
+    if digits <= 4:
+        return [Coded(_ends(digits, "."), fraction)]
+    high = fraction // 10_000
+    low = fraction - high * 10_000
+    return [Coded(_ends_and_middles(), high + 10_000 * (low > 0)), Coded(_ends(4, ""), low)]
+
+
+# When it is first needed: `pa.array` imports pandas, which a reader of a stream can do without.
+@functools.cache
+def _ends(digits: int, before: str) -> pa.Array:
+    ends = [f"{before}{number:0{digits}d}".rstrip("0") for number in range(10**digits)]
+    return pa.array([".0" if end == "." else end for end in ends])
+
+
+@functools.cache
+def _ends_and_middles() -> pa.Array:
+    """Return how a fraction of eight digits begins, if zeros follow and if others do."""
+    return pa.concat_arrays([_ends(4, "."), pa.array([f".{number:04d}" for number in range(10_000)])])
+
+
+class DateParts:
+    """Writes times by a pattern with the date first: the date, then the minutes of the day, if it has them.
+
+    Parameters
+    ----------
+    pattern : str
+        Of `logistream.tables.dates`.
+    mark : str
+        Before and after each time.
+    before : str
+        Put before each.
+    """
+
+    def __init__(self, pattern: str, mark: str, before: str) -> None:
+        found = (
+            None if pattern in EPOCHS or re.search(r'[",\\\x00-\x1f]', pattern) else _SPLIT.fullmatch(pattern)
+        )
+        self._days: Lookup | None = None
+        self._minutes: pa.Array | None = None
+        if found is None:
+            return
+        date, time = found["date"], found["time"]
+        after = "" if time else mark
+
+        def days(numbers: NDArray[np.int64]) -> pa.Array:
+            written = write_dates(numbers.astype("datetime64[D]").astype("datetime64[us]"), date)
+            return concat([pa.scalar(f"{before}{mark}"), written, pa.scalar(after)])
+
+        self._days = Lookup(days)
+        if time:
+            minutes = np.arange(_DAY).astype("datetime64[m]").astype("datetime64[us]")
+            self._minutes = concat([write_dates(minutes, time), pa.scalar(mark)])
+
+    def coded(self, micros: NDArray[np.int64]) -> list[Coded] | None:
+        """Return dates and minutes of microseconds since 1970; None if it has no tables for them."""
+        if self._days is None:
+            return None
+        minutes = micros // MINUTE
+        days = minutes // _DAY
+        coded = self._days.coded(days)
+        if coded is None or self._minutes is None:
+            return None if coded is None else [coded]
+        return [coded, Coded(self._minutes, minutes - days * _DAY)]
+
+
+_SPLIT = re.compile(
+    r"(?P<date>(?:[^%]|%%|%[-^]?[YymdbB])*%[-^]?[YymdbB](?:[^%]|%%)*)(?P<time>(?:%[-^]?[HIMpP](?:[^%]|%%)*)*)"
+)
+
+
+def time_of_day(within: NDArray[np.int64], mark: str) -> list[Coded]:
+    """Return what follows the minutes of a time in RFC 3339.
+
+    Parameters
+    ----------
+    within : ndarray of int64, shape (n,)
+        Microseconds since the minute began.
+    mark : str
+        Behind each.
+    """
+    parts = within // 10_000
+    return [Coded(_cents(), parts), Coded(_last_digits(f"Z{mark}"), within - parts * 10_000)]
+
+
+@functools.cache
+def _cents() -> pa.Array:
+    return pa.array([f"{part // 100:02d}.{part % 100:02d}" for part in range(6000)])
+
+
+@functools.cache
+def _last_digits(after: str) -> pa.Array:
+    return pa.array([f"{part:04d}{after}" for part in range(10_000)])
