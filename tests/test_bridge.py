@@ -29,7 +29,7 @@ class Lines:
     """A program that reads lines; a context manager that connects and leaves."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._file = self._socket.makefile("r")
 
     def __enter__(self) -> Lines:
@@ -75,7 +75,7 @@ def test_lines_are_those_that_tail_prints(server: ls.StreamServer) -> None:
     """With the columns, the beginning and the condition that were asked for."""
     options = ("--start", "0", "--columns", "Market,Sales", "--where", "Market:Europe")
     until(lambda: server.state["next_event_number"] > 100)
-    with bridge(server.url, *options) as port, socket.create_connection(("127.0.0.1", port), 30) as reader:
+    with bridge(server.url, *options) as port, socket.create_connection(("127.0.0.1", port), 60) as reader:
         sent = reader.makefile().readline()
     command = [sys.executable, "-m", "logistream", "tail", server.url, "--count", "1", *options]
     assert sent == subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -132,8 +132,8 @@ def test_a_bridge_ends_quietly(server: ls.StreamServer) -> None:
         assert process.stdout is not None
         port = int(process.stdout.readline().split(",")[0].rpartition(":")[2])
         assert process.stdout.readline() == "Ctrl-C stops it.\n"
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as reader:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as reader:
             assert reader.recv(10)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
     assert (out, err, process.returncode) == ("", "", 130)

@@ -10,11 +10,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import httpx2
 import pytest
 from websockets.sync.client import connect
 
 import logistream
+from helpers import http
 from logistream.cli import main
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def addresses(process: subprocess.Popen[str]) -> dict[str, str]:
 def test_serve_prints_addresses_that_answer(serving: subprocess.Popen[str]) -> None:
     """What is printed can be used at once."""
     printed = addresses(serving)
-    assert httpx2.get(printed["status"]).json()["websocket_url"] == printed["events"]
-    assert httpx2.get(printed["docs"]).status_code == 200
-    assert httpx2.get(f"{printed['status']}/stream").json()["seed"] == 7
+    assert http.get(printed["status"]).json()["websocket_url"] == printed["events"]
+    assert http.get(printed["docs"]).status_code == 200
+    assert http.get(f"{printed['status']}/stream").json()["seed"] == 7
     with connect(printed["events"]) as reader:
-        reader.recv(timeout=10)
+        reader.recv(timeout=60)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -70,9 +70,9 @@ def test_serve_prints_addresses_that_answer(serving: subprocess.Popen[str]) -> N
 def test_serve_ends_quietly(serving: subprocess.Popen[str], sent: signal.Signals, code: int) -> None:
     """Interrupted or terminated, with a reader connected: no traceback, no word."""
     with connect(addresses(serving)["events"], close_timeout=0.1) as reader:
-        reader.recv(timeout=10)
+        reader.recv(timeout=60)
         os.kill(serving.pid, sent)
-        out, err = serving.communicate(timeout=10)
+        out, err = serving.communicate(timeout=60)
     assert (out, err, serving.returncode) == ("", "", code)
 
 

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx2
 import pytest
 
+from helpers import http
 from test_wheel import build
 
 ROOT = Path(__file__).parents[1]
@@ -82,10 +82,10 @@ def test_it_runs_on_a_read_only_disk() -> None:
             assert process.stderr is not None
             url = json.loads(process.stderr.readline())["message"].rpartition(" on ")[2]
             headers = {"Authorization": "Bearer sesame"}
-            assert httpx2.get(f"{url}/events?stop=0", headers=headers, timeout=30).json() == []
-            assert httpx2.get(f"{url}/health", timeout=30).json()["healthy"]
+            assert http.get(f"{url}/events?stop=0", headers=headers).json() == []
+            assert http.get(f"{url}/health").json()["healthy"]
             process.terminate()
-            assert process.communicate(timeout=30) == ("", "")
+            assert process.communicate(timeout=60) == ("", "")
             assert process.returncode == 0
         finally:
             process.kill()

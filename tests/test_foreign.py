@@ -102,7 +102,7 @@ def test_a_frame_learns_the_columns_from_the_server(aviary: StreamServer, model_
     """A frame that follows has the dtypes of the table; numbers of missing values and times stay right."""
     frame = ls.RollingFrame()
     with frame.follow(aviary.url):
-        assert frame.wait(events=300)
+        assert frame.wait(events=300, timeout=60)
     df = frame.df
     assert df.dtypes.astype(str).to_dict() == model_of_birds.event_schema.pandas_dtypes
     assert 0.01 < df["breeding"].isna().mean() < 0.3
@@ -114,7 +114,7 @@ def test_what_is_streamed_is_what_the_model_makes(aviary: StreamServer, model_of
     """Event n of the stream is row n of the model, whatever its columns."""
     frame = ls.RollingFrame()
     with frame.follow(aviary.url):
-        assert frame.wait(events=50)
+        assert frame.wait(events=50, timeout=60)
     df = frame.df
     start = round((df["event_time"].iloc[0] - pd.Timestamp(aviary.state["started"])).total_seconds() * 200)
     rows = model_of_birds.events(start, start + len(df), seed=aviary.state["seed"]).to_pandas()
@@ -148,7 +148,7 @@ def test_the_widgets_suit_it(aviary: StreamServer) -> None:
     assert board.columns.title == "Share of ringed?"
     assert {"class", "島"} <= set(board.columns.groupings)
     with frame.follow(aviary.url):
-        assert frame.wait(events=300)
+        assert frame.wait(events=300, timeout=60)
         panel._handle_custom_msg({"kind": "rate", "value": 100.5}, [])
         assert aviary.rate == 100.5
         aviary.rate = 200
@@ -174,7 +174,7 @@ def test_a_chart_without_a_server_learns_the_columns_with_its_frame(aviary: Stre
     assert board.columns is not None
     assert board.columns.share == "Late_delivery_risk"
     with frame.follow(aviary.url):
-        assert frame.wait(events=100)
+        assert frame.wait(events=100, timeout=60)
         until(lambda: board.picture().total >= 100)
     assert board.columns.title == "Share of ringed?"
     assert board.columns.by in ("class", "島")

@@ -223,7 +223,7 @@ def test_a_table_of_your_own_is_fitted_and_served(tmp_path: Path) -> None:
         logistream.StreamServer(model, rate=200, port=0) as server,
         connect(server.websocket_url) as reader,
     ):
-        assert re.match(r'\{"pickup":"[^"]+","zone":"[^"]+","tip":', str(reader.recv(timeout=10)))
+        assert re.match(r'\{"pickup":"[^"]+","zone":"[^"]+","tip":', str(reader.recv(timeout=60)))
 
 
 CLAIMS = {

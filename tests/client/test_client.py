@@ -112,7 +112,7 @@ def test_async_for_without_a_block_closes_when_left() -> None:
             async for first in connect(server.url):
                 assert first == event(0)
                 break
-            await asyncio.wait_for(left.wait(), 10)
+            await asyncio.wait_for(left.wait(), 60)
 
     asyncio.run(run())
 
@@ -153,7 +153,7 @@ def test_close_ends_a_waiting_iteration() -> None:
         waiting = asyncio.create_task(anext(aiter(events), "ended"))
         await troubled.wait()
         await events.close()
-        assert await asyncio.wait_for(waiting, 10) == "ended"
+        assert await asyncio.wait_for(waiting, 60) == "ended"
 
     asyncio.run(run(f"ws://127.0.0.1:{free_port()}/ws"))
 
@@ -187,7 +187,7 @@ def test_reconnects_when_the_server_dies_and_returns() -> None:
         assert not events.connected
         assert events.trouble == troubles[-1]
         with NumberedServer(2, port=server.port):
-            assert await asyncio.wait_for(waiting, 10) == event(1)
+            assert await asyncio.wait_for(waiting, 60) == event(1)
             assert repr(events) == f"<connect {server.url}: connected, 2 received>"
             assert events.reconnects == 1
             await events.close()
@@ -211,7 +211,7 @@ def test_server_that_accepts_and_closes_is_not_hammered() -> None:
 
         async with connect(url, first_delay=0.1, max_delay=0.8, on_trouble=note) as events:
             waiting = asyncio.create_task(anext(events))
-            await asyncio.wait_for(enough.wait(), 20)
+            await asyncio.wait_for(enough.wait(), 60)
             waiting.cancel()
 
     with NumberedServer(0, handle=lambda _: None) as server:
@@ -226,7 +226,7 @@ def test_message_resets_the_delay() -> None:
     """A server that sends one message per connection is dialled again after the first delay each time."""
     with NumberedServer(20, per_message=1, most=[1] * 20) as server:
         options = {"start": 0, "first_delay": 0.01, "max_delay": 1000}
-        events = asyncio.run(asyncio.wait_for(take(server.url, 20, **options), 20))
+        events = asyncio.run(asyncio.wait_for(take(server.url, 20, **options), 60))
     assert events == [event(n) for n in range(20)]
 
 

@@ -48,7 +48,7 @@ def test_follows_and_stops() -> None:
     frame = RollingFrame()
     with NumberedServer(50) as server:
         follower = frame.follow(server.url, start=0)
-        assert frame.wait(50, timeout=20)
+        assert frame.wait(50, timeout=60)
         assert frame.df["n"].tolist() == list(range(50))
         assert (follower.received, follower.reconnects, follower.connected) == (50, 0, True)
         assert follower.error is None
@@ -64,7 +64,7 @@ def test_a_notebook_shows_the_state() -> None:
     """The HTML has the current state and figures."""
     frame = RollingFrame()
     with NumberedServer(1500) as server, frame.follow(server.url, start=0) as follower:
-        assert frame.wait(1500)
+        assert frame.wait(1500, timeout=60)
         page = follower._repr_html_()
         assert "<th>state</th><td>live</td>" in page
         assert "<th>received</th><td>1,500</td>" in page
@@ -76,7 +76,7 @@ def test_survives_the_death_of_the_server() -> None:
     frame = RollingFrame()
     with NumberedServer(1) as server:
         follower = frame.follow(server.url, start=0, **FAST)
-        assert frame.wait(1, timeout=20)
+        assert frame.wait(1, timeout=60)
     with follower:
         until(lambda: "nothing listens there" in (follower.trouble or ""))
         assert "reconnecting: ws://" in repr(follower)
@@ -89,7 +89,7 @@ def test_survives_the_death_of_the_server() -> None:
         assert follower.running
         assert not follower.connected
         with NumberedServer(2, port=server.port):
-            assert frame.wait(2, timeout=20)
+            assert frame.wait(2, timeout=60)
             assert (follower.reconnects, follower.trouble) == (1, None)
     assert frame.df["n"].tolist() == [0, 1]
 
@@ -103,7 +103,7 @@ def test_follower_may_come_before_the_server() -> None:
         assert time.monotonic() - start < 0.9
         assert "nothing listens there" in (follower.trouble or "")
         with NumberedServer(1, port=port):
-            assert frame.wait(1, timeout=20)
+            assert frame.wait(1, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_the_server_refuses_at_once_is_raised_by_follow(
         assert str(caught.value) == f"{server.url} {sentence}"
         assert not frame.following
         with frame.follow(server.url, start=0):
-            assert frame.wait(5)
+            assert frame.wait(5, timeout=60)
 
 
 def test_what_the_stream_server_refuses_is_raised_by_follow(server: StreamServer) -> None:
@@ -141,16 +141,16 @@ def test_a_later_refusal_ends_the_waiting() -> None:
     frame = RollingFrame()
     with NumberedServer(5) as server:
         follower = frame.follow(server.url, start=0, **FAST)
-        assert frame.wait(5)
+        assert frame.wait(5, timeout=60)
         server.refuse = (403, '{"detail": "a token is needed"}')
         server.cut()
         with pytest.raises(RequestError) as caught:
-            frame.wait(6, timeout=20)
+            frame.wait(6, timeout=60)
         assert caught.value is follower.error
         assert str(follower.error) == f"{server.url} refuses: a token is needed"
         assert (follower.state, follower.reason) == ("refused", str(follower.error))
         assert repr(follower).startswith(f"<Follower {server.url}: refused: {follower.error}, 5 received, ")
-        assert frame.wait(5)  # what has come is there
+        assert frame.wait(5, timeout=60)  # what has come is there
 
 
 def test_waiting_ends_when_the_follower_is_stopped() -> None:
@@ -158,10 +158,10 @@ def test_waiting_ends_when_the_follower_is_stopped() -> None:
     frame = RollingFrame()
     with NumberedServer(5) as server:
         follower = frame.follow(server.url, start=0)
-        assert frame.wait(5)
+        assert frame.wait(5, timeout=60)
         threading.Timer(0.05, follower.stop).start()
         start = time.monotonic()
-        assert not frame.wait(6, timeout=20)
+        assert not frame.wait(6, timeout=60)
         assert time.monotonic() - start < 10
 
 
@@ -170,9 +170,9 @@ def test_same_address_again_replaces_the_follower() -> None:
     frame = RollingFrame()
     with NumberedServer(1) as server:
         first = frame.follow(server.url, start=0)
-        assert frame.wait(1, timeout=20)
+        assert frame.wait(1, timeout=60)
         with frame.follow(server.url, start=0) as second:
-            assert frame.wait(2, timeout=20)
+            assert frame.wait(2, timeout=60)
             assert not first.running
             assert second.running
 
@@ -182,7 +182,7 @@ def test_follower_of_a_forgotten_frame_ends() -> None:
     with NumberedServer(1) as server:
         frame = RollingFrame()
         frame.follow(server.url, start=0)
-        assert frame.wait(1, timeout=20)
+        assert frame.wait(1, timeout=60)
         del frame
         gc.collect()
         until(lambda: not followers())
@@ -224,7 +224,7 @@ def test_a_frame_takes_the_columns_of_the_stream() -> None:
     """Names and types are those of the batches; nothing is requested but the events."""
     frame = RollingFrame()
     with NumberedServer(20) as server, frame.follow(server.url, start=0) as follower:
-        assert frame.wait(20)
+        assert frame.wait(20, timeout=60)
         query = {"format": ["arrow"], "start": ["0"], "faults": ["false"], "gather": ["0.05"]}
         assert server.queries == [query]
         assert follower.stream_id == server.stream_id
@@ -240,12 +240,12 @@ def test_columns_and_numbers() -> None:
         NumberedServer(20) as server,
         frame.follow(server.url, start=3, columns=["more", "n"], where={"text": "t1"}, numbered=True),
     ):
-        assert frame.wait(2)
+        assert frame.wait(2, timeout=60)
     assert frame.df.to_dict("list") == {"more": [4.0, 7.5], "n": [8, 15], "event_number": [8, 15]}
     assert frame.schema["event_number"] == EVENT_NUMBER
     whole = RollingFrame()
     with NumberedServer(20) as server, whole.follow(server.url, start=3, columns="all"):
-        assert whole.wait(17)
+        assert whole.wait(17, timeout=60)
     assert whole.schema.names == FULL_SCHEMA.names
 
 
@@ -262,14 +262,14 @@ def test_frame_with_a_schema_takes_its_own_columns() -> None:
     """Columns that the caller has chosen are picked out of what comes; one that does not come is named."""
     frame = RollingFrame(schema=SCHEMA.select(["event_time", "n"]))
     with NumberedServer(20) as server, frame.follow(server.url, start=0):
-        assert frame.wait(20)
+        assert frame.wait(20, timeout=60)
         assert list(frame.df) == ["event_time", "n"]
     frame = RollingFrame(schema=FULL_SCHEMA)
     with NumberedServer(20) as server, frame.follow(server.url, start=0) as follower:
         until(lambda: not follower.running)
         assert isinstance(follower.error, DataError)
         with pytest.raises(DataError, match="no column 'more'"):
-            frame.wait(21)
+            frame.wait(21, timeout=60)
         assert str(follower.error) == "cannot append: no column 'more'"
 
 
@@ -277,9 +277,9 @@ def test_earliest_fills_the_window_at_once() -> None:
     """History and present without a seam."""
     frame = RollingFrame(rows=15)
     with NumberedServer(40) as server, frame.follow(server.url, start="earliest"):
-        assert frame.wait(40)
+        assert frame.wait(40, timeout=60)
         server.happen(5)
-        assert frame.wait(45)
+        assert frame.wait(45, timeout=60)
     assert frame.df["n"].tolist() == list(range(30, 45))
 
 
@@ -290,7 +290,7 @@ def test_what_the_server_leaves_out_is_counted() -> None:
         NumberedServer(60, skip={20: 15}) as server,
         frame.follow(server.url, start=0, lag="skip") as follower,
     ):
-        assert frame.wait(45)
+        assert frame.wait(45, timeout=60)
         assert follower.missed == 15
     assert frame.df["n"].tolist() == [*range(20), *range(35, 60)]
 
@@ -300,9 +300,9 @@ def test_restarted_stream_begins_again() -> None:
     frame = RollingFrame(window=None)
     with NumberedServer(20) as old:
         follower = frame.follow(old.url, start="earliest", numbered=True, **FAST)
-        assert frame.wait(20)
+        assert frame.wait(20, timeout=60)
     with follower, NumberedServer(5, port=old.port, stream_id="bb") as new:
-        assert frame.wait(25)
+        assert frame.wait(25, timeout=60)
         assert (follower.restarts, follower.stream_id, follower.reconnects) == (1, new.stream_id, 1)
     assert frame.df["event_number"].tolist() == [*range(20), *range(5)]
 
@@ -329,7 +329,7 @@ def test_message_of_more_than_a_mebibyte() -> None:
     """Large batches come through."""
     frame = RollingFrame(rows=None, window=None)
     with NumberedServer(60_000, per_message=60_000) as server, frame.follow(server.url, start=0):
-        assert frame.wait(60_000)
+        assert frame.wait(60_000, timeout=60)
     assert (frame.df["n"].to_numpy() == range(60_000)).all()
 
 
@@ -338,11 +338,11 @@ def kill_and_restart(stack: ExitStack, frame: RollingFrame, count: int, start: A
     server, port = stack.enter_context(process(count, pause=0.003))
     follower = stack.enter_context(frame.follow(f"127.0.0.1:{port}", start=start, **FAST))
     for share in (1, 2, 3):
-        assert frame.wait(share * count // 4)
+        assert frame.wait(share * count // 4, timeout=60)
         server.kill()
         server.wait()
         server, port = stack.enter_context(process(count, port, pause=0.003))
-    assert frame.wait(count)
+    assert frame.wait(count, timeout=60)
     return follower
 
 
@@ -373,7 +373,7 @@ def test_stream_server_fills_a_frame(server: StreamServer) -> None:
     """A frame that follows a stream has its columns and types, and event times at the requested rate."""
     frame = RollingFrame()
     with frame.follow(server):
-        assert frame.wait(100, timeout=20)
+        assert frame.wait(100, timeout=60)
     df = frame.df
     assert {name: str(dtype) for name, dtype in df.dtypes.items()} == EVENT.pandas_dtypes
     assert df[EVENT_TIME.name].diff().dropna().dt.total_seconds().to_numpy() == pytest.approx(
@@ -388,12 +388,12 @@ def test_stream_server_stops_and_starts_again(model: Model) -> None:
     frame = RollingFrame()
     with StreamServer(model, rate=200, port=0) as server:
         follower = frame.follow(server.url, **FAST)
-        assert frame.wait(10, timeout=20)
+        assert frame.wait(10, timeout=60)
     with follower:
         until(lambda: not follower.connected and follower.trouble is not None)
         before = frame.appended
         with StreamServer(model, rate=200, port=server.port):
-            assert frame.wait(before + 10, timeout=20)
+            assert frame.wait(before + 10, timeout=60)
     assert (follower.reconnects, follower.error) == (1, None)
 
 
@@ -401,9 +401,9 @@ def test_pause_holds_the_frame(server: StreamServer) -> None:
     """A paused stream sends nothing and keeps its followers; resumed, it continues."""
     frame = RollingFrame()
     with frame.follow(server.url) as follower:
-        assert frame.wait(10, timeout=20)
+        assert frame.wait(10, timeout=60)
         server.paused = True
         until(lambda: frame.appended == follower.received)
         server.paused = False
-        assert frame.wait(frame.appended + 10, timeout=20)
+        assert frame.wait(frame.appended + 10, timeout=60)
         assert follower.reconnects == 0

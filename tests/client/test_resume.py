@@ -24,7 +24,7 @@ FAST: dict[str, Any] = {"first_delay": 0.005, "max_delay": 0.02}
 async def take(url: str, count: int, **options: Any) -> list[dict[str, Any]]:
     """Return the first events that a client gets."""
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(60),
         connect(url, **{"on_trouble": lambda _: None, **FAST, **options}) as events,
     ):
         return [await anext(events) for _ in range(count)]
@@ -159,7 +159,7 @@ def test_replica_that_is_a_little_behind_is_asked_again() -> None:
             if len(behind.queries) > 1 and behind.count < 30:
                 behind.happen(30 - behind.count)
 
-        async with asyncio.timeout(20), connect(proxy.url, start=0, **FAST, on_trouble=note) as events:
+        async with asyncio.timeout(60), connect(proxy.url, start=0, **FAST, on_trouble=note) as events:
             got = [await anext(events) for _ in range(20)]
             proxy.switch(behind.port)
             got += [await anext(events) for _ in range(10)]
@@ -187,7 +187,7 @@ def test_server_that_has_lost_its_timeline_is_read_from_the_beginning(begun: int
     async def run(old: NumberedServer) -> None:
         troubles: list[str] = []
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             connect(old.url, start="earliest", numbered=True, **FAST, on_trouble=troubles.append) as events,
         ):
             got = [(await anext(events))["event_number"] for _ in range(20)]

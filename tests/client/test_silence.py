@@ -53,13 +53,13 @@ def test_silent_server_is_given_up_and_dialled_again() -> None:
     with process(600, pause=0.003) as (server, port):
         follower = frame.follow(f"127.0.0.1:{port}", start=0, silence=SILENCE, **FAST)
         with follower:
-            assert frame.wait(100)
+            assert frame.wait(100, timeout=60)
             with stopped(server.pid):
                 until(lambda: "has been silent for" in (follower.trouble or ""))
                 trouble = follower.trouble
                 assert not follower.connected
                 assert follower.silent_for >= SILENCE
-            assert frame.wait(600)
+            assert frame.wait(600, timeout=60)
             assert follower.silent_for < 30
         assert trouble is not None
         assert trouble.startswith(f"{follower.url} has been silent for 1 s; trying again in ")
@@ -109,7 +109,7 @@ def test_idle_server_that_answers_is_kept() -> None:
             answers, before = answers + (now < before), now
             time.sleep(0.005)
         server.happen(1)
-        assert frame.wait(1)
+        assert frame.wait(1, timeout=60)
         assert (follower.reconnects, follower.trouble, len(server.queries)) == (0, None, 1)
 
 
@@ -139,7 +139,7 @@ def test_stopping_does_not_wait_for_a_silent_server() -> None:
     frame = RollingFrame(window=None)
     with process(100_000, pause=0.003) as (server, port):
         follower = frame.follow(f"127.0.0.1:{port}", start=0)
-        assert frame.wait(20)
+        assert frame.wait(60, timeout=60)
         with stopped(server.pid):
             assert seconds_to_stop(follower) < 1
 
@@ -162,5 +162,5 @@ def test_stopping_does_not_wait_for_a_flood() -> None:
     frame = RollingFrame(rows=1000, window=None)
     with NumberedServer(10_000_000, per_message=2000) as server:
         follower = frame.follow(server.url, start=0)
-        assert frame.wait(10_000)
+        assert frame.wait(10_000, timeout=60)
         assert seconds_to_stop(follower) < 1

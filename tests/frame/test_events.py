@@ -33,7 +33,7 @@ def test_the_whole_past(past: ls.StreamServer) -> None:
     """All events that have happened, in order, as a frame that follows gets them."""
     frame = ls.RollingFrame(rows=None, window=None)
     with frame.follow(past, start="earliest") as follower:
-        assert frame.wait(6000)
+        assert frame.wait(6000, timeout=60)
         until(lambda: follower.next_number == past.state["next_event_number"])
         pd.testing.assert_frame_equal(ls.events(past), frame.df)
 

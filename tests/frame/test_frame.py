@@ -401,7 +401,7 @@ def test_wait() -> None:
     frame = RollingFrame(schema=SMALL)
     assert not frame.wait(1, timeout=0.01)
     threading.Timer(0.01, frame.append, [small(range(3))]).start()
-    assert frame.wait(3, timeout=10)
+    assert frame.wait(3, timeout=60)
 
 
 def test_since_gives_each_event_once() -> None:

@@ -15,13 +15,15 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import pytest
 
+from helpers.sockets import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["ServerProcess", "children", "resident", "run_python"]
 
 _ANNOUNCED = re.compile(r"ws://127\.0\.0\.1:(\d+)/ws")
-_ENDS_WITHIN = 20.0  # seconds
+_ENDS_WITHIN = 60.0  # seconds
 _PROGRAM = [sys.executable, "-m", "logistream"]
 
 
@@ -32,8 +34,8 @@ class ServerProcess:
     ----------
     *options : str
         Of `logistream serve`, but not `--port`.
-    port : int
-        0 takes a free one, which is kept when it is started again.
+    port : int, optional
+        The same when it is started again; without one, a free one is taken.
     environment : mapping of str to str
         Variables in addition to those of this process.
     files : int or None
@@ -43,12 +45,12 @@ class ServerProcess:
     def __init__(
         self,
         *options: str,
-        port: int = 0,
+        port: int | None = None,
         environment: Mapping[str, str] | None = None,
         files: int | None = None,
     ) -> None:
         self._files = files
-        self._options, self.port = options, port
+        self._options, self.port = options, free_port() if port is None else port
         self._environment = {**os.environ, **(environment or {})}
         self._folder = tempfile.TemporaryDirectory(prefix="logistream-test-")
         self._errors = Path(self._folder.name) / "stderr"
@@ -140,7 +142,7 @@ class ServerProcess:
 
     def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         """Return status and body of the answer to one request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             answer = connection.getresponse()
@@ -155,7 +157,7 @@ class ServerProcess:
         return self._process.stdout
 
 
-def run_python(program: str, *, within: float = 60) -> subprocess.CompletedProcess[str]:
+def run_python(program: str, *, within: float = 100) -> subprocess.CompletedProcess[str]:
     """Run a program in a Python of its own, for at most `within` seconds; return its code and its output."""
     command = [sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, timeout=within, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
@@ -40,10 +41,14 @@ def answering(answer: bytes) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port on which nothing listens, to be taken soon, perhaps several times.
+
+    The system gives none of these to a program that requests any port, so that no other test takes it first.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Proxy:
@@ -88,7 +93,7 @@ class Proxy:
                 return
             with self._lock:
                 try:
-                    far = socket.create_connection(("127.0.0.1", self.target), 5)
+                    far = socket.create_connection(("127.0.0.1", self.target), 60)
                 except OSError:  # nothing listens there: hang up
                     near.close()
                     continue

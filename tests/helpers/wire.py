@@ -191,7 +191,7 @@ class Peer:
 
     def __init__(self, port: int, query: str = "", *, receive_buffer: int | None = None) -> None:
         self.socket = socket.socket()
-        self.socket.settimeout(15)
+        self.socket.settimeout(60)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         with contextlib.ExitStack() as stack:

@@ -111,7 +111,7 @@ def test_a_connection_has_a_record_when_it_begins_and_one_when_it_ends(
 ) -> None:
     """With the close code, whoever closed."""
     with connect(f"{server.websocket_url}?numbered=true") as reader:
-        reader.recv(timeout=10)
+        reader.recv(timeout=60)
         until(lambda: len(log.lines) == 1)
     until(lambda: len(log.lines) == 2)
     begun, ended = log.records()
@@ -129,7 +129,7 @@ def test_a_connection_has_a_record_when_it_begins_and_one_when_it_ends(
 def test_a_server_that_stops_says_so(model: Model, log: Lines) -> None:
     """The code for going away stands in the log, as in what the reader gets."""
     with StreamServer(model, rate=200, port=0) as server, connect(server.websocket_url) as reader:
-        reader.recv(timeout=10)
+        reader.recv(timeout=60)
         server.stop()
         for _ in reader:
             pass
@@ -236,7 +236,7 @@ def test_silent_unless_asked(server: StreamServer, capsys: pytest.CaptureFixture
     try:
         get(f"{server.url}/stream")
         with connect(server.websocket_url) as reader:
-            reader.recv(timeout=10)
+            reader.recv(timeout=60)
         until(lambda: server.connected_clients == 0)
     finally:
         root.setLevel(level)

@@ -272,7 +272,7 @@ def receive(whole: dict[str, Any], **query: Any) -> tuple[list[Any], Headers]:
     pairs = [(name, text) for name, value in query.items() for text in written(value)]
     with connect(f"{url}?{urlencode(pairs)}", close_timeout=0.1) as reader:
         assert reader.response is not None
-        return [reader.recv(timeout=10) for _ in range(20)], reader.response.headers
+        return [reader.recv(timeout=60) for _ in range(20)], reader.response.headers
 
 
 def test_a_server_publishes_it(served: dict[str, Any], specification: jsonschema.Draft7Validator) -> None:
@@ -358,7 +358,7 @@ def test_a_gap_is_as_documented() -> None:
         whole = document(url=f"http://127.0.0.1:{server.port}")
         missed = validator(whole, "#/components/messages/missed_events/payload")
         with connect(f"{server.websocket_url}?lag=skip", close_timeout=0.1) as reader:
-            reader.recv(timeout=10)
+            reader.recv(timeout=60)
 
             def behind() -> bool:
                 with urllib.request.urlopen(f"{server.url}/metrics") as answer:
@@ -366,7 +366,7 @@ def test_a_gap_is_as_documented() -> None:
                 return lag is not None and float(lag[1]) > 1.5
 
             until(behind)
-            messages = (json.loads(reader.recv(timeout=10)) for _ in range(10_000_000))
+            messages = (json.loads(reader.recv(timeout=60)) for _ in range(10_000_000))
             gap = next(message for message in messages if "missed_events" in message)
             missed.validate(gap)
             event = validator(whole, "#/components/messages/event/payload")
@@ -377,7 +377,7 @@ def test_a_gap_is_as_documented() -> None:
 def test_going_away_is_as_documented() -> None:
     """A server that stops closes with the code that the document names."""
     with StreamServer(MODEL, rate=200, port=0) as server, connect(server.websocket_url) as reader:
-        reader.recv(timeout=10)
+        reader.recv(timeout=60)
         server.stop()
         for _ in reader:
             pass

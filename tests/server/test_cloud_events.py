@@ -6,11 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import httpx2
 import pytest
 from jsonschema import Draft7Validator
 from websockets.sync.client import connect
 
+from helpers import http
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ def server(model: Model) -> Iterator[StreamServer]:
 def plain(server: StreamServer, query: str = "") -> dict[int, Any]:
     """Return the first events without an envelope, by number."""
     address = f"{server.url}/events?numbered=true&stop={COUNT}{query}"
-    return {event["event_number"]: event for event in httpx2.get(address, timeout=30).json()}
+    return {event["event_number"]: event for event in http.get(address).json()}
 
 
 def check(server: StreamServer, envelopes: list[Any], expected: dict[int, Any]) -> None:
     """Check that these are CloudEvents 1.0 whose data are the expected events."""
-    stream = httpx2.get(f"{server.url}/timeline", timeout=30).json()["stream"]
+    stream = http.get(f"{server.url}/timeline").json()["stream"]
     assert [envelope["id"] for envelope in envelopes] == [f"{stream}/{number}" for number in expected]
     for envelope, event in zip(envelopes, expected.values(), strict=True):
         assert list(envelope) == ["specversion", "id", "source", "type", "time", "datacontenttype", "data"]
@@ -53,13 +53,13 @@ def test_a_range(server: StreamServer, query: str) -> None:
     """As a JSON array, which has a content type of its own, and as lines; the data are those without one."""
     expected = plain(server, query)
     address = f"{server.url}/events?envelope=cloudevents&numbered=true&stop={COUNT}{query}"
-    batch = httpx2.get(address, timeout=30)
+    batch = http.get(address)
     assert batch.headers["content-type"] == "application/cloudevents-batch+json"
     check(server, batch.json(), expected)
-    lines = httpx2.get(f"{address}&format=ndjson", timeout=30)
+    lines = http.get(f"{address}&format=ndjson")
     assert lines.headers["content-type"] == "application/x-ndjson"
     check(server, [json.loads(line) for line in lines.text.splitlines()], expected)
-    bare = httpx2.get(address.replace("envelope=cloudevents&", ""), timeout=30)
+    bare = http.get(address.replace("envelope=cloudevents&", ""))
     assert bare.headers["etag"] != batch.headers["etag"]
 
 
@@ -74,7 +74,7 @@ def test_the_websocket(server: StreamServer) -> None:
         check(
             server, [json.loads(line) for message in reader for line in str(message).splitlines()], expected
         )
-    document = httpx2.get(f"{server.url}/asyncapi.json", timeout=30).json()
+    document = http.get(f"{server.url}/asyncapi.json").json()
     Draft7Validator({**document, **document["components"]["messages"]["cloud_event"]["payload"]}).validate(
         messages[0]
     )
@@ -83,7 +83,7 @@ def test_the_websocket(server: StreamServer) -> None:
 def test_server_sent_events(server: StreamServer) -> None:
     """Each `data` is one, under the same id as without."""
     address = f"{server.url}/sse?envelope=cloudevents&numbered=true&start=0&stop={COUNT}"
-    text = httpx2.get(address, timeout=30).text
+    text = http.get(address).text
     check(
         server, [json.loads(data) for data in re.findall("^data: (.*)$", text, re.MULTILINE)], plain(server)
     )
@@ -104,5 +104,5 @@ def test_server_sent_events(server: StreamServer) -> None:
 )
 def test_what_is_refused(server: StreamServer, path: str, query: str, sentence: str) -> None:
     """What has no envelope, in one sentence."""
-    answer = httpx2.get(f"{server.url}/{path}?envelope=cloudevents&{query}", timeout=30)
+    answer = http.get(f"{server.url}/{path}?envelope=cloudevents&{query}")
     assert (answer.status_code, answer.json()["detail"]) == (422, sentence)

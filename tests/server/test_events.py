@@ -21,6 +21,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from helpers import http
 from helpers.waiting import until
 from logistream.dataco import EVENT
 from logistream.errors import StreamError
@@ -48,7 +49,7 @@ def server(model: Model) -> Iterator[StreamServer]:
 
 def get(server: StreamServer, path: str) -> httpx2.Response:
     """Return the answer to a GET."""
-    return httpx2.get(server.url + path)
+    return http.get(server.url + path)
 
 
 def read(server: StreamServer, query: str, count: int) -> list[dict[str, Any]]:
@@ -56,7 +57,7 @@ def read(server: StreamServer, query: str, count: int) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     with connect(f"{server.websocket_url}?{query}", max_size=None, max_queue=None) as reader:
         while len(events) < count:
-            message = reader.recv(timeout=10)
+            message = reader.recv(timeout=60)
             if isinstance(message, bytes):
                 events += pa.ipc.open_stream(message).read_all().to_pylist()
             else:
@@ -336,7 +337,7 @@ def test_a_finished_range_can_be_kept_for_ever(model: Model, tmp_path: Path) -> 
         answer = get(server, path)
         assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
         assert get(server, "/events?start=10").headers["cache-control"] == "private, no-cache"
-        again = httpx2.get(server.url + path, headers={"If-None-Match": answer.headers["etag"]})
+        again = http.get(server.url + path, headers={"If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         other = get(server, "/events?start=10&stop=31&numbered=true")
         lines = get(server, f"{path}&format=ndjson")
@@ -353,7 +354,7 @@ def test_the_next_range_is_linked(server: StreamServer) -> None:
     """As long as this one, with the same columns and without the token; no event is repeated or left out."""
     url, numbers = f"{server.url}/events?start=0&stop=700&where=Market:Europe&numbered=true&token=x", []
     for _ in range(4):
-        answer = httpx2.get(url)
+        answer = http.get(url)
         numbers += [event["event_number"] for event in answer.json()]
         assert answer.links["next"]["url"].startswith("?")
         url = str(httpx2.URL(url).join(answer.links["next"]["url"]))
@@ -368,21 +369,21 @@ def test_the_next_range_is_linked(server: StreamServer) -> None:
 def test_a_range_is_compressed_for_who_takes_it(server: StreamServer, form: str) -> None:
     """The same bytes behind it; whoever does not ask for gzip gets none."""
     url = f"{server.url}/events?start=0&stop=3000&format={form}"
-    plain = httpx2.get(url, headers={"Accept-Encoding": "identity"})
-    packed = httpx2.get(url, headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    plain = http.get(url, headers={"Accept-Encoding": "identity"})
+    packed = http.get(url, headers={"Accept-Encoding": "br, gzip;q=0.5"})
     assert "content-encoding" not in plain.headers
-    assert "content-encoding" not in httpx2.get(url, headers={"Accept-Encoding": "gzip;q=0"}).headers
+    assert "content-encoding" not in http.get(url, headers={"Accept-Encoding": "gzip;q=0"}).headers
     assert packed.headers["content-encoding"] == "gzip"
     assert "Accept-Encoding" in packed.headers["vary"]
     assert packed.content == plain.content
-    with httpx2.stream("GET", url, headers={"Accept-Encoding": "gzip"}) as answer:
+    with http.stream("GET", url, headers={"Accept-Encoding": "gzip"}) as answer:
         assert sum(map(len, answer.iter_raw())) < len(plain.content) / 2
 
 
 @pytest.mark.parametrize("path", ["/", "/events?start=0&stop=2000", "/schema", "/metrics", "/docs"])
 def test_head_is_answered_like_get_without_a_body(server: StreamServer, path: str) -> None:
     """With its headers; and no browser guesses another content type."""
-    full, head = get(server, path), httpx2.head(server.url + path)
+    full, head = get(server, path), httpx2.head(server.url + path, timeout=http.WAIT)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == full.headers["content-type"]
     assert head.headers["x-content-type-options"] == full.headers["x-content-type-options"] == "nosniff"

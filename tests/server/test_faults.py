@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import logistream as ls
+from helpers import http
 from helpers.processes import ServerProcess
 from helpers.waiting import until
 from helpers.wire import Peer
@@ -47,19 +48,19 @@ FAULTS: list[dict[str, Any]] = [
 
 def get(server: StreamServer | ServerProcess, path: str, **headers: str) -> httpx2.Response:
     """Return the answer to a GET."""
-    answer = httpx2.get(f"http://127.0.0.1:{server.port}{path}", headers=headers, timeout=WAIT)
+    answer = http.get(f"http://127.0.0.1:{server.port}{path}", headers=headers)
     assert answer.status_code == 200, answer.text
     return answer
 
 
 def patch(server: StreamServer, body: object) -> Any:
     """Change the stream; return what is answered."""
-    return httpx2.patch(f"{server.url}/stream", json=body, timeout=WAIT).json()
+    return http.patch(f"{server.url}/stream", json=body).json()
 
 
 def happened(server: StreamServer | ServerProcess, number: int) -> None:
     """Wait until an event has happened."""
-    until(lambda: get(server, "/stream").json()["next_event_number"] > number, within=WAIT)
+    until(lambda: get(server, "/stream").json()["next_event_number"] > number)
 
 
 def place_of(line: str) -> str:
@@ -139,7 +140,7 @@ def test_faults_are_set_over_http(server: StreamServer) -> None:
 )
 def test_bad_faults_are_refused_in_a_sentence(server: StreamServer, faults: object, sentence: str) -> None:
     """Over HTTP, with the nearest names; nothing is changed."""
-    answer = httpx2.patch(f"{server.url}/stream", json={"faults": faults}, timeout=WAIT)
+    answer = http.patch(f"{server.url}/stream", json={"faults": faults})
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(sentence)
     assert "\n" not in answer.json()["detail"]
@@ -165,7 +166,7 @@ def test_a_read_only_server_has_faults_that_nobody_else_can_change(tmp_path: Pat
     """403 over HTTP; its own program can set them."""
     with StreamServer(rate=200, port=0, read_only=True, timeline=tmp_path / "timeline") as server:
         server.faults = LATE
-        answer = httpx2.patch(f"{server.url}/stream", json={"faults": None}, timeout=WAIT)
+        answer = http.patch(f"{server.url}/stream", json={"faults": None})
         assert answer.status_code == 403
         assert get(server, "/stream").json()["faults"] == [LATE]
 
@@ -235,7 +236,7 @@ def test_places_that_are_none_are_refused(server: StreamServer, query: str, sent
     server.faults = DUPLICATE
     happened(server, server.timeline.last.first + 5)
     for path in ("/events", "/sse"):
-        answer = httpx2.get(f"{server.url}{path}?{query}", timeout=WAIT)
+        answer = http.get(f"{server.url}{path}?{query}")
         assert (answer.status_code, answer.json()["detail"][: len(sentence)]) == (422, sentence)
     with pytest.raises(ConnectionRefusedError) as caught:
         Peer(server.port, f"?{query}")
@@ -299,7 +300,7 @@ def test_server_sent_events_resume_after_a_place(server: StreamServer) -> None:
         for count, seen in enumerate(ids[:-1], 1):
             after = get(server, query, **{"Last-Event-ID": seen}).text.splitlines()
             assert [line for line in after if line.startswith("data: ")] == data[count:]
-        over = httpx2.get(f"{server.url}{query}", headers={"Last-Event-ID": ids[-1]}, timeout=WAIT)
+        over = http.get(f"{server.url}{query}", headers={"Last-Event-ID": ids[-1]})
         assert over.status_code == 204
 
 
@@ -316,7 +317,7 @@ def test_etags_tell_faulty_and_clean_ranges_apart(tmp_path: Path) -> None:
             assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
             tags[answer.headers["etag"]] = answer.content
             known = {"If-None-Match": answer.headers["etag"]}
-            assert httpx2.get(f"{server.url}{query}{more}", headers=known, timeout=WAIT).status_code == 304
+            assert http.get(f"{server.url}{query}{more}", headers=known).status_code == 304
         assert len(tags) == len(set(tags.values())) == 3
         following = get(server, f"/events?start={first}.1&stop={first + 50}&placed=true").headers["link"]
         assert following.startswith(f"<?start={first + 50}&stop={first + 100}&")
@@ -406,7 +407,7 @@ def test_a_faulty_stream_holds_through_kill_and_replicas(tmp_path: Path) -> None
         reader = threading.Thread(target=lambda: asyncio.run(reading(one.url)), daemon=True)
         reader.start()
         for kills in range(1, 4):
-            until(lambda: len(got) > 1000 * kills or enough.is_set(), within=WAIT)  # noqa: B023
+            until(lambda: len(got) > 1000 * kills or enough.is_set())  # noqa: B023
             one.kill()
             one.start()
         until(enough.is_set, within=2 * WAIT)

@@ -82,7 +82,7 @@ def part_at(feed: Feed, place: Place, now: int) -> Part:
         found.extend([] if part is None else [part])
         return part is not None
 
-    until(is_made, within=60)
+    until(is_made)
     return found[0]
 
 

@@ -217,7 +217,7 @@ class Caller:
     def ask(self, path: str) -> http.client.HTTPResponse:
         """Return the answer to a GET, whose body has not been read yet."""
         if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self._port), 20)
+            self._socket = socket.create_connection(("127.0.0.1", self._port), 60)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("ascii"))
@@ -265,7 +265,7 @@ def test_handshakes_with_any_query(server: ServerProcess) -> None:
     draw, statuses = Random(66), []
     for _ in range(1000):
         query = query_from(draw)
-        with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+        with socket.create_connection(("127.0.0.1", server.port), 60) as raw:
             raw.sendall(request(server.port, f"?{query}"))
             response = http.client.HTTPResponse(raw, method="GET")
             response.begin()
@@ -332,7 +332,7 @@ BODIES: dict[str, bytes] = {
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "", "multipart/form-data; boundary=x"])
 def test_bodies(server: ServerProcess, body: bytes, kind: str) -> None:
     """A change that cannot be read is refused in a sentence of bounded length."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("PATCH", "/stream", body, {"Content-Type": kind})
     response = connection.getresponse()
     answer = response.read()
@@ -346,7 +346,7 @@ def test_bodies(server: ServerProcess, body: bytes, kind: str) -> None:
 def test_a_body_without_end(server: ServerProcess) -> None:
     """It is refused long before it fills the memory."""
     before = resident(server.pid)
-    with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as raw:
         raw.sendall(
             b"PATCH /stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"

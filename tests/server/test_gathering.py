@@ -39,7 +39,7 @@ def test_a_pause_keeps_nothing_back(model: Model) -> None:
         StreamServer(model, rate=1000, port=0) as server,
         connect(f"{server.websocket_url}?start=0&format=ndjson&numbered=true&gather=0.1") as reader,
     ):
-        until(lambda: int(server.state["next_event_number"]) > 500, within=WAIT)
+        until(lambda: int(server.state["next_event_number"]) > 500)
         server.paused = True
         happened = int(server.state["next_event_number"])
         last = -1

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import httpx2
-
+from helpers import http
 from helpers.waiting import until
 from logistream.server.health import Health
 from logistream.server.metrics import Gauges
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from logistream.model.model import Model
 
-WAIT = 30.0
+WAIT = 60.0
 """Seconds that a busy machine may take."""
 
 
@@ -31,10 +30,10 @@ def test_a_stream_that_runs_or_is_paused_is_healthy(model: Model) -> None:
         url = server.url.partition("?")[0]
         for paused in (False, True):
             server.paused = paused
-            answer = httpx2.get(f"{url}/health")
+            answer = http.get(f"{url}/health")
             assert (answer.status_code, answer.json()) == (200, {"healthy": True, "reason": None})
-        assert httpx2.get(f"{url}/stream").status_code == 401
-        metrics = httpx2.get(f"{url}/metrics", headers={"Authorization": "Bearer secret"}).text
+        assert http.get(f"{url}/stream").status_code == 401
+        metrics = http.get(f"{url}/metrics", headers={"Authorization": "Bearer secret"}).text
         (age,) = [
             line for line in metrics.splitlines() if line.startswith("logistream_newest_event_age_seconds ")
         ]
@@ -45,10 +44,10 @@ def test_a_timeline_that_cannot_be_read_is_not(model: Model, tmp_path: Path) -> 
     """The reason is the sentence of the log."""
     path = tmp_path / "timeline"
     with StreamServer(model, rate=200, port=0, timeline=path) as server:
-        assert httpx2.get(f"{server.url}/health").status_code == 200
+        assert http.get(f"{server.url}/health").status_code == 200
         path.write_bytes(b"no timeline")
-        until(lambda: httpx2.get(f"{server.url}/health").status_code == 503, within=WAIT)
-        found = httpx2.get(f"{server.url}/health").json()
+        until(lambda: http.get(f"{server.url}/health").status_code == 503)
+        found = http.get(f"{server.url}/health").json()
         assert not found["healthy"]
         assert str(path) in found["reason"]
 

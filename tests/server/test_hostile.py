@@ -112,7 +112,7 @@ def test_frame_without_a_mask(server: ServerProcess, opcode: int) -> None:
 
 def test_compression_is_not_negotiated(server: ServerProcess) -> None:
     """It can be offered, and is declined."""
-    with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as raw:
         raw.sendall(request(server.port, headers={"Sec-WebSocket-Extensions": "permessage-deflate"}))
         head = raw.recv(65_536).lower()
         assert head.startswith(b"http/1.1 101 ")

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import httpx2
 import pytest
 
+from helpers import http
 from helpers.processes import children
 from logistream.server.logs import json_line
 
@@ -54,14 +54,14 @@ def test_every_line_is_an_object(tmp_path: Path) -> None:
     timeline = tmp_path / "timeline"
     options = ("--access-log", "--token", "s3cret", "--timeline", str(timeline))
     with serving(*options) as (process, errors, url):
-        assert httpx2.get(f"{url}/stream?token=s3cret", timeout=30).status_code == 200
+        assert http.get(f"{url}/stream?token=s3cret").status_code == 200
         assert next_record(errors)["path"] == "/stream"
         timeline.write_bytes(b"not a timeline" * 1000)
         warning = next_record(errors)
         assert (warning["level"], warning["logger"]) == ("warning", "logistream.server.timeline_watch")
         assert warning["message"].startswith("no more events for now: ")
         process.send_signal(signal.SIGTERM)
-        output, rest = process.communicate(timeout=30)
+        output, rest = process.communicate(timeout=60)
         assert (process.returncode, output) == (0, "")
         assert all(json.loads(line) for line in rest.splitlines())
 
@@ -70,14 +70,14 @@ def test_every_line_is_an_object(tmp_path: Path) -> None:
 def test_workers_log_as_json_too() -> None:
     """The death of one is a record, and so are the requests that another one answers."""
     with serving("--workers", "2", "--access-log") as (process, errors, url):
-        httpx2.get(f"{url}/stream", timeout=30)
+        http.get(f"{url}/stream")
         assert next_record(errors)["path"] == "/stream"
         commands = {child: Path(f"/proc/{child}/cmdline").read_text() for child in children(process.pid)}
         worker = next(child for child, command in commands.items() if "spawn_main" in command)
         os.kill(worker, signal.SIGKILL)
         assert next_record(errors)["message"].endswith("was ended by SIGKILL")
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
 
 
 @pytest.mark.parametrize(

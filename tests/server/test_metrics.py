@@ -120,7 +120,7 @@ def test_what_a_reader_got_is_what_is_reported(model: Model) -> None:
         server.paused = True
         happened = server.state["next_event_number"]
         with connect(f"{server.websocket_url}?start=earliest") as reader:
-            messages = [str(reader.recv(timeout=10)) for _ in range(happened)]
+            messages = [str(reader.recv(timeout=60)) for _ in range(happened)]
             seen = scrape(server)
             assert seen["logistream_clients"] == 1
         assert seen["logistream_events_total"] == happened
@@ -146,12 +146,12 @@ def test_the_measured_rate_is_the_requested_one(model: Model) -> None:
 
             def measured() -> float:
                 for _ in range(50):
-                    reader.recv(timeout=10)
+                    reader.recv(timeout=60)
                 return scrape(server)["logistream_rate_measured"]
 
-            until(lambda: measured() == pytest.approx(500, rel=0.2), within=30)
+            until(lambda: measured() == pytest.approx(500, rel=0.2))
             server.rate = 2000
-            until(lambda: measured() == pytest.approx(2000, rel=0.2), within=30)
+            until(lambda: measured() == pytest.approx(2000, rel=0.2))
             assert scrape(server)["logistream_rate_requested"] == 2000
         until(lambda: math.isnan(scrape(server)["logistream_rate_measured"]))
 
@@ -162,7 +162,7 @@ def test_a_reader_that_takes_nothing_shows(model: Model) -> None:
         StreamServer(model, rate=20_000, port=0) as server,
         connect(server.websocket_url, close_timeout=0.1) as reader,
     ):
-        reader.recv(timeout=10)  # and never again: what is on the way fills up
+        reader.recv(timeout=60)  # and never again: what is on the way fills up
 
         def falls_behind() -> bool:
             seen = scrape(server)
@@ -172,7 +172,7 @@ def test_a_reader_that_takes_nothing_shows(model: Model) -> None:
                 and seen["logistream_lag_events"] > 10_000
             )
 
-        until(falls_behind, within=30)
+        until(falls_behind)
 
 
 def test_a_server_that_cannot_keep_up_shows(model: Model) -> None:
@@ -188,6 +188,6 @@ def test_a_server_that_cannot_keep_up_shows(model: Model) -> None:
 
         reading = threading.Thread(target=read)
         reading.start()
-        until(lambda: 0 < scrape(server)["logistream_rate_measured"] < 900_000, within=30)
+        until(lambda: 0 < scrape(server)["logistream_rate_measured"] < 900_000)
         server.stop()
         reading.join()

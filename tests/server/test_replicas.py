@@ -198,7 +198,7 @@ def test_workers(capsys: pytest.CaptureFixture[str]) -> None:
         first = workers_of(parent)
         assert len(first) == 3
         readers = [stack.enter_context(Peer(port, SMALL)) for _ in range(READERS)]
-        until(lambda: connected(server) == {READERS}, within=2)
+        until(lambda: connected(server) == {READERS})
         assert len({reader.headers["logistream-stream"] for reader in readers}) == 1
 
         killed = min(first)
@@ -206,7 +206,7 @@ def test_workers(capsys: pytest.CaptureFixture[str]) -> None:
         began = time.monotonic()
         os.kill(killed, signal.SIGKILL)
         until(lambda: listeners(port) == 2)
-        until(lambda: listeners(port) == 3, within=60)
+        until(lambda: listeners(port) == 3)
         with capsys.disabled():
             print(f"\n  a killed worker is replaced after {time.monotonic() - began:.2f} s")
         assert len(workers_of(parent) - {killed}) == 3
@@ -223,7 +223,7 @@ def test_workers(capsys: pytest.CaptureFixture[str]) -> None:
                 readers[place] = stack.enter_context(Peer(port, f"{SMALL}&start={cursors[place]}"))
                 assert numbers_in(readers[place].until(TEXT).payload)[0] == cursors[place]
         assert 0 < lost < READERS
-        until(lambda: connected(server) == {READERS}, within=2)
+        until(lambda: connected(server) == {READERS})
 
         last = workers_of(parent)
         assert len(last) == 3
@@ -240,7 +240,7 @@ def test_the_count_is_right_soon_after_a_worker_was_killed() -> None:
     """Readers of a killed process are counted no more soon after, be it replaced by then or not."""
     with ServerProcess("--workers", "2", "--rate", "10") as server, ExitStack() as stack:
         readers = [stack.enter_context(Peer(server.port, SMALL)) for _ in range(READERS)]
-        until(lambda: connected(server) == {READERS}, within=2)
+        until(lambda: connected(server) == {READERS})
         os.kill(max(workers_of(server.pid)), signal.SIGKILL)
         until(lambda: listeners(server.port) == 1)  # from now on no connection goes to the dead one
         due = server.get("/stream")["next_event_number"]  # which the dead one has not sent
@@ -284,14 +284,14 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, moment: str) -> Non
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log)
     try:
         if moment in MOMENTS:
-            until(lambda: MOMENTS[moment](process.pid, folder), within=60)
+            until(lambda: MOMENTS[moment](process.pid, folder))
         else:
             assert process.stdout is not None
             process.stdout.readline()
         process.kill()
         process.communicate()
         # Both at once: a process that begins another program has no environment for a moment.
-        until(lambda: not with_mark(mark) and not list(folder.iterdir()), within=60)
+        until(lambda: not with_mark(mark) and not list(folder.iterdir()))
     finally:
         for pid in with_mark(mark):
             os.kill(pid, signal.SIGKILL)

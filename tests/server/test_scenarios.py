@@ -31,7 +31,7 @@ CASH = {"name": "cash", "effects": [{"set": {"Type": "CASH"}}]}
 
 def get(server: StreamServer | ServerProcess, path: str) -> Any:
     """Return the answer to a request, as plain data."""
-    with urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=30) as answer:
+    with urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=60) as answer:
         return json.load(answer)
 
 
@@ -39,7 +39,7 @@ def patch(server: StreamServer | ServerProcess, body: object) -> dict[str, Any]:
     """Change the stream and return the answer."""
     url = f"http://127.0.0.1:{server.port}/stream"
     request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="PATCH")
-    with urlopen(request, timeout=30) as answer:
+    with urlopen(request, timeout=60) as answer:
         state: dict[str, Any] = json.load(answer)
     return state
 
@@ -49,7 +49,7 @@ def test_a_scenario_is_set_live(server: StreamServer) -> None:
     server.scenario = Scenario.from_json(CASH)
     assert server.scenario == (Scenario.from_json(CASH),)
     first = server.timeline.last.first
-    until(lambda: server.state["next_event_number"] > first + 20, within=30)
+    until(lambda: server.state["next_event_number"] > first + 20)
     events = get(server, f"/events?start={first}&stop={first + 20}")
     assert {event["Type"] for event in events} == {"CASH"}
     server.scenario = [CASH, dataco.fraud_wave()]
@@ -109,7 +109,7 @@ def test_the_truth_over_http(server: StreamServer) -> None:
     """In three formats the same; and that of `server.truth`."""
     strike = dataco.port_strike()
     first = patch(server, {"scenario": strike})["from_event_number"]
-    until(lambda: server.state["next_event_number"] > first + 60, within=30)
+    until(lambda: server.state["next_event_number"] > first + 60)
     query = f"start={first}&stop={first + 50}"
     rows = get(server, f"/truth?{query}")
     assert [row["event_number"] for row in rows] == list(range(first, first + 50))
@@ -118,14 +118,14 @@ def test_the_truth_over_http(server: StreamServer) -> None:
     assert [row["late_probability"] for row in rows] == server.truth(first, first + 50)[
         "late_probability"
     ].tolist()
-    with urlopen(f"{server.url}/truth?{query}&format=ndjson", timeout=30) as answer:
+    with urlopen(f"{server.url}/truth?{query}&format=ndjson", timeout=60) as answer:
         assert [json.loads(line) for line in answer.read().splitlines()] == rows
-    with urlopen(f"{server.url}/truth?{query}&format=arrow", timeout=30) as answer:
+    with urlopen(f"{server.url}/truth?{query}&format=arrow", timeout=60) as answer:
         table = pa.ipc.open_stream(io.BytesIO(answer.read())).read_all()
     written = ("in_force", "twin", "delivery")
     assert [row | {name: json.loads(row[name]) for name in written} for row in table.to_pylist()] == rows
     server.scenario = None
-    until(lambda: server.state["next_event_number"] > first + 100, within=30)
+    until(lambda: server.state["next_event_number"] > first + 100)
     plain = get(server, f"/events?start={first}&stop={first + 50}")
     for row, event in zip(rows, plain, strict=True):
         assert row["twin"].keys() <= event.keys() | {"Department Id", "Order Item Discount Rate"}
@@ -164,10 +164,10 @@ def test_replicas_and_a_restart_hold_a_scenario(tmp_path: Path) -> None:
     form.write_text(json.dumps([dataco.port_strike(profile=profile), CASH]))
     options = ("--timeline", file, "--rate", "200")
     with ServerProcess(*options, "--scenario", str(form)) as one, ServerProcess("--timeline", file) as two:
-        until(lambda: get(two, "/stream")["scenario"] == "port strike, Western Europe; cash", within=30)
+        until(lambda: get(two, "/stream")["scenario"] == "port strike, Western Europe; cash")
         first = get(two, "/timeline")["entries"][1]["first"]
         for server in (one, two):
-            until(lambda: get(server, "/stream")["next_event_number"] > first + 400, within=60)  # noqa: B023
+            until(lambda: get(server, "/stream")["next_event_number"] > first + 400)  # noqa: B023
         events, truth = f"/events?start=0&stop={first + 400}", f"/truth?start={first}&stop={first + 300}"
         bodies = [get(server, events) for server in (one, two)]
         truths = [get(server, truth) for server in (one, two)]
@@ -189,7 +189,7 @@ def test_workers_hold_a_scenario(tmp_path: Path) -> None:
     form.write_text(json.dumps(CASH))
     options = ("--workers", "2", "--rate", "200", "--read-only", "--scenario", str(form))
     with ServerProcess(*options, environment={"http_proxy": "http://127.0.0.1:9"}) as server:
-        until(lambda: get(server, "/stream")["scenario"] == "cash", within=30)
+        until(lambda: get(server, "/stream")["scenario"] == "cash")
 
 
 @pytest.mark.parametrize(

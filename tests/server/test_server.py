@@ -15,13 +15,13 @@ import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-import httpx2
 import pandas as pd
 import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from helpers import http
 from helpers.processes import run_python
 from helpers.waiting import until
 from logistream.errors import PortInUseError, RequestError, StreamError
@@ -57,7 +57,7 @@ def test_a_started_server_answers_at_once(model: Model) -> None:
     assert server.state["status"] == "stopped"
     try:
         assert server.start() is server
-        assert httpx2.get(server.url).json()["status"] == "running"
+        assert http.get(server.url).json()["status"] == "running"
         assert server.state["next_event_number"] >= 1
         assert server.start() is server  # starting what runs changes nothing
         assert len(server_threads()) == 1
@@ -68,12 +68,12 @@ def test_a_started_server_answers_at_once(model: Model) -> None:
 def test_stopping_leaves_no_thread_and_no_port(model: Model) -> None:
     """After stop() with readers connected, thread and port are free and the readers know."""
     with StreamServer(model, rate=100, port=0) as server, connect(server.websocket_url) as reader:
-        reader.recv(timeout=10)
+        reader.recv(timeout=60)
         server.stop()
         assert server_threads() == []
         assert not listens(server.port)
         with pytest.raises(ConnectionClosed) as caught:
-            collections.deque((reader.recv(timeout=10) for _ in itertools.count()), maxlen=0)
+            collections.deque((reader.recv(timeout=60) for _ in itertools.count()), maxlen=0)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1001  # going away
         server.stop()  # twice is fine
@@ -100,7 +100,7 @@ def test_running_the_cell_again_works(model: Model) -> None:
             assert not first.running
             assert second.running
             assert len(server_threads()) == 1
-            assert httpx2.get(second.url).json()["status"] == "running"
+            assert http.get(second.url).json()["status"] == "running"
         finally:
             second.stop()
     finally:
@@ -131,7 +131,7 @@ def test_a_stopped_server_can_be_started_again(model: Model) -> None:
         assert server.rate == 0.5
         assert server.state["started"] > first["started"]
         assert server.state["next_event_number"] == 1
-        assert httpx2.get(server.url).json()["status"] == "running"
+        assert http.get(server.url).json()["status"] == "running"
 
 
 def test_rate_and_pause_are_set_live(server: StreamServer) -> None:
@@ -139,13 +139,13 @@ def test_rate_and_pause_are_set_live(server: StreamServer) -> None:
     with connect(server.websocket_url) as reader:
         server.rate = 1000
         times = [
-            datetime.fromisoformat(json.loads(reader.recv(timeout=10))["event_time"]) for _ in range(300)
+            datetime.fromisoformat(json.loads(reader.recv(timeout=60))["event_time"]) for _ in range(300)
         ]
     assert {(b - a).microseconds for a, b in list(itertools.pairwise(times))[-100:]} == {1000}
     server.paused = True
     assert server.state["status"] == "paused"
-    assert httpx2.get(server.url).json()["status"] == "paused"
-    httpx2.patch(f"{server.url}/stream", json={"paused": False, "rate": 7})
+    assert http.get(server.url).json()["status"] == "paused"
+    http.patch(f"{server.url}/stream", json={"paused": False, "rate": 7})
     assert (server.rate, server.paused) == (7, False)
 
 
@@ -164,7 +164,7 @@ def test_the_rate_is_set_from_any_thread_while_streaming(server: StreamServer) -
     with connect(server.websocket_url, max_queue=None) as reader:
         dragging.start()
         try:
-            strings = [str(reader.recv(timeout=10)) for _ in range(1500)]
+            strings = [str(reader.recv(timeout=60)) for _ in range(1500)]
         finally:
             done.set()
             dragging.join()
@@ -219,10 +219,10 @@ def test_a_start_is_when_event_0_happened(model: Model, start: str | date) -> No
     assert server.state["started"] == "2020-01-01T00:00:00.000000Z"
     with server:
         server.paused = True
-        (first,) = httpx2.get(f"{server.url}/events?stop=1").json()
+        (first,) = http.get(f"{server.url}/events?stop=1").json()
         assert first["event_time"] == server.state["started"] == "2020-01-01T00:00:00.000000Z"
         newest = server.state["next_event_number"] - 1
-        (last,) = httpx2.get(f"{server.url}/events?start={newest}").json()
+        (last,) = http.get(f"{server.url}/events?start={newest}").json()
         assert newest > 2 * 86_400 * 365 * 6
         assert parse_rfc3339(last["event_time"]) == parse_rfc3339("2020-01-01T00:00:00Z") + newest * 500_000
 
@@ -261,7 +261,7 @@ def test_a_server_starts_and_stops_inside_a_running_loop(model: Model) -> None:
 
     async def cell() -> str:
         with StreamServer(model, rate=100, port=0) as server:
-            async with asyncio.timeout(10), websockets.connect(server.websocket_url) as reader:
+            async with asyncio.timeout(60), websockets.connect(server.websocket_url) as reader:
                 return str(await reader.recv())
 
     assert json.loads(asyncio.run(cell()))["Type"]
@@ -298,8 +298,8 @@ def test_a_server_off_this_machine_requires_a_token(model: Model) -> None:
         assert len(server.token) >= 24
         assert server.url == f"http://127.0.0.1:{server.port}?token={server.token}"
         with connect(server.websocket_url) as reader:
-            reader.recv(timeout=10)
-        assert httpx2.get(f"http://127.0.0.1:{server.port}/").status_code == 401
+            reader.recv(timeout=60)
+        assert http.get(f"http://127.0.0.1:{server.port}/").status_code == 401
         assert server.token not in repr(server) + server._repr_html_()
 
 
@@ -307,7 +307,7 @@ def test_localhost_needs_no_token(model: Model) -> None:
     """By name or by number, this machine is this machine."""
     with StreamServer(model, rate=100, port=0, host="localhost") as server:
         assert server.token is None
-        assert httpx2.get(server.url).json()["websocket_url"] == server.websocket_url
+        assert http.get(server.url).json()["websocket_url"] == server.websocket_url
 
 
 def test_the_picture_is_small_and_shows_the_address(server: StreamServer) -> None:

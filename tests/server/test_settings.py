@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
+from helpers import http
 from helpers.processes import ServerProcess
 from logistream.errors import RequestError
 from logistream.server.server import StreamServer
@@ -45,11 +46,11 @@ def test_options_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("LOGISTREAM_ALLOW_ORIGIN", "https://one.example https://two.example")
     with ServerProcess("--seed", "4") as server:
         url = f"http://127.0.0.1:{server.port}"
-        assert httpx2.get(f"{url}/stream").status_code == 401
+        assert http.get(f"{url}/stream").status_code == 401
         headers = {"Authorization": "Bearer open sesame", "Origin": "https://two.example"}
-        state = httpx2.get(f"{url}/stream", headers=headers).json()
+        state = http.get(f"{url}/stream", headers=headers).json()
         assert (state["rate"], state["seed"]) == (7.5, 4)
-        refused = httpx2.patch(f"{url}/stream", json={"rate": 5}, headers=headers)
+        refused = http.patch(f"{url}/stream", json={"rate": 5}, headers=headers)
         assert (refused.status_code, refused.json()) == (
             403,
             {"detail": "this server is read-only: change the stream at another one"},
@@ -86,7 +87,7 @@ def test_behind_a_proxy(model: Model) -> None:
         url = server.url.partition("?")[0]
 
         def get(path: str) -> httpx2.Response:
-            return httpx2.get(url + path, headers={**headers, "Authorization": "Bearer secret"})
+            return http.get(url + path, headers={**headers, "Authorization": "Bearer secret"})
 
         assert get("/").json()["websocket_url"] == "wss://example.org/orders/ws"
         described = get("/asyncapi.json").json()["servers"]["this"]

@@ -235,7 +235,7 @@ def test_no_more_readers_than_allowed(model: Model) -> None:
         with pytest.raises(ConnectionRefusedError, match=full):
             Peer(server.port, SMALL)
         first.reset()
-        until(lambda: server.connected_clients == 1, within=2)
+        until(lambda: server.connected_clients == 1)
         third = stack.enter_context(Peer(server.port, SMALL))
         with pytest.raises(ConnectionRefusedError, match=full):
             Peer(server.port, SMALL)
@@ -256,7 +256,7 @@ def test_a_reader_that_answers_nothing_is_given_up(model: Model, monkeypatch: py
     monkeypatch.setattr(server_module, "_config", impatient)
     with StreamServer(model, rate=20_000, port=0) as server, Peer(server.port, receive_buffer=TINY):
         until(lambda: server.connected_clients == 1)
-        until(lambda: server.connected_clients == 0, within=5)
+        until(lambda: server.connected_clients == 0)
 
 
 def test_a_reader_that_leaves_without_reading_holds_no_socket(
@@ -268,17 +268,17 @@ def test_a_reader_that_leaves_without_reading_holds_no_socket(
         began = time.monotonic()
         until(lambda: time.monotonic() - began > 0.5)  # let the buffers fill
         peer.send(frame(CLOSE, b"\x03\xe8"))
-        until(lambda: server.connected_clients == 0, within=2)
+        until(lambda: server.connected_clients == 0)
         assert server._server is not None
         connections = server._server.server_state.connections
-        until(lambda: not connections, within=5)
+        until(lambda: not connections)
 
 
 def test_a_hundred_at_once_for_ten_places(model: Model) -> None:
     """However fast they come, no more are let in than allowed."""
     with StreamServer(model, rate=100, port=0, limits=Limits(clients=10)) as server, ExitStack() as stack:
         raws = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10)) for _ in range(100)
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 60)) for _ in range(100)
         ]
         from helpers.wire import request
 
