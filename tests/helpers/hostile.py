@@ -32,6 +32,7 @@ WORD = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5"
 """A Greek word in UTF-8, of characters that have two or three bytes."""
 
 _RATE = 1000
+_LINE = 60  # bytes of an event, at least
 
 
 @pytest.fixture(scope="module", name="server")  # another name, which arguments of tests do not hide
@@ -46,6 +47,7 @@ def watched() -> Iterator[ServerProcess]:
         yield running
         # A worker process may have run only one short test of a module.
         until(lambda: running.get("/stream")["next_event_number"] > first + _RATE)
+        until(lambda: recorder.received > _RATE * _LINE)
         seen = recorder.seen()
         assert seen.stop - seen.first > _RATE / 2
         assert seen.silence < 10.0
@@ -56,7 +58,7 @@ def watched() -> Iterator[ServerProcess]:
 def unharmed(server: ServerProcess) -> Iterator[None]:
     """See after each case that the server answers, has one reader, and has complained of nothing."""
     yield
-    until(lambda: server.get("/")["connected_clients"] == 1, within=2)
+    until(lambda: server.get("/")["connected_clients"] == 1)
     assert complaints(server) == ""
 
 

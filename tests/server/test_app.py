@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,14 +24,12 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from helpers import http
-from helpers.waiting import until
+from helpers.waiting import at_best, seconds_until, until
 from logistream.dataco import EVENT
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from websockets.sync.client import ClientConnection
 
     from logistream.model.model import Model
 
@@ -51,13 +49,6 @@ def read(server: StreamServer, count: int) -> list[dict[str, Any]]:
     """Return the next events."""
     with connect(server.websocket_url) as reader:
         return [json.loads(reader.recv(timeout=60)) for _ in range(count)]
-
-
-def read_to_the_end(reader: ClientConnection) -> None:
-    """Read what is on its way, until nothing comes for a third of a second."""
-    with suppress(TimeoutError):
-        while True:
-            reader.recv(timeout=0.3)
 
 
 def clients(server: StreamServer) -> int:
@@ -104,10 +95,11 @@ def test_two_events_a_second_by_default(model: Model) -> None:
 def test_all_readers_get_the_same_events(server: StreamServer) -> None:
     """Several clients see one stream."""
     with connect(server.websocket_url) as one, connect(server.websocket_url) as two:
-        strings = [one.recv(timeout=60) for _ in range(100)]
-        start = strings.index(two.recv(timeout=60))
-        for text in strings[start + 1 :]:
-            assert two.recv(timeout=60) == text
+        first = two.recv(timeout=60)  # which began later
+        while one.recv(timeout=60) != first:
+            pass
+        for _ in range(50):
+            assert one.recv(timeout=60) == two.recv(timeout=60)
 
 
 def test_a_reader_that_does_not_read_delays_no_other(model: Model) -> None:
@@ -123,7 +115,7 @@ def test_a_reader_that_does_not_read_delays_no_other(model: Model) -> None:
                 text = reader.recv(timeout=60)
         delay = datetime.now(UTC) - datetime.fromisoformat(json.loads(text)["event_time"])
         assert delay.total_seconds() < 30
-        assert clients(server) == 3
+        until(lambda: clients(server) == 3)
 
 
 def test_what_a_reader_sends_is_ignored(server: StreamServer) -> None:
@@ -149,12 +141,17 @@ def test_a_close_frame_is_noticed_within_a_second(server: StreamServer) -> None:
     """The count follows clients that come and that close the connection."""
     server.rate = 1  # these clients do not read, and with events waiting to be read none can close politely
     assert clients(server) == 0
-    with connect(server.websocket_url):
-        until(lambda: clients(server) == 1)
+
+    def slowest() -> float:
         with connect(server.websocket_url):
-            until(lambda: clients(server) == 2)
-        until(lambda: clients(server) == 1)
-    until(lambda: clients(server) == 0)
+            taken = [seconds_until(lambda: clients(server) == 1)]
+            with connect(server.websocket_url):
+                taken.append(seconds_until(lambda: clients(server) == 2))
+            taken.append(seconds_until(lambda: clients(server) == 1))
+        taken.append(seconds_until(lambda: clients(server) == 0))
+        return max(taken)
+
+    at_best(slowest, below=1)
 
 
 @pytest.mark.parametrize("linger", [0, None], ids=["reset", "end of file"])
@@ -164,26 +161,34 @@ def test_a_broken_connection_is_noticed_within_a_second(
 ) -> None:
     """A socket that goes without a word is noticed, whether events are flowing, stuck, or none are due."""
     with StreamServer(model, rate=rate, port=0) as server:
-        raw = socket.create_connection(("127.0.0.1", server.port))
-        raw.sendall(handshake(server.port))
-        until(lambda: clients(server) == 1)
-        if rate > 1:
-            received = time.monotonic()
-            until(lambda: time.monotonic() - received > 0.2)  # let the buffers fill
-        if linger is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, linger))
-        raw.close()
-        until(lambda: clients(server) == 0)
+
+        def taken() -> float:
+            raw = socket.create_connection(("127.0.0.1", server.port))
+            raw.sendall(handshake(server.port))
+            until(lambda: clients(server) == 1)
+            if rate > 1:
+                received = time.monotonic()
+                until(lambda: time.monotonic() - received > 0.2)  # let the buffers fill
+            if linger is not None:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, linger))
+            raw.close()
+            return seconds_until(lambda: clients(server) == 0)
+
+        at_best(taken, below=1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_killed_client_is_noticed_within_a_second(server: StreamServer) -> None:
     """A client process that is killed sends no close frame, and is gone all the same."""
     script = "import sys; from websockets.sync.client import connect\nfor _ in connect(sys.argv[1]): pass"
-    with subprocess.Popen([sys.executable, "-c", script, server.websocket_url]) as client:
-        until(lambda: clients(server) == 1)
-        os.kill(client.pid, signal.SIGKILL)
-        until(lambda: clients(server) == 0)
+
+    def taken() -> float:
+        with subprocess.Popen([sys.executable, "-c", script, server.websocket_url]) as client:
+            until(lambda: clients(server) == 1)
+            os.kill(client.pid, signal.SIGKILL)
+            return seconds_until(lambda: clients(server) == 0)
+
+    at_best(taken, below=1)
 
 
 # Status and state
@@ -224,21 +229,23 @@ def test_a_rate_change_reaches_waiting_readers(model: Model) -> None:
     with StreamServer(model, rate=0.01, port=0) as server, connect(server.websocket_url) as reader:
         until(lambda: clients(server) == 1)
         patch(server, '{"rate": 1000}')
-        started = time.monotonic()
-        for _ in range(100):
+        for _ in range(100):  # at the old rate this would take hours
             reader.recv(timeout=60)
-        assert time.monotonic() - started < 2
 
 
 def test_a_pause_stops_the_events_and_resuming_goes_on(server: StreamServer) -> None:
     """Between pause and resumption nothing comes, and nothing is lost."""
-    with connect(server.websocket_url) as reader:
-        reader.recv(timeout=60)
+    with connect(f"{server.websocket_url}?numbered=true") as reader:
+        number = json.loads(reader.recv(timeout=60))["event_number"]
         paused = patch(server, '{"paused": true}').json()
-        read_to_the_end(reader)
+        for expected in range(number + 1, paused["next_event_number"]):  # what is on its way
+            assert json.loads(reader.recv(timeout=60))["event_number"] == expected
+        with pytest.raises(TimeoutError):
+            reader.recv(timeout=0.3)
         assert get(server, "/stream").json()["next_event_number"] == paused["next_event_number"]
         patch(server, '{"paused": false}')
         resumed = json.loads(reader.recv(timeout=60))
+        assert resumed["event_number"] == paused["next_event_number"]
         gap = datetime.fromisoformat(resumed["event_time"]) - datetime.fromisoformat(paused["started"])
         assert gap.total_seconds() > 0.3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from helpers.processes import ServerProcess
 from helpers.recording import SMALL
+from helpers.waiting import at_best
 from helpers.wire import Peer
 from logistream.server import file_watch
 from logistream.server.file_watch import FileWatch
@@ -48,12 +50,17 @@ def test_an_idle_server_sleeps(tmp_path: Path) -> None:
             tasks = Path(f"/proc/{server.pid}/task")
             if not tasks.exists():
                 pytest.skip("needs /proc")
-            lines = [line for task in tasks.iterdir() for line in (task / "status").read_text().splitlines()]
+            lines: list[str] = []
+            for task in tasks.iterdir():
+                with contextlib.suppress(OSError):  # a thread that has ended
+                    lines += (task / "status").read_text().splitlines()
             return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
 
-        reader.receive()
-        before = switches()
-        for _ in range(6):
+        def spent() -> int:
             reader.receive()
-        spent = switches() - before
-    assert spent < 100
+            before = switches()
+            for _ in range(6):
+                reader.receive()
+            return switches() - before
+
+        at_best(spent, below=100)

@@ -62,7 +62,7 @@ def test_a_clock_that_was_set_back_is_not(model: Model) -> None:
     pump = Pump(stream, Gauges(), catch_up=1, catch_up_total=1)
     health = Health(stream, pump)
     pump._loop, pump._round = _Loop(), 0.0  # type: ignore[assignment] # it has just run
-    assert re.match(r"the clock of this machine is (59|60)\.\d s behind the stream", str(health.reason()))
+    assert re.match(r"the clock of this machine is (5\d|60)\.\d s behind the stream", str(health.reason()))
     pump.close()
     assert str(health.reason()).startswith("the thread that makes events has ended")
 

@@ -121,6 +121,8 @@ def test_what_a_reader_got_is_what_is_reported(model: Model) -> None:
         happened = server.state["next_event_number"]
         with connect(f"{server.websocket_url}?start=earliest") as reader:
             messages = [str(reader.recv(timeout=60)) for _ in range(happened)]
+            until(lambda: scrape(server)["logistream_sent_events_total"] == happened)
+            until(lambda: scrape(server)["logistream_lag_events"] == 0)
             seen = scrape(server)
             assert seen["logistream_clients"] == 1
         assert seen["logistream_events_total"] == happened
