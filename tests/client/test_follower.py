@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import re
 import threading
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import logistream.frame.frame as frame_module
 from helpers.numbered import FULL_SCHEMA, SCHEMA, START, NumberedServer, event, process
 from helpers.sockets import free_port
 from helpers.waiting import until
@@ -74,7 +74,7 @@ def test_a_notebook_shows_the_state() -> None:
 def test_survives_the_death_of_the_server() -> None:
     """A server that dies and comes back is followed on; the trouble is shown in between."""
     frame = RollingFrame()
-    with NumberedServer(1) as server:
+    with NumberedServer(1, port=free_port()) as server:
         follower = frame.follow(server.url, start=0, **FAST)
         assert frame.wait(1, timeout=60)
     with follower:
@@ -94,13 +94,12 @@ def test_survives_the_death_of_the_server() -> None:
     assert frame.df["n"].tolist() == [0, 1]
 
 
-def test_follower_may_come_before_the_server() -> None:
+def test_follower_may_come_before_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Following returns at once when nothing is there, and begins when the server does."""
     frame = RollingFrame()
     port = free_port()
-    start = time.monotonic()
+    monkeypatch.setattr(frame_module, "_ANSWER_SECONDS", 1000.0)
     with frame.follow(f"http://127.0.0.1:{port}", start=0, **FAST) as follower:
-        assert time.monotonic() - start < 0.9
         assert "nothing listens there" in (follower.trouble or "")
         with NumberedServer(1, port=port):
             assert frame.wait(1, timeout=60)
@@ -160,9 +159,7 @@ def test_waiting_ends_when_the_follower_is_stopped() -> None:
         follower = frame.follow(server.url, start=0)
         assert frame.wait(5, timeout=60)
         threading.Timer(0.05, follower.stop).start()
-        start = time.monotonic()
-        assert not frame.wait(6, timeout=60)
-        assert time.monotonic() - start < 10
+        assert not frame.wait(6, timeout=1000)
 
 
 def test_same_address_again_replaces_the_follower() -> None:
@@ -189,13 +186,12 @@ def test_follower_of_a_forgotten_frame_ends() -> None:
 
 
 def test_stop_does_not_wait_for_a_pause_between_attempts() -> None:
-    """Stopping is quick while the next attempt is a minute away."""
+    """Stopping is quick while the next attempt is minutes away."""
     frame = RollingFrame()
-    follower = frame.follow(f"127.0.0.1:{free_port()}", first_delay=60, max_delay=60)
+    follower = frame.follow(f"127.0.0.1:{free_port()}", first_delay=600, max_delay=600)
     until(lambda: follower.trouble is not None)
-    start = time.monotonic()
-    follower.stop()
-    assert time.monotonic() - start < 5
+    follower.stop()  # which waits for the thread for a minute at most
+    assert not follower.running
 
 
 @settings(max_examples=20, deadline=None)
@@ -298,7 +294,7 @@ def test_what_the_server_leaves_out_is_counted() -> None:
 def test_restarted_stream_begins_again() -> None:
     """Without its timeline the server has another stream: its numbers are not those of the old one."""
     frame = RollingFrame(window=None)
-    with NumberedServer(20) as old:
+    with NumberedServer(20, port=free_port()) as old:
         follower = frame.follow(old.url, start="earliest", numbered=True, **FAST)
         assert frame.wait(20, timeout=60)
     with follower, NumberedServer(5, port=old.port, stream_id="bb") as new:
@@ -335,13 +331,16 @@ def test_message_of_more_than_a_mebibyte() -> None:
 
 def kill_and_restart(stack: ExitStack, frame: RollingFrame, count: int, start: Any) -> Follower:
     """Follow a server that is killed three times on the way to `count` events."""
-    server, port = stack.enter_context(process(count, pause=0.003))
+    port = free_port()
+    server, _ = stack.enter_context(process(count // 2, port, pause=0.003))
     follower = stack.enter_context(frame.follow(f"127.0.0.1:{port}", start=start, **FAST))
     for share in (1, 2, 3):
         assert frame.wait(share * count // 4, timeout=60)
+        until(lambda: follower.connected and follower.reconnects >= share - 1)  # noqa: B023 - called at once
         server.kill()
         server.wait()
-        server, port = stack.enter_context(process(count, port, pause=0.003))
+        happened = min(share + 2, 4) * count // 4  # it never has all, and has more to send when it is killed
+        server, _ = stack.enter_context(process(happened, port, pause=0.003))
     assert frame.wait(count, timeout=60)
     return follower
 
@@ -386,7 +385,7 @@ def test_stream_server_fills_a_frame(server: StreamServer) -> None:
 def test_stream_server_stops_and_starts_again(model: Model) -> None:
     """A frame follows on when the server is stopped and another one starts on its port."""
     frame = RollingFrame()
-    with StreamServer(model, rate=200, port=0) as server:
+    with StreamServer(model, rate=200, port=free_port()) as server:
         follower = frame.follow(server.url, **FAST)
         assert frame.wait(10, timeout=60)
     with follower:

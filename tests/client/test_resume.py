@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.numbered import START, NumberedServer, event, process, text, until_closed
-from helpers.sockets import Proxy
+from helpers.sockets import Proxy, free_port
+from helpers.waiting import until
 from logistream.client.client import Messages, connect
 from logistream.errors import RequestError
 
@@ -199,7 +200,7 @@ def test_server_that_has_lost_its_timeline_is_read_from_the_beginning(begun: int
                 assert [query.get("start") for query in new.queries] == [["19.1"], ["earliest"]]
         assert f"{old.url} serves another stream than before: starting again with earliest" in troubles
 
-    old = NumberedServer(20)
+    old = NumberedServer(20, port=free_port())
     old.__enter__()
     asyncio.run(run(old))
 
@@ -247,25 +248,27 @@ def test_server_that_comes_back_on_another_port_behind_a_proxy() -> None:
     count = 600
     got: list[dict[str, Any]] = []
 
-    async def run(url: str) -> None:
-        async with asyncio.timeout(60), connect(url, start=0, **FAST, on_trouble=lambda _: None) as events:
+    async def run(events: connect) -> None:
+        async with asyncio.timeout(100), events:
             async for made in events:
                 got.append(made)
                 if len(got) == count:
-                    assert events.reconnects >= 3
                     return
 
     with ExitStack() as stack:
-        server, port = stack.enter_context(process(count, pause=0.005))
+        server, port = stack.enter_context(process(count // 2, pause=0.005))
         proxy = stack.enter_context(Proxy(port))
-        reader = threading.Thread(target=asyncio.run, args=[run(proxy.url)])
+        events = connect(proxy.url, start=0, **FAST, on_trouble=lambda _: None)
+        reader = threading.Thread(target=asyncio.run, args=[run(events)])
         reader.start()
         for share in (1, 2, 3):
-            while len(got) < share * count // 4 and reader.is_alive():
-                threading.Event().wait(0.001)
+            until(lambda: len(got) >= share * count // 4)  # noqa: B023 - called at once
+            until(lambda: events.connected and events.reconnects >= share - 1)  # noqa: B023
             server.kill()
-            server, port = stack.enter_context(process(count, pause=0.005))
+            happened = min(share + 2, 4) * count // 4  # it never has all, and has more to send when killed
+            server, port = stack.enter_context(process(happened, pause=0.005))
             proxy.switch(port)
         reader.join()
+    assert events.reconnects >= 3
     assert numbers(got) == list(range(count))
     assert json.loads(text(3)) == event(3)

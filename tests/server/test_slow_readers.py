@@ -131,7 +131,7 @@ def _lateness_beside_readers_of_the_past(capsys: pytest.CaptureFixture[str]) -> 
             f"\n  beside readers of the past ({read / 4e6:.0f} MB/s): p50 {seen.late(0.5) * 1e3:.1f} ms, "
             f"p99 {seen.late(0.99) * 1e3:.1f} ms, longest {max(seen.delays) * 1e3:.0f} ms"
         )
-    return max(seen.late(0.5) / 0.2, max(seen.delays) / 2.0, (due - seen.stop) / 2000)
+    return float(max(seen.late(0.5) / 0.2, max(seen.delays) / 2.0, (due - seen.stop) / 2000))
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
