@@ -22,7 +22,7 @@ import pytest
 from websockets.sync.client import connect
 
 import logistream
-from helpers.waiting import until
+from helpers.waiting import at_best, until
 from logistream.cli import _parser
 from logistream.server.app import create_app
 from logistream.stream.stream import Stream
@@ -331,18 +331,23 @@ def test_the_shipped_model_is_as_described(model: Model) -> None:
 def test_one_call_into_c_stops_the_server_too(model: Model) -> None:
     """While one call holds the interpreter for seconds, a reader in another process gets nothing."""
     reader = [sys.executable, "-m", "helpers.silence"]
-    with logistream.StreamServer(model, rate=100, port=0) as server:
-        command = [*reader, str(server.port), "6.0"]
-        with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"reading\n"
-            soon = server.state["next_event_number"] + 100  # it has read some of them before
-            until(lambda: server.state["next_event_number"] > soon)
-            began = time.monotonic()
-            sum(range(60_000_000))  # does not let other threads in
-            took = time.monotonic() - began
-            seen = json.loads(process.stdout.read())
-    assert seen["silence"] > min(took, 4) / 2
+
+    def length_of_the_call() -> float:
+        """Return how long it takes, in silences of the reader."""
+        with logistream.StreamServer(model, rate=100, port=0) as server:
+            command = [*reader, str(server.port), "5.0"]
+            with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"reading\n"
+                soon = server.state["next_event_number"] + 50  # it has read some of them before
+                until(lambda: server.state["next_event_number"] > soon)
+                began = time.monotonic()
+                sum(range(40_000_000))  # does not let other threads in
+                took = time.monotonic() - began
+                seen = json.loads(process.stdout.read())
+        return took / float(seen["silence"])
+
+    at_best(length_of_the_call, below=2)  # on a busy machine it may take longer than the reader reads
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

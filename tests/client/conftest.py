@@ -15,3 +15,4 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "_STOP_SECONDS", 60.0)
     monkeypatch.setattr(frame_module, "_ANSWER_SECONDS", 60.0)
     monkeypatch.setattr(listener_module, "_OPEN_TIMEOUT", 60.0)
+    monkeypatch.setattr(listener_module, "_REASON_TIMEOUT", 60.0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import logistream.client.listener as listener_module
 from helpers.numbered import NumberedServer, event, text, until_closed
 from helpers.sockets import answering, free_port
 from helpers.waiting import until
@@ -279,8 +280,10 @@ def talking(connection: Any) -> None:
 
 
 @pytest.mark.parametrize("handle", [silent, talking])
-def test_another_websocket_server_is_refused(handle: Any) -> None:
+def test_another_websocket_server_is_refused(handle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is not ours is named at once, whether it sends something or not."""
+    if handle is silent:
+        monkeypatch.setattr(listener_module, "_REASON_TIMEOUT", 0.05)
     with NumberedServer(0, foreign=True, handle=handle) as server:
         with pytest.raises(RequestError) as caught:
             asyncio.run(take(server.url, 1))

@@ -15,12 +15,14 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import pytest
 
+import logistream.server.protocol as protocol_module
+import logistream.server.server as server_module
 from helpers.sockets import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ServerProcess", "children", "resident", "run_python"]
+__all__ = ["ServerProcess", "children", "give_readers_time", "resident", "run_python"]
 
 _ANNOUNCED = re.compile(r"ws://127\.0\.0\.1:(\d+)/ws")
 _ENDS_WITHIN = 60.0  # seconds
@@ -155,6 +157,12 @@ class ServerProcess:
         assert self._process is not None
         assert self._process.stdout is not None
         return self._process.stdout
+
+
+def give_readers_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a server of this process wait, when it stops, until its readers have read all and closed, too."""
+    monkeypatch.setattr(server_module, "_CLOSE_WITHIN", 60.0)
+    monkeypatch.setattr(protocol_module, "_ECHO_WITHIN", 60.0)
 
 
 def run_python(program: str, *, within: float = 100) -> subprocess.CompletedProcess[str]:

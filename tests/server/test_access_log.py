@@ -20,6 +20,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import CloseCode
 from websockets.sync.client import connect
 
+from helpers.processes import give_readers_time
 from helpers.waiting import until
 from logistream.server.access_log import _without_secrets, with_access_log
 from logistream.server.logs import log_access_to_stderr
@@ -126,9 +127,13 @@ def test_a_connection_has_a_record_when_it_begins_and_one_when_it_ends(
     assert begun["client"] == ended["client"]
 
 
-def test_a_server_that_stops_says_so(model: Model, log: Lines) -> None:
+def test_a_server_that_stops_says_so(model: Model, log: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     """The code for going away stands in the log, as in what the reader gets."""
-    with StreamServer(model, rate=200, port=0) as server, connect(server.websocket_url) as reader:
+    give_readers_time(monkeypatch)
+    with (
+        StreamServer(model, rate=200, port=0) as server,
+        connect(server.websocket_url, max_queue=None) as reader,
+    ):
         reader.recv(timeout=60)
         server.stop()
         for _ in reader:

@@ -24,6 +24,7 @@ from referencing.jsonschema import DRAFT7
 from websockets.sync.client import connect
 
 import logistream
+from helpers.processes import give_readers_time
 from helpers.waiting import until
 from logistream.errors import RequestError
 from logistream.fitting.fit import fit
@@ -374,9 +375,13 @@ def test_a_gap_is_as_documented() -> None:
             event.validate(next(messages))
 
 
-def test_going_away_is_as_documented() -> None:
+def test_going_away_is_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that stops closes with the code that the document names."""
-    with StreamServer(MODEL, rate=200, port=0) as server, connect(server.websocket_url) as reader:
+    give_readers_time(monkeypatch)
+    with (
+        StreamServer(MODEL, rate=200, port=0) as server,
+        connect(server.websocket_url, max_queue=None) as reader,
+    ):
         reader.recv(timeout=60)
         server.stop()
         for _ in reader:

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from helpers import http
-from helpers.processes import run_python
+from helpers.processes import give_readers_time, run_python
 from helpers.waiting import at_best, until
 from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.server.server import StreamServer
@@ -65,9 +65,13 @@ def test_a_started_server_answers_at_once(model: Model) -> None:
         server.stop()
 
 
-def test_stopping_leaves_no_thread_and_no_port(model: Model) -> None:
+def test_stopping_leaves_no_thread_and_no_port(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """After stop() with readers connected, thread and port are free and the readers know."""
-    with StreamServer(model, rate=100, port=0) as server, connect(server.websocket_url) as reader:
+    give_readers_time(monkeypatch)
+    with (
+        StreamServer(model, rate=100, port=0) as server,
+        connect(server.websocket_url, max_queue=None) as reader,
+    ):
         reader.recv(timeout=60)
         server.stop()
         assert server_threads() == []

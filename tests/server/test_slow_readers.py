@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 import logistream.server.protocol as connection_module
 import logistream.server.server as server_module
 from helpers import http
-from helpers.processes import ServerProcess, resident
+from helpers.processes import ServerProcess, give_readers_time, resident
 from helpers.recording import SMALL, Recorder, numbers_in
 from helpers.waiting import at_best, until
 from helpers.wire import BINARY, CLOSE, PING, PONG, TEXT, Peer, frame
@@ -51,8 +51,7 @@ def batch_of(message: bytes) -> tuple[list[int], dict[str, int]]:
 
 def test_a_reader_that_is_behind_gets_the_close_frame(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answers to pings, which it reads after the server has stopped, do not reset the connection."""
-    for module, name in ((server_module, "_CLOSE_WITHIN"), (connection_module, "_ECHO_WITHIN")):
-        monkeypatch.setattr(module, name, 60.0)
+    give_readers_time(monkeypatch)
     for _ in range(12):
         with (
             StreamServer(model, rate=2000, port=0, history="60s") as server,
