@@ -11,10 +11,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from websockets.sync.client import connect
 
 import logistream
 from helpers import http
+from helpers.websocket import connect
 from logistream.cli import main
 
 if TYPE_CHECKING:

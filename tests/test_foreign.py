@@ -11,11 +11,11 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
-from websockets.sync.client import connect
 
 import logistream as ls
 from helpers.ruled import birds as birds_table
 from helpers.waiting import until
+from helpers.websocket import connect
 from logistream import tail
 from logistream.errors import RequestError
 from logistream.fitting.fit import fit

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from websockets.sync.client import connect
 
 import logistream
 from helpers.waiting import at_best, until
+from helpers.websocket import connect
 from logistream.cli import _parser
 from logistream.server.app import create_app
 from logistream.stream.stream import Stream

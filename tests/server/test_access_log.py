@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 from websockets.frames import CloseCode
-from websockets.sync.client import connect
 
 from helpers.processes import give_readers_time
 from helpers.waiting import until
+from helpers.websocket import connect
 from logistream.server.access_log import _without_secrets, with_access_log
 from logistream.server.logs import log_access_to_stderr
 from logistream.server.server import StreamServer
@@ -132,7 +132,7 @@ def test_a_server_that_stops_says_so(model: Model, log: Lines, monkeypatch: pyte
     give_readers_time(monkeypatch)
     with (
         StreamServer(model, rate=200, port=0) as server,
-        connect(server.websocket_url, max_queue=None) as reader,
+        connect(server.websocket_url) as reader,
     ):
         reader.recv(timeout=60)
         server.stop()

@@ -20,11 +20,11 @@ import httpx2
 import jsonschema
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from helpers import http
 from helpers.waiting import at_best, seconds_until, until
+from helpers.websocket import connect
 from logistream.dataco import EVENT
 from logistream.server.server import StreamServer
 
@@ -110,7 +110,7 @@ def test_a_reader_that_does_not_read_delays_no_other(model: Model) -> None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             raw.sendall(handshake(server.port))
         until(lambda: clients(server) == 3)
-        with connect(server.websocket_url, max_queue=None) as reader:
+        with connect(server.websocket_url) as reader:
             for _ in range(10_000):
                 text = reader.recv(timeout=60)
         delay = datetime.now(UTC) - datetime.fromisoformat(json.loads(text)["event_time"])

@@ -21,11 +21,11 @@ import pyarrow as pa
 import pytest
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
-from websockets.sync.client import connect
 
 import logistream
 from helpers.processes import give_readers_time
 from helpers.waiting import until
+from helpers.websocket import FEW, connect
 from logistream.errors import RequestError
 from logistream.fitting.fit import fit
 from logistream.model.model import Model, load_model
@@ -358,7 +358,7 @@ def test_a_gap_is_as_documented() -> None:
     with StreamServer(MODEL, rate=20_000, port=0) as server:
         whole = document(url=f"http://127.0.0.1:{server.port}")
         missed = validator(whole, "#/components/messages/missed_events/payload")
-        with connect(f"{server.websocket_url}?lag=skip", close_timeout=0.1) as reader:
+        with connect(f"{server.websocket_url}?lag=skip", close_timeout=0.1, max_queue=FEW) as reader:
             reader.recv(timeout=60)
 
             def behind() -> bool:
@@ -380,7 +380,7 @@ def test_going_away_is_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     give_readers_time(monkeypatch)
     with (
         StreamServer(MODEL, rate=200, port=0) as server,
-        connect(server.websocket_url, max_queue=None) as reader,
+        connect(server.websocket_url) as reader,
     ):
         reader.recv(timeout=60)
         server.stop()

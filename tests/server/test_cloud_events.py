@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft7Validator
-from websockets.sync.client import connect
 
 from helpers import http
+from helpers.websocket import connect
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:

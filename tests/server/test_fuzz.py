@@ -27,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 
 from helpers.processes import ServerProcess, resident
 from helpers.recording import SMALL, Recorder
+from helpers.waiting import until
 from helpers.wire import CLOSE, Peer, frame, request
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ def unharmed(server: ServerProcess) -> Iterator[None]:
     assert server.news() == ""
     server.patch(rate=500, paused=False)
     with Peer(server.port, SMALL) as peer, Recorder([peer]) as recorder:
-        while recorder.received < 5000:
-            pass
+        until(lambda: recorder.received > 5000)
         assert recorder.seen().stop > 50
     server.patch(rate=0.5)
 

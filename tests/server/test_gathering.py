@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from websockets.sync.client import connect
-
 from helpers.waiting import until
+from helpers.websocket import connect
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 from prometheus_client import parser as plain
 from prometheus_client.openmetrics import parser as openmetrics
 from websockets.exceptions import ConnectionClosedError
-from websockets.sync.client import connect
 
 import logistream
 from helpers.waiting import until
+from helpers.websocket import FEW, connect
 from logistream.server.metrics import Gauges, metrics_text
 from logistream.server.server import StreamServer
 from logistream.stream.stream import Stream
@@ -162,7 +162,7 @@ def test_a_reader_that_takes_nothing_shows(model: Model) -> None:
     """The measured rate falls below the requested one, and the lag grows past a second."""
     with (
         StreamServer(model, rate=20_000, port=0) as server,
-        connect(server.websocket_url, close_timeout=0.1) as reader,
+        connect(server.websocket_url, close_timeout=0.1, max_queue=FEW) as reader,
     ):
         reader.recv(timeout=60)  # and never again: what is on the way fills up
 
@@ -181,7 +181,7 @@ def test_a_server_that_cannot_keep_up_shows(model: Model) -> None:
     """A million events a second are more than a reader in Python can be given: what it gets is reported."""
     with (
         StreamServer(model, rate=1_000_000, port=0) as server,
-        connect(server.websocket_url, close_timeout=0.1) as reader,
+        connect(server.websocket_url, close_timeout=0.1, max_queue=FEW) as reader,
     ):
 
         def read() -> None:

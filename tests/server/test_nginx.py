@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from websockets.sync.client import connect
 
 import logistream as ls
 from helpers.sockets import free_port
 from helpers.waiting import until
+from helpers.websocket import connect
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:

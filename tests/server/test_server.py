@@ -19,11 +19,11 @@ import pandas as pd
 import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 from helpers import http
 from helpers.processes import give_readers_time, run_python
 from helpers.waiting import at_best, until
+from helpers.websocket import FEW, connect
 from logistream.errors import PortInUseError, RequestError, StreamError
 from logistream.server.server import StreamServer
 from logistream.times import parse_rfc3339
@@ -70,7 +70,7 @@ def test_stopping_leaves_no_thread_and_no_port(model: Model, monkeypatch: pytest
     give_readers_time(monkeypatch)
     with (
         StreamServer(model, rate=100, port=0) as server,
-        connect(server.websocket_url, max_queue=None) as reader,
+        connect(server.websocket_url) as reader,
     ):
         reader.recv(timeout=60)
         server.stop()
@@ -90,7 +90,7 @@ def test_a_stalled_reader_does_not_hold_up_the_stop(model: Model) -> None:
     def taken() -> float:
         with (
             StreamServer(model, rate=50_000, port=0) as server,
-            connect(server.websocket_url, close_timeout=0.1),
+            connect(server.websocket_url, close_timeout=0.1, max_queue=FEW),
         ):
             until(lambda: server.connected_clients == 1)
             started = time.monotonic()
@@ -175,7 +175,7 @@ def test_the_rate_is_set_from_any_thread_while_streaming(server: StreamServer) -
 
     dragging = threading.Thread(target=drag)
     before = server.state["next_event_number"]
-    with connect(server.websocket_url, max_queue=None) as reader:
+    with connect(server.websocket_url) as reader:
         dragging.start()
         try:
             strings = [str(reader.recv(timeout=60)) for _ in range(1500)]
