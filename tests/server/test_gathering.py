@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from helpers.waiting import until
+from helpers.waiting import at_best, until
 from helpers.websocket import connect
 from logistream.server.server import StreamServer
 
@@ -18,18 +19,36 @@ WAIT = 60.0
 
 def test_gathered_events_come_in_few_messages(model: Model) -> None:
     """At 2,000 events a second ten messages a second hold all events in order, a busy machine fewer."""
+    query = "start=0&format=ndjson&columns=Sales&numbered=true&gather=0.1"
     with (
         StreamServer(model, rate=2000, port=0) as server,
-        connect(f"{server.websocket_url}?start=0&format=ndjson&numbered=true&gather=0.1") as reader,
+        connect(f"{server.websocket_url}?{query}") as reader,
     ):
         sizes: list[int] = []
         numbers: list[int] = []
-        while len(numbers) < 4000:
+        while len(numbers) < 2000:
             lines = str(reader.recv(WAIT)).splitlines()
             sizes.append(len(lines))
             numbers += [json.loads(line)["event_number"] for line in lines]
     assert numbers == list(range(len(numbers)))
     assert len(sizes) < len(numbers) / 50
+
+
+def test_what_does_not_fit_into_one_message_follows_at_once(model: Model) -> None:
+    """A reader that gathers is not behind at a rate at which its messages are as long as they may be."""
+
+    def behind() -> float:
+        with (
+            StreamServer(model, rate=2000, port=0) as server,
+            connect(f"{server.websocket_url}?start=0&format=ndjson&gather=0.1") as reader,
+        ):
+            lines: list[str] = []
+            while len(lines) < 2000:
+                lines += str(reader.recv(WAIT)).splitlines()
+            newest = datetime.fromisoformat(json.loads(lines[-1])["event_time"])
+            return (datetime.now(UTC) - newest).total_seconds()
+
+    at_best(behind, below=2)
 
 
 def test_a_pause_keeps_nothing_back(model: Model) -> None:

@@ -145,9 +145,9 @@ class Cursor:
     replay : Replay or None
         How the past is sent at a tempo.
     gather : float
-        Seconds from one message of the present to the next, at least.
+        Seconds for which events of the present are gathered before they are sent.
     sent : float
-        When it got its last message, on the loop's clock, if `gather` is not 0.
+        When it last got all that had happened, on the loop's clock, if `gather` is not 0.
     """
 
     feed: Feed
@@ -369,7 +369,7 @@ class Pump:
             self._meter.hand(cursor.number, stop.slot, time)
         cursor.move(stop)
         cursor.missed = None
-        if cursor.gather:
+        if cursor.gather and stop.slot == now:  # else there is more than one message can hold
             cursor.sent = time
         cursor.live = cursor.live or stop.slot == now
         if cursor.stop is not None:
