@@ -281,8 +281,9 @@ class LiveQuery(EventsQuery):
         ge=0,
         le=MOST_GATHERED,
         allow_inf_nan=False,
-        description="seconds from one message to the next, at least: many events in one message cost both "
-        "sides less than as many messages. An event after a silence is sent at once",
+        description="seconds for which events are gathered before they are sent together: many events in one "
+        "message cost both sides less than as many messages. What is too much for one message comes in "
+        "several, and an event after a silence is sent at once",
         json_schema_extra={"examples": [0.05]},
     )
 
