@@ -217,7 +217,7 @@ class Subscription:
         numbered, placed : bool
             Whether each event should bring its number, or the place of its delivery.
         gather : str or None
-            Seconds from one message to the next, at least.
+            Seconds for which events are gathered before they are sent together.
         """
         query = [(name, value) for name, value in query_of(self.url) if name not in PARAMETERS]
         given = {
