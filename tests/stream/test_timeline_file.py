@@ -568,7 +568,7 @@ timeline = opened(path)
 report("ready")
 sys.stdin.readline()
 generator = random.Random(os.getpid())
-for step in range(50):
+for step in range(25):
     before = wall_clock()
     entry = timeline.change(before, rate=generator.uniform(1_000, 50_000), paused=generator.random() < 0.2)
     assert entry.since >= before + LEAD_MICROS
@@ -588,7 +588,7 @@ report([len(timeline.entries), timeline.last.to_json(), times.tolist()[-1000:]])
     try:
         for worker in workers:
             worker.let_go_on()
-        changed = [[Entry.from_json(worker.next_report()) for _ in range(50)] for worker in workers]
+        changed = [[Entry.from_json(worker.next_report()) for _ in range(25)] for worker in workers]
     finally:
         done.set()
         looking.join()
@@ -600,7 +600,7 @@ report([len(timeline.entries), timeline.last.to_json(), times.tolist()[-1000:]])
     reader.refresh()
     assert reader.entries == final.entries
     last = final.last.first
-    assert json.loads(views) == [[201, final.last.to_json(), final.times(0, last).tolist()[-1000:]]]
+    assert json.loads(views) == [[101, final.last.to_json(), final.times(0, last).tolist()[-1000:]]]
     assert {entry for entries in changed for entry in entries} == set(final.entries[1:])
     assert (np.diff(final.times(0, last)) > 0).all()
 
@@ -619,7 +619,7 @@ report([len(timeline.entries), timeline.last.to_json(), times.tolist()[-1000:]])
 @posix
 @pytest.mark.slow
 def test_writers_killed_at_any_time(path: Path, start: Callable[[str], Worker]) -> None:
-    """Twenty are, two at a time; the file always opens, and holds all that a change had returned."""
+    """Twelve are, two at a time; the file always opens, and holds all that a change had returned."""
     opened(path).close()
     worker = start("""
 import signal, time
@@ -632,7 +632,7 @@ def write(pipe):
         entry = timeline.change(wall_clock(), rate=generator.uniform(1, 1000))
         os.write(pipe, json.dumps(entry.to_json()).encode() + b"\\n")
 
-for _ in range(10):
+for _ in range(6):
     pair = []
     for _ in range(2):
         reading, writing = os.pipe()
@@ -657,7 +657,7 @@ for _ in range(10):
 """)
     returned: set[Entry] = set()
     seen: tuple[Entry, ...] = ()
-    for _ in range(10):
+    for _ in range(6):
         returned |= set(map(Entry.from_json, worker.next_report()))
         entries = opened(path).entries
         assert entries[: len(seen)] == seen
@@ -718,6 +718,7 @@ except LogistreamError as error:
 def rewritten(path: Path, values: list[str]) -> None:
     """Write rows with these strings and true checksums in place of those of a file."""
     with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA synchronous = OFF")  # a loss of power is not the point
         database.execute("DELETE FROM timeline")
         checksum = 0
         for number, string in enumerate(values):
