@@ -62,7 +62,7 @@ def unharmed(server: ServerProcess) -> Iterator[None]:
     """Nothing is written to stderr, and afterwards the server still streams, without a gap."""
     yield
     assert server.news() == ""
-    server.patch(rate=500, paused=False)
+    server.patch(rate=2000, paused=False)
     with Peer(server.port, SMALL) as peer, Recorder([peer]) as recorder:
         until(lambda: recorder.received > 5000)
         assert recorder.seen().stop > 50
@@ -232,12 +232,12 @@ class Caller:
             self._socket = None
 
 
-def test_ten_thousand_query_strings(server: ServerProcess) -> None:
+def test_thousands_of_query_strings(server: ServerProcess) -> None:
     """Each is answered with what was requested, or refused in a sentence; memory does not grow."""
     caller, draw, statuses, memory = Caller(server.port), Random(6), [], []
     paths = ["/events", "/events", "/events", "/schema", "/schema", "/", "/stream", "/timeline"]
     try:
-        for number in range(1, 10_001):
+        for number in range(1, 5_001):
             path = f"{draw.choice(paths)}?{query_from(draw)}"
             with caller.ask(path) as response:
                 body = response.read()
@@ -248,15 +248,15 @@ def test_ten_thousand_query_strings(server: ServerProcess) -> None:
             if response.status >= 400:
                 refusal(body)
             assert b"Traceback" not in body
-            if number % 2500 == 0:
+            if number % 1250 == 0:
                 memory.append(resident(server.pid))
     finally:
         caller.close()
     assert caller.connections < 100
-    assert statuses.count(200) > 500
-    assert statuses.count(416) > 10
-    assert statuses.count(422) > 5000
-    print(f"{dict(Counter(statuses))}, RSS in MiB after each 2,500: {memory}")
+    assert statuses.count(200) > 200
+    assert statuses.count(416) > 5
+    assert statuses.count(422) > 2500
+    print(f"{dict(Counter(statuses))}, RSS in MiB after each 1,250: {memory}")
     assert memory[3] - memory[1] < GROWTH
 
 
