@@ -72,12 +72,11 @@ def test_a_stopped_reader_disturbs_no_other_and_catches_up(capsys: pytest.Captur
 
     What it has not taken is nowhere kept for it: the server hardly grows.
     """
-    # Behind the stopped reader the others would be as late as it is.
-    at_best(lambda: _lateness_beside_a_stopped_reader(capsys), below=STOPPED / 2)
+    at_best(lambda: _cost_of_a_stopped_reader(capsys), below=1)
 
 
-def _lateness_beside_a_stopped_reader(capsys: pytest.CaptureFixture[str]) -> float:
-    """Return the seconds by which one event in a hundred is late for the reader that is worst off."""
+def _cost_of_a_stopped_reader(capsys: pytest.CaptureFixture[str]) -> float:
+    """Return how late others are and how much the server grows, as shares of what is allowed."""
     with ServerProcess("--rate", str(RATE)) as server, ExitStack() as stack:
         stopped = stack.enter_context(Peer(server.port, "?format=ndjson&numbered=true", receive_buffer=TINY))
         readers = [stack.enter_context(Peer(server.port, SMALL)) for _ in range(10)]
@@ -103,9 +102,9 @@ def _lateness_beside_a_stopped_reader(capsys: pytest.CaptureFixture[str]) -> flo
             f"{max(one.silence for one in seen) * 1e3:.0f} ms; {len(numbers)} events caught up in "
             f"{caught_up:.2f} s; server grew by {grown:.1f} MiB"
         )
-    assert grown < 20
     got_all = all(one.stop - one.first > RATE * STOPPED * 0.8 for one in seen)
-    return max(one.late(0.99) for one in seen) if got_all else STOPPED
+    late = max(one.late(0.99) for one in seen) if got_all else STOPPED
+    return max(late / (STOPPED / 2), grown / 20)  # behind the stopped reader they would be late by all of it
 
 
 def test_readers_of_the_past_do_not_delay_a_live_one(capsys: pytest.CaptureFixture[str]) -> None:
