@@ -11,6 +11,7 @@ import hypothesis
 import pandas as pd
 import pytest
 
+from helpers.scheduling import GroupScheduling, group_of
 from helpers.spark import why_no_spark
 from logistream.dataco import read_orders
 from logistream.fitting.fit import fit
@@ -20,28 +21,38 @@ from logistream.server.server import StreamServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xdist.remote import Producer
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts the background jobs of a script with SIGINT ignored, and every process that a test starts
     # would inherit that: none of them could be interrupted.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is not a failure
+# A busy machine is not a failure, and the same examples in each run make a failure one that can be repeated.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("suite")
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses, and before xdist looks at groups
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """Run the tests in a browser, and those with Spark, one after another."""
+    return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need the real sample; run those in a browser, and with Spark, one after another."""
+    """Mark the tests that need the real sample; put the slow ones first, so that all workers end together."""
     for item in items:
         if "sample_path" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.sample)
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("browser"))
-        if item.get_closest_marker("spark"):  # one session for all of them
-            item.add_marker(pytest.mark.xdist_group("spark"))
-            if missing := why_no_spark():
-                item.add_marker(pytest.mark.skip(missing))
+        if any(item.get_closest_marker(name) for name in ("browser", "spark")):
+            assert group_of(item.nodeid), f"helpers/scheduling.py has no group for {item.nodeid}"
+        if item.get_closest_marker("spark") and (missing := why_no_spark()):
+            item.add_marker(pytest.mark.skip(missing))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

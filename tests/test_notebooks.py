@@ -11,8 +11,10 @@ from typing import Any
 import nbformat.v4
 import papermill
 import pytest
+from traitlets.config import Config
 
 import logistream
+from helpers.kernels import kernel_options
 from helpers.sockets import free_port
 from helpers.waiting import until
 
@@ -45,7 +47,7 @@ WITH_FILES = ("02_explore_schema", "03_fit_your_own_data")
 
 LONGEST_CELL = 15  # lines
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -61,14 +63,17 @@ def run(path: Path, target: Path, parameters: dict[str, Any], *, folder: Path | 
         raise ValueError(
             f"{path.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}"
         )
-    return papermill.execute_notebook(
-        str(path),
-        str(target),
-        parameters=parameters,
-        cwd=str(folder or target.parent),
-        progress_bar=False,
-        store_widget_state=False,
-    )
+    with kernel_options() as options:
+        return papermill.execute_notebook(
+            str(path),
+            str(target),
+            parameters=parameters,
+            cwd=str(folder or target.parent),
+            progress_bar=False,
+            start_timeout=240,
+            config=Config({"AsyncKernelManager": options}),
+            store_widget_state=False,
+        )
 
 
 def read(path: Path) -> Any:
@@ -198,7 +203,7 @@ STOPPED = """
 follower.stop()
 server.stop()
 import threading, time
-deadline = time.monotonic() + 10
+deadline = time.monotonic() + 90
 while any("logistream" in thread.name for thread in threading.enumerate()):
     assert time.monotonic() < deadline, threading.enumerate()
     time.sleep(0.05)
@@ -223,7 +228,7 @@ def test_cells_of_the_live_notebook_can_be_run_again(tmp_path: Path) -> None:
 
 
 NOTHING_LOST = """
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 90
 while True:  # the two are counted one after the other
     table = account()
     all_of_them, newest = table.loc["wants all"], table.loc["wants the newest"]
@@ -239,7 +244,7 @@ assert reader.restarts == 1 and (numbers == 0).sum() == 2
 NOTHING_LEFT = """
 import psutil, threading
 assert psutil.Process().children(recursive=True) == [] and not timeline.parent.exists()
-deadline = time.monotonic() + 10
+deadline = time.monotonic() + 90
 while left := [t for t in threading.enumerate() if "logistream" in t.name or "keep_record" in t.name]:
     assert time.monotonic() < deadline, left
     time.sleep(0.05)

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from logistream.model.model import Model
 
-pytestmark = pytest.mark.xdist_group("browser")
-"""One after another: the snippets need port 8000."""
+# helpers/scheduling.py lets no two of these tests run at a time: the snippets need port 8000.
 
 PYTHON = """
 import asyncio

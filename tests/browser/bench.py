@@ -84,6 +84,17 @@ class Bench(Lab):
         self.find(selector).click()
         return True
 
+    def click_group(self, name: str) -> bool:
+        """Click the group whose row holds a text; true, as `click`."""
+        path = f"//button[@class='ls-group'][contains(., '{name}')]"
+        self.browser.find_element(By.XPATH, path).click()
+        return True
+
+    def type(self, selector: str, keys: str) -> bool:
+        """Type keys on the first match; true, as `click`."""
+        self.find(selector).send_keys(keys)
+        return True
+
     def text(self, selector: str) -> str:
         """Return the text of the first match, visible or not; empty without one."""
         script = "return document.querySelector(arguments[0])?.textContent ?? ''"
@@ -131,6 +142,27 @@ class Bench(Lab):
         value, hint = self.browser.execute_script(script, title)
         return str(value), str(hint)
 
+    def record_tile(self, title: str) -> None:
+        """Keep from now on all that a tile shows, for `recorded`."""
+        self.browser.execute_script(
+            "const [title] = arguments;"
+            "window.recorded = [];"
+            "const tile = [...document.querySelectorAll('.ls-tile')]"
+            ".find((each) => each.querySelector('.ls-tile-title').textContent === title);"
+            "const keep = () => {"
+            "  const of = (part) => tile.querySelector(`.ls-tile-${part}`).textContent;"
+            "  const now = ['value', 'hint'].map(of);"
+            "  if (now.join() !== window.recorded.at(-1)?.join()) window.recorded.push(now);"
+            "};"
+            "keep();"
+            "setInterval(keep, 20);",
+            title,
+        )
+
+    def recorded(self) -> list[tuple[str, str]]:
+        """Return value and hint of the recorded tile, each time that one of them was another."""
+        return [(value, hint) for value, hint in self.browser.execute_script("return window.recorded")]
+
     def look(self, expression: str) -> Any:
         """Return the value of an expression about `board`, `session` and `drawn`."""
         return self.browser.execute_script(
@@ -147,6 +179,17 @@ class Bench(Lab):
         self.find(".ls-rate").click()
         self.find(".ls-rate").send_keys(text, Keys.ENTER)
 
+    def press(self, selector: str, key: str, times: int) -> None:
+        """Press a key so many times in a moment: on a busy machine real presses are seconds apart."""
+        self.browser.execute_script(
+            "const [node, key, times] = [document.querySelector(arguments[0]), arguments[1], arguments[2]];"
+            "const press = () => new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true });"
+            "for (let i = 0; i < times; i++) node.dispatchEvent(press());",
+            selector,
+            key,
+            times,
+        )
+
     def button(self, text: str) -> WebElement:
         """Return the button with a text."""
         return self.browser.find_element(By.XPATH, f"//button[.='{text}']")
@@ -162,7 +205,7 @@ class Bench(Lab):
 
     def until_drawn(self) -> None:
         """Wait until the lines of the workbench are drawn."""
-        until(lambda: bool(self.browser.execute_script(DRAWN)), within=60)
+        until(lambda: bool(self.browser.execute_script(DRAWN)))
 
 
 def notebook(path: Path, *cells: str) -> None:
@@ -215,3 +258,4 @@ class Desk:
                 "const [done] = arguments;"
                 "window.jupyterapp.shell.currentWidget.sessionContext.shutdown().then(done, done)"
             )
+            self.browser.get("about:blank")  # the page would go on drawing

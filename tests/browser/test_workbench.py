@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from browser.bench import Bench, Desk
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
@@ -30,10 +30,10 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
     with desk.workbench("hands.ipynb", server, "w = ls.Workbench(server)\nw") as bench:
         # Everything is painted: three plots, the strip, the map, five sparklines.
         until(lambda: bench.painted() >= 9)
-        assert bench.unreadable() == {}
-        assert len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-group")) == 4
-        assert len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-table tbody tr")) == 12
-        assert bench.text(".ls-state-word") == "live"
+        until(lambda: bench.unreadable() == {})
+        until(lambda: len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-group")) == 4)
+        until(lambda: len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-table tbody tr")) == 12)
+        until(lambda: bench.text(".ls-state-word") == "live")
 
         # The rate: typed, refused, set from code, dragged, by keys.
         bench.type_rate("700.25")
@@ -54,9 +54,12 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
         until(lambda: int(bench.ask("len(w.server.timeline.entries)")) == entries + 1)
         dragged = float(bench.ask("w.server.rate"))
         assert dragged > 100
-        assert bench.find(".ls-rate").get_attribute("value") == f"{dragged:,g}"
-        bench.find(".ls-slider").send_keys(Keys.ARROW_RIGHT * 3)
-        until(lambda: int(bench.ask("len(w.server.timeline.entries)")) == entries + 2)
+        until(lambda: bench.find(".ls-rate").get_attribute("value") == f"{dragged:,g}")
+        bench.press(".ls-slider", "ArrowRight", 3)
+        until(lambda: float(bench.ask("w.server.rate")) > dragged)
+        assert int(bench.ask("len(w.server.timeline.entries)")) == entries + 2
+        bench.find(".ls-slider").send_keys(Keys.ARROW_LEFT)
+        until(lambda: int(bench.ask("len(w.server.timeline.entries)")) == entries + 3)
         bench.type_rate("100")
         until(lambda: "100 asked" in bench.shown(".ls-tile-hint"))
 
@@ -65,12 +68,10 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
         until(lambda: bench.text(".ls-state-word") == "paused")
         bench.find(".ls-pause").click()
         until(lambda: bench.ask("w.server.paused") == "False")
-        assert [mark["kind"] for mark in bench.look("session.marks")][-2:] == ["pause", "resume"]
+        until(lambda: [mark["kind"] for mark in bench.look("session.marks")][-2:] == ["pause", "resume"])
 
         # A click on a group filters all panels; Escape clears.
-        bench.browser.find_element(
-            By.XPATH, "//button[@class='ls-group'][contains(., 'First Class')]"
-        ).click()
+        until(lambda: bench.click_group("First Class"))
         until(lambda: "Shipping Mode: First Class" in bench.shown(".ls-chip"))
         mode = "session.layout.names.indexOf('Shipping Mode')"
         until(lambda: bench.look(f"session.rows.every((row) => row[{mode}] === 'First Class')"))
@@ -96,8 +97,12 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
         until(lambda: bench.look("session.range !== null"))
         assert 5 < bench.look("session.range[1] - session.range[0]") < 60
         until(lambda: bench.button("Back to live").is_displayed())
-        bench.act().double_click(plot).perform()
-        until(lambda: bench.look("session.range === null"))
+
+        def goes_back() -> bool:
+            bench.act().double_click(plot).perform()  # on a busy machine two clicks may be far apart
+            return bool(bench.look("session.range === null"))
+
+        until(goes_back)
         strip = bench.find(".ls-strip")
         bench.act().move_to_element_with_offset(strip, -200, 0).click().perform()
         until(lambda: bench.look("session.range !== null && session.past !== null"))
@@ -114,9 +119,8 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
         until(lambda: bench.unreadable() == {})
 
         # The static image is in the notebook, hidden by the live view, and new when the page is hidden.
-        until(lambda: bench.image()[0] != "")
-        first, visible = bench.image()
-        assert not visible
+        until(lambda: bench.image()[0] != "" and not bench.image()[1])
+        first, _ = bench.image()
         bench.browser.execute_script(
             "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
             "document.dispatchEvent(new Event('visibilitychange')); delete document.hidden"
@@ -134,11 +138,6 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
 def test_the_keyboard_reaches_everything_by_name(desk: Desk) -> None:
     """Tab goes through the panels in their order; all stops have names, and sliders values in words."""
     with desk.workbench("keys.ipynb", "import logistream as ls\nls.Workbench(rate=50)") as bench:
-        stops = bench.focusable()
-        assert [name for _, _, name in stops if not name] == []
-        names = [name for _, _, name in stops]
-        steering = ["Pause", "Rate, events per second, exact", "Rate, events per second"]
-        assert names[:9] == [*steering, "Scenario: none", "Faults: none", "30 s", "2 min", "5 min", "all"]
         order = [
             "Lines over time",
             "Stretch of time that is shown",
@@ -146,6 +145,17 @@ def test_the_keyboard_reaches_everything_by_name(desk: Desk) -> None:
             "Standard Class",
             "Time (UTC)",
         ]
+
+        def all_there() -> bool:
+            names = [name for _, _, name in bench.focusable()]
+            return all(any(word in name for name in names) for word in order)
+
+        until(all_there)
+        stops = bench.focusable()
+        assert [name for _, _, name in stops if not name] == []
+        names = [name for _, _, name in stops]
+        steering = ["Pause", "Rate, events per second, exact", "Rate, events per second"]
+        assert names[:9] == [*steering, "Scenario: none", "Faults: none", "30 s", "2 min", "5 min", "all"]
         places = [next(i for i, name in enumerate(names) if word in name) for word in order]
         assert places == sorted(places)
         bench.find(".ls-slider").send_keys(Keys.ARROW_RIGHT)
@@ -155,9 +165,9 @@ def test_the_keyboard_reaches_everything_by_name(desk: Desk) -> None:
         until(lambda: bench.look("session.range !== null"))
         bench.find(".ls-time").send_keys(Keys.HOME)
         until(lambda: bench.look("session.range === null"))
-        bench.find(".ls-table tbody tr").send_keys(Keys.ENTER)
+        until(lambda: bench.type(".ls-table tbody tr", Keys.ENTER))
         until(lambda: "Late_delivery_risk" in bench.text(".ls-json"))
-        assert bench.browser.switch_to.active_element.get_attribute("class") == "ls-json"
+        until(lambda: bench.browser.switch_to.active_element.get_attribute("class") == "ls-json")
         bench.act().send_keys(Keys.ESCAPE).perform()
         until(lambda: bench.browser.switch_to.active_element.tag_name == "tr")
 
@@ -172,10 +182,11 @@ FITS = (
 def test_what_is_shown_stays_true_when_the_stream_changes(desk: Desk) -> None:
     """Focus, widths, tiles and alert are right when groups change places, the rate changes, in a pause."""
     server = "import logistream as ls\nserver = ls.StreamServer(rate=200, port=0, history='5min')"
-    cell = "w = ls.Workbench(server, span=30, by='Market', share_window=30)\nw"
+    cell = "w = ls.Workbench(server, span=30, by='Market', share_window=10)\nw"
     with desk.workbench("true.ipynb", server, cell) as bench:
         until(lambda: len(bench.browser.execute_script(GROUPS)) == 5)
-        assert "customers" in bench.text(".ls-map .ls-hint")
+        until(lambda: "customers" in bench.text(".ls-map .ls-hint"))
+        until(lambda: len(bench.browser.find_elements(By.CSS_SELECTOR, ".ls-table tbody tr")) == 12)
 
         # The columns of the newest rows keep their widths while rows come, and all of them are there.
         rows, widths = bench.look("session.rows[0]"), bench.look(WIDTHS)
@@ -186,21 +197,27 @@ def test_what_is_shown_stays_true_when_the_stream_changes(desk: Desk) -> None:
 
         # A group that moves keeps the focus, so that Escape clears the filter.
         last = bench.browser.execute_script(GROUPS)[-1]
-        bench.browser.find_element(By.XPATH, f"//button[@class='ls-group'][contains(., '{last}')]").click()
+        until(lambda: bench.click_group(last))
         until(lambda: f"Market: {last}" in bench.shown(".ls-chip"))
         place = bench.browser.execute_script(GROUPS).index(last)
         effect = {"set": {"Late_delivery_risk": 1}, "where": {"Market": last}}
         bench.ask(f"setattr(server, 'scenario', {{'name': 'fast', 'effects': [{effect}]}})")
         until(lambda: bench.browser.execute_script(GROUPS).index(last) != place)
-        assert last in bench.browser.switch_to.active_element.text
+        until(lambda: last in bench.browser.switch_to.active_element.text)
         bench.act().send_keys(Keys.ESCAPE).perform()
         until(lambda: not bench.shown(".ls-chip"))
 
         # The tiles never mix two rates, and say over which time they are taken.
-        until(lambda: bench.tile("Sales")[1] == "USD per minute, last 30 s")
-        before = money(bench.tile("Sales")[0])
-        bench.ask("setattr(server, 'rate', 1000)")
-        until(lambda: measured_after_a_change(bench, more_than=3 * before))
+        usual = "USD per minute, last 10 s"
+        until(lambda: bench.tile("Sales")[1] == usual)
+        bench.record_tile("Sales")
+        before = money(bench.recorded()[0][0])
+        bench.ask("setattr(server, 'rate', 2000)")
+        until(lambda: sums_of(bench)[-1][1] == usual and sums_of(bench)[-1][0] > 3 * before)
+        assert not [each for each, _ in sums_of(bench) if 1.5 * before < each < 3 * before]
+        shorter = {hint for each, hint in sums_of(bench) if each > 3 * before} - {usual}
+        assert shorter
+        assert shorter <= {f"USD per minute, last {seconds} s" for seconds in range(3, 10)}
 
         # A refusal names both ranges where they are set, and goes with the next thing that is done.
         bench.type_rate("2000000")
@@ -210,7 +227,7 @@ def test_what_is_shown_stays_true_when_the_stream_changes(desk: Desk) -> None:
             assert "0.001 to 1,000,000" in (bench.find(selector).get_attribute("title") or "")
         bench.find(".ls-pause").click()
         until(lambda: bench.tile("Sales") == ("0", "USD per minute, paused"))
-        assert bench.shown(".ls-alert") == ""
+        until(lambda: bench.shown(".ls-alert") == "")
         assert bench.complaints() == []
 
 
@@ -222,12 +239,9 @@ def money(text: str) -> float:
     return float(text.rstrip("kMG").replace(",", "")) * units.get(text[-1], 1)
 
 
-def measured_after_a_change(bench: Bench, *, more_than: float) -> bool:
-    """Whether the tile of sales shows more than so much, over a time that is shorter than usual."""
-    value, hint = bench.tile("Sales")
-    return hint in {f"USD per minute, last {seconds} s" for seconds in range(3, 30)} and (
-        money(value) > more_than
-    )
+def sums_of(bench: Bench) -> list[tuple[float, str]]:
+    """Return the sums of sales that the recorded tile has shown, and over which time each was taken."""
+    return [(money(value), hint) for value, hint in bench.recorded() if hint.startswith("USD")]
 
 
 LIVE = """
@@ -292,8 +306,8 @@ def test_what_is_broken_is_not_shown_as_live(desk: Desk, tmp_path: Path) -> None
             server.kill()
             server.wait()
             until(lambda: bench.text(".ls-state-word") == "reconnecting")
-            until(lambda: "events behind" in bench.text(".ls-state-reason"))
-            assert "nothing lost" in bench.text(".ls-state-reason")
+            wanted = ("nothing lost", "events behind")
+            until(lambda: all(words in bench.text(".ls-state-reason") for words in wanted))
             until(lambda: bench.tile("Sales") == bench.tile("Events per second") == ("–", "reconnecting"))
             until(lambda: bench.find(".ls-pause").get_attribute("disabled") is not None)
             server = serve(port, timeline)
@@ -320,7 +334,7 @@ def test_what_is_broken_is_not_shown_as_live(desk: Desk, tmp_path: Path) -> None
             # Opened without its kernel there is the image, and no notice of a missing widget.
             bench.browser.refresh()
             until(lambda: bench.image()[1])
-            assert "widget" not in bench.shown(".jp-OutputArea-output").lower()
+            until(lambda: "widget" not in bench.shown(".jp-OutputArea-output").lower())
     finally:
         server.kill()
         server.wait()

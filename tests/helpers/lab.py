@@ -8,13 +8,23 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    JavascriptException,
+    MoveTargetOutOfBoundsException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+    WebDriverException,
+)
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
@@ -23,21 +33,37 @@ from helpers.sockets import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 __all__ = ["CHROMIUM", "DRIVER", "Lab", "chromium", "jupyterlab", "until"]
 
 
+_PASSING = (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    JavascriptException,
+    MoveTargetOutOfBoundsException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
+"""What is raised while a page is loaded, moves an element or replaces it."""
+
+
 def until(condition: Callable[[], bool], *, within: float = 90.0) -> None:
     """Wait for a state of a page; an element that the page has just replaced is not there yet."""
+    passing: WebDriverException | None = None
 
     def now() -> bool:
+        nonlocal passing
         try:
             return condition()
-        except StaleElementReferenceException:
+        except _PASSING as error:
+            passing = error
             return False
 
-    waiting.until(now, within=within)
+    try:
+        waiting.until(now, within=within)
+    except AssertionError as error:
+        raise error from passing
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -57,18 +83,28 @@ _ASK = """
 const [code, answer] = arguments;
 const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
 const content = {code: '', silent: true, store_history: false, user_expressions: {answer: code}};
-kernel.requestExecute(content).done
-  .then((reply) => answer(reply.content.user_expressions.answer.data['text/plain']));
+kernel.requestExecute(content).done.then(
+  ({ content }) => answer([content.user_expressions?.answer?.data?.['text/plain'], content]),
+  (reason) => answer([null, String(reason)]),
+);
 """
 
 
 def _answers(url: str) -> bool:
     """Return whether something answers at `url` with success."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(url, timeout=20) as response:
             return bool(response.status == 200)
     except OSError:
         return False
+
+
+def _address(runtime: Path) -> str:
+    """Return the address that a JupyterLab has noted in its folder; empty if it has not yet."""
+    for noted in runtime.glob("jpserver-*.json"):
+        with suppress(ValueError):  # it is being written
+            return f"http://127.0.0.1:{json.loads(noted.read_text())['port']}"
+    return ""
 
 
 @contextmanager
@@ -77,26 +113,41 @@ def jupyterlab(root: Path, home: Path) -> Iterator[str]:
     settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    port, token = free_port(), secrets.token_hex(16)
+    token = secrets.token_hex(16)
     options = ["--no-browser", "--allow-root", "--expose-app-in-browser", "--ServerApp.ip=127.0.0.1"]
-    options += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"]
-    own = {
-        "JUPYTER_TOKEN": token,
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-    }
-    with (home / "jupyterlab.log").open("wb") as log:
+    # Another test may take the port before JupyterLab does, which then takes the next one that is free.
+    options += [f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=50"]
+    # For the same reason the kernels are reached through sockets in a folder.
+    options += [f"--ServerApp.root_dir={root}", "--KernelManager.transport=ipc"]
+    with (
+        tempfile.TemporaryDirectory(prefix="lab-", dir="/tmp") as runtime,  # a socket's name must be short
+        (home / "jupyterlab.log").open("wb") as log,
+    ):
+        own = {
+            "JUPYTER_TOKEN": token,
+            "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+            "JUPYTER_RUNTIME_DIR": runtime,
+        }
         lab = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options], env=os.environ | own, stdout=log, stderr=log
         )
+
+        address = ""
+
+        def answers() -> bool:
+            nonlocal address
+            assert lab.poll() is None, (home / "jupyterlab.log").read_text(errors="replace")
+            address = _address(Path(runtime))
+            return address != "" and _answers(f"{address}/api/status?token={token}")
+
         try:
-            until(lambda: _answers(f"http://127.0.0.1:{port}/api/status?token={token}"), within=120)
-            yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
+            until(answers, within=300)
+            yield f"{address}/lab/tree/{{}}?token={token}&reset"
         finally:
             lab.terminate()  # it shuts its kernels down
             try:
-                lab.wait(timeout=30)
+                lab.wait(timeout=15)
             except subprocess.TimeoutExpired:  # now and then it waits for a thread of its own that never ends
                 lab.kill()
                 lab.wait()
@@ -114,7 +165,7 @@ def chromium(home: Path) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
-        chrome.set_script_timeout(30)
+        chrome.set_script_timeout(90)
         yield chrome
     finally:
         chrome.quit()
@@ -134,16 +185,16 @@ class Lab:
     def __init__(self, browser: webdriver.Chrome, url: str) -> None:
         self.browser = browser
         browser.get(url)
-        until(self._idle, within=60)
+        until(self._idle, within=240)
 
     def _idle(self) -> bool:
         return bool(self.browser.execute_script(_IDLE))
 
-    def run_all(self, within: float = 90) -> None:
+    def run_all(self, within: float = 240) -> None:
         """Run all cells as the menu does, and wait until they have run; a cell with an error fails."""
         self.browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         until(self._has_run, within=within)
-        until(self._idle, within=60)
+        until(self._idle, within=240)
         assert [errors for _, errors in self.browser.execute_script(_CELLS) if errors] == []
 
     def _has_run(self) -> bool:
@@ -151,8 +202,10 @@ class Lab:
         return all(count for count, _ in cells) or any(errors for _, errors in cells)
 
     def ask(self, expression: str) -> Any:
-        """Return the `repr` of an expression in the kernel."""
-        return self.browser.execute_async_script(_ASK, expression)
+        """Return the `repr` of an expression in the kernel; an expression that raises an error fails."""
+        found, reply = self.browser.execute_async_script(_ASK, expression)
+        assert found is not None, f"{expression}: {reply}"
+        return found
 
     def shown(self, selector: str) -> str:
         """Return the text of all elements that match."""
