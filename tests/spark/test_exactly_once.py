@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-KILLS = 12
+KILLS = 6  # of each victim, two
 PATIENCE = 300.0  # seconds, for a session to start on a busy machine
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -114,7 +114,7 @@ class Driver:
 
 def test_each_event_is_written_once_through_every_kill(spark: SparkSession, tmp_path: Path) -> None:
     """Each kill meets an open micro-batch; the files are complete for pandas and for Spark."""
-    history = ("--rate", "200", "--history", "5min", "--timeline", str(tmp_path / "orders.timeline"))
+    history = ("--rate", "200", "--history", "2min", "--timeline", str(tmp_path / "orders.timeline"))
     with ServerProcess(*history) as server, Driver(server.url, tmp_path) as driver:
         for victim in islice(cycle(("driver", "JVM", "server")), KILLS):
             before = driver.numbers("commits")
@@ -130,6 +130,6 @@ def test_each_event_is_written_once_through_every_kill(spark: SparkSession, tmp_
         driver.wait_for(lambda: driver.next_number() >= end)
     written = pd.read_parquet(tmp_path / "out", columns=["event_number"])
     assert sorted(written["event_number"]) == list(range(end))
-    assert end > 60_000
+    assert end > 24_000
     numbers = spark.read.parquet(f"{tmp_path}/out").select("event_number")
     assert sorted(numbers.toArrow()["event_number"].to_pylist()) == list(range(end))

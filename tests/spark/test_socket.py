@@ -27,7 +27,7 @@ def test_the_socket_source_reads_a_bridge(spark: SparkSession) -> None:
     with ls.StreamServer(rate=200, port=0) as server, bridge(server.url, "--numbered") as port:
         lines = spark.readStream.format("socket").options(host="127.0.0.1", port=port).load()
         query = lines.writeStream.foreachBatch(collect).start()
-        until(lambda: len(numbers) > 200 or not query.isActive, within=120)
+        until(lambda: len(numbers) > 200 or not query.isActive, within=300)
         query.stop()
         assert query.exception() is None
     assert sorted(numbers) == list(range(min(numbers), min(numbers) + len(numbers)))

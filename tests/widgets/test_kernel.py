@@ -28,7 +28,7 @@ def client() -> Iterator[BlockingKernelClient]:
         client = manager.blocking_client()
         client.start_channels()
         try:
-            client.wait_for_ready(timeout=60)
+            client.wait_for_ready(timeout=240)
             yield client
         finally:
             client.stop_channels()
@@ -40,7 +40,7 @@ def answer_to(client: BlockingKernelClient, kind: str, **content: Any) -> dict[s
     request = client.session.msg(kind, content)
     client.control_channel.send(request)
     while True:
-        reply: dict[str, Any] = client.get_control_msg(timeout=30)
+        reply: dict[str, Any] = client.get_control_msg(timeout=90)
         if reply["parent_header"].get("msg_id") == request["header"]["msg_id"]:
             return dict(reply["content"])
 
@@ -55,7 +55,7 @@ def comm_message(client: BlockingKernelClient, comm: str, subshell: str | None, 
 
 def idle_after(client: BlockingKernelClient, request: dict[str, Any]) -> bool:
     """Return whether the next message on iopub is the end of a request."""
-    heard = client.get_iopub_msg(timeout=30)
+    heard = client.get_iopub_msg(timeout=90)
     same = heard["parent_header"].get("msg_id") == request["header"]["msg_id"]
     return bool(same and heard["content"].get("execution_state") == "idle")
 
@@ -64,7 +64,7 @@ def value(client: BlockingKernelClient, expression: str) -> str:
     """Return the `repr` of an expression in the kernel."""
     request = client.execute("", silent=True, user_expressions={"answer": expression})
     while True:
-        reply = client.get_shell_msg(timeout=30)
+        reply = client.get_shell_msg(timeout=90)
         if reply["parent_header"].get("msg_id") == request:
             return str(reply["content"]["user_expressions"]["answer"]["data"]["text/plain"])
 
@@ -75,18 +75,18 @@ def test_a_page_is_heard_after_the_subshell_of_another_message_has_ended(
     client: BlockingKernelClient, code: str
 ) -> None:
     """The thread of a widget sends on; a page that was loaded again opens its view."""
-    client.execute_interactive(code, timeout=60)
+    client.execute_interactive(code, timeout=240)
     comm = value(client, "w.comm.comm_id").strip("'")
     comm_message(client, comm, None, kind="open", view="a", open=True)
-    until(lambda: value(client, "sorted(w._views)") == "['a']", within=30)
+    until(lambda: value(client, "sorted(w._views)") == "['a']")
     subshell = answer_to(client, "create_subshell_request")["subshell_id"]
     # As JupyterLab does when a page is loaded: a comm of its own is closed on a subshell, which then ends.
     message = client.session.msg("comm_close", {"comm_id": "of the page", "data": {}})
     message["header"]["subshell_id"] = subshell
     client.shell_channel.send(message)
-    until(lambda: idle_after(client, message), within=30)
+    until(lambda: idle_after(client, message))
     for _ in range(3):  # the widget sends while that is the newest message of the kernel
-        until(lambda: client.get_iopub_msg(timeout=30)["msg_type"] == "comm_msg", within=30)
+        until(lambda: client.get_iopub_msg(timeout=90)["msg_type"] == "comm_msg")
     answer_to(client, "delete_subshell_request", subshell_id=subshell)
     comm_message(client, comm, None, kind="open", view="b", open=True)
-    until(lambda: value(client, "sorted(w._views)") == "['a', 'b']", within=30)
+    until(lambda: value(client, "sorted(w._views)") == "['a', 'b']")

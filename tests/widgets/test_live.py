@@ -265,7 +265,9 @@ def test_in_a_kernel_a_cell_that_runs_again_replaces_its_plot() -> None:
     )
     with kernel_options() as options:
         config = Config({"AsyncKernelManager": options})
-        client = nbclient.NotebookClient(notebook, config=config, timeout=60, store_widget_state=False)
+        client = nbclient.NotebookClient(
+            notebook, config=config, timeout=240, startup_timeout=240, store_widget_state=False
+        )
         with client.setup_kernel():
             for index in (0, 1, 2):
                 client.execute_cell(notebook.cells[index], index)

@@ -22,7 +22,7 @@ needs_node = pytest.mark.skipif(NODE is None, reason="no node here: install Node
 def run_node(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run Node.js and return what it printed."""
     return subprocess.run(
-        [NODE or "node", *arguments], input=text, capture_output=True, text=True, timeout=60
+        [NODE or "node", *arguments], input=text, capture_output=True, text=True, timeout=240
     )
 
 
