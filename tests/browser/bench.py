@@ -247,9 +247,9 @@ class Desk:
     @contextmanager
     def opened(self, name: str) -> Iterator[Bench]:
         """Give the notebook `name` of the folder, after all its cells have run; end its kernel after."""
+        for log in ("browser", "performance"):  # what was before
+            self.browser.get_log(log)  # type: ignore[no-untyped-call]
         bench = Bench(self.browser, self.address.format(name))
-        bench.complaints()
-        bench.requested_hosts()
         try:
             bench.run_all()
             yield bench

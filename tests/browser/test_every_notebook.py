@@ -12,12 +12,10 @@ from selenium.webdriver.common.by import By
 
 import logistream
 from browser.bench import LOOPBACK
-from helpers.lab import CHROMIUM, DRIVER, Lab, chromium, jupyterlab, until
+from helpers.lab import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from selenium.webdriver import Chrome
+    from browser.bench import Bench, Desk
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[1-46-8]*.ipynb"))
 SHORT: dict[str, dict[str, Any]] = {
@@ -31,58 +29,38 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 """Parameters that make a run short."""
 
-SAVE = "window.jupyterapp.shell.currentWidget.context.save().then(arguments[0])"
-"""A page with unsaved changes asks before it is left."""
-
 NOTE_NAPS = """(
     globals().update(naps=[], clear=awake.clear),
     setattr(awake, "clear", lambda: (naps.append(1), clear())),
 )"""
 """Makes the kernel note when its readers fall asleep."""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="no chromium and chromedriver here: install both to run this"
-    ),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chrome, str]]:
-    """Give a browser, and the address of a JupyterLab that serves the notebooks with short parameters."""
-    home = tmp_path_factory.mktemp("lab")
-    root = home / "root"
+def folder(desk: Desk) -> str:
+    """Return the name of a folder of the desk with the notebooks, which have short parameters."""
+    root = desk.root / "every_notebook"
     root.mkdir()
     for path in NOTEBOOKS:
         notebook = parameterize_notebook(load_notebook_node(str(path)), SHORT[path.stem])
         write_ipynb(notebook, str(root / path.name))
     logistream.load_orders().head(2000).to_parquet(root / "orders.parquet")
-    with jupyterlab(root, home) as address, chromium(home) as browser:
-        yield browser, address
-
-
-def opened(lab: tuple[Chrome, str], name: str) -> Lab:
-    """Open a notebook and run all its cells."""
-    browser, address = lab
-    page = Lab(browser, address.format(name))
-    page.run_all()
-    return page
+    return root.name
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_all_cells_run_without_an_outside_request(lab: tuple[Chrome, str], path: Path) -> None:
+def test_all_cells_run_without_an_outside_request(desk: Desk, folder: str, path: Path) -> None:
     """Nor does anything complain on the console; the buttons of the fourth do what their names say."""
-    page = opened(lab, path.name)
-    if path.stem == "04_break_the_connection":
-        press_the_buttons(page)
-    assert page.complaints() == []
-    assert page.requested_hosts() <= LOOPBACK
-    page.browser.execute_async_script(SAVE)
+    with desk.opened(f"{folder}/{path.name}") as page:
+        if path.stem == "04_break_the_connection":
+            press_the_buttons(page)
+        assert page.complaints() == []
+        assert page.requested_hosts() <= LOOPBACK
 
 
-def press_the_buttons(page: Lab) -> None:
+def press_the_buttons(page: Bench) -> None:
     """Kill and restart the server, and let the readers sleep; the chart is drawn anew meanwhile."""
 
     def press(name: str) -> bool:
