@@ -11,11 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["at_best", "seconds_until", "until"]
 
 
-def until(condition: Callable[[], bool], *, within: float = 90.0) -> None:
-    """Return as soon as the condition holds; fail if it does not `within` so many seconds.
-
-    The limit is for a machine with far more to do than it can: a test of a state needs no other.
-    """
+def until(condition: Callable[[], bool], *, within: float = 60.0) -> None:
+    """Return as soon as the condition holds; fail if it does not `within` so many seconds."""
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, f"still not so after {within} s"
