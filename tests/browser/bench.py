@@ -253,6 +253,9 @@ class Desk:
         try:
             bench.run_all()
             yield bench
+        except BaseException:
+            print(bench.complaints(), self.browser.execute_script("return document.body.innerText"))
+            raise
         finally:
             self.browser.execute_async_script(
                 "const [done] = arguments;"
