@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from helpers.lab import Lab, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from selenium.webdriver import Chrome
@@ -203,9 +203,28 @@ class Bench(Lab):
         """Bring the workbench into view."""
         self.browser.execute_script("document.querySelector('.ls-board').scrollIntoView()")
 
+    def drawn(self) -> bool:
+        """Return whether the lines of the workbench are drawn."""
+        return bool(self.browser.execute_script(DRAWN))
+
     def until_drawn(self) -> None:
         """Wait until the lines of the workbench are drawn."""
-        until(lambda: bool(self.browser.execute_script(DRAWN)))
+        until(self.drawn)
+
+    def reload(self, selector: str, shown: Callable[[], bool]) -> None:
+        """Load the page again, and wait until a widget is shown there.
+
+        On a very busy machine JupyterLab now and then restores no widget. Then there is no element of it in
+        the page, and one loads the page again.
+        """
+        for _ in range(3):
+            self.browser.refresh()
+            try:
+                return until(shown)
+            except AssertionError:
+                if self.browser.find_elements(By.CSS_SELECTOR, selector):
+                    raise
+        raise AssertionError(self.browser.execute_script("return document.body.innerText"))
 
 
 def notebook(path: Path, *cells: str) -> None:

@@ -272,7 +272,7 @@ def test_a_plot_of_one_s_own_is_redrawn(desk: Desk) -> None:
         changes()
         bench.command("docmanager:save")
         until(lambda: "image/png" in (desk.root / "plot.ipynb").read_text(encoding="utf-8"))
-        bench.browser.refresh()
+        bench.reload("img[alt='live plot']", lambda: bench.browser.execute_script(LIVE_IMAGE) != "")
         changes()
         assert bench.complaints() == []
         assert bench.requested_hosts() <= LOOPBACK
@@ -319,8 +319,7 @@ def test_what_is_broken_is_not_shown_as_live(desk: Desk, tmp_path: Path) -> None
             until(lambda: bench.image()[0] != "")
             bench.command("docmanager:save")
             until(lambda: "image/png" in (desk.root / "broken.ipynb").read_text(encoding="utf-8"))
-            bench.browser.refresh()
-            bench.until_drawn()
+            bench.reload(".ls-board", bench.drawn)
             until(lambda: bench.text(".ls-state-word") == "live")
             bench.type_rate("77.5")
             until(lambda: bench.ask("w._watched.settings().rate") == "77.5")

@@ -27,6 +27,7 @@ def test_without_pyspark_a_sentence_says_what_to_install(monkeypatch: pytest.Mon
 
 @pytest.mark.spark
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_session_that_cannot_start_leaves_no_jvm() -> None:
     """Spark refuses so little memory: that is a sentence, and the next attempt has its own settings."""
     program = (
@@ -37,7 +38,7 @@ def test_a_session_that_cannot_start_leaves_no_jvm() -> None:
         "print(len(psutil.Process().children(recursive=True)))\n"
         "spark = local_session(1, memory='600m')\nprint(spark.range(3).count())\nstop(spark)"
     )
-    ran = run_python(program, within=300)
+    ran = run_python(program, within=600)
     assert ran.stdout.splitlines() == ["Spark did not start", "0", "3"], ran.stderr
 
 
