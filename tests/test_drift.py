@@ -308,6 +308,12 @@ NO_TRUTH = (
         ([9], [3], {}, r"^an alarm at event 9 is outside of the range from 0 to 8$"),
         ([1.5], [3], {}, r"^alarms must be event numbers, or times, not \[1.5\]$"),
         ([True], [3], {}, r"^alarms must be event numbers, or times, not \[True\]$"),
+        (
+            pd.Series([3, None]),
+            [3],
+            {},
+            r"^alarms must be event numbers, or times, not 0 3.0 1 NaN dtype: float64$",
+        ),
         (7, [3], {}, r"^alarms must be event numbers, or times, not 7$"),
         (["yesterday"], [3], {}, r"^alarms must be event numbers, or times, not \['yesterday'\]$"),
         (
@@ -339,3 +345,30 @@ def test_changes_are_not_derived_from_changes() -> None:
         RequestError, match=r"^changes are derived from a server, a timeline, or a frame with"
     ):
         changes([3])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("in_force", [None, 5, "{'a': 1.0}", [1], {"a": "strong"}])
+def test_a_truth_without_strengths_is_refused(in_force: object) -> None:
+    """As from a file whose column is empty, or holds Python's notation in place of JSON."""
+    truth = pd.DataFrame({"event_number": [0, 1], "in_force": [{}, in_force]})
+    with pytest.raises(
+        RequestError, match=r"^the column in_force must hold objects such as \{'strike': 1.0\},"
+    ):
+        changes(truth)
+
+
+def test_another_frame_is_refused_in_one_line() -> None:
+    """With its columns, not with its rows."""
+    with pytest.raises(RequestError, match=r"not from one with the columns event_number, strength$"):
+        changes(pd.DataFrame({"event_number": range(100), "strength": 0.0}))
+
+
+def test_an_alarm_before_the_stream_is_refused(model: Model) -> None:
+    """With its time: there is no event at it."""
+    stream = Stream(model, Timeline([first_entry(NOW, rate=10)]), clock=Clock())
+    stream.change(scenarios=[CASH])
+    with pytest.raises(
+        RequestError,
+        match=r"^an alarm at 2026-11-01T00:00:00.000000Z is before the first event of the stream$",
+    ):
+        evaluate_detector(["2026-11-01T00:00:00Z"], stream.timeline, max_delay=5, stop=100)

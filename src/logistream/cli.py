@@ -428,6 +428,8 @@ def _read_json(what: str, path: str, read: Callable[[Any], T]) -> T:
         return read(json.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise RequestError(f"{what} {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{what} {path} cannot be used: it is not UTF-8 text, so it is not JSON") from None
     except (ValueError, RecursionError) as error:
         why = error if isinstance(error, RequestError) else f"it is not JSON: {error}"
         raise RequestError(f"{what} {path} cannot be used: {why}") from None

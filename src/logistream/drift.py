@@ -14,7 +14,7 @@ import pandas as pd
 from logistream.errors import NotYetError, RequestError, shorten
 from logistream.stream.stream import strengths_of
 from logistream.stream.timeline import Timeline
-from logistream.times import parse_instant, wall_clock
+from logistream.times import parse_instant, rfc3339, wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -268,7 +268,7 @@ def _derived(
     if not given:
         raise RequestError(
             f"changes are derived from a server, a timeline, or a frame with the columns event_number and "
-            f"in_force as truth() returns it, not from {shorten(repr(truth))}"
+            f"in_force as truth() returns it, not from {_in_one_line(truth)}"
         )
     found = _given_changes(truth)
     if stop is None:
@@ -281,6 +281,12 @@ def _derived(
 def _timeline(truth: object) -> Timeline | None:
     timeline = getattr(truth, "timeline", truth)
     return timeline if isinstance(timeline, Timeline) else None
+
+
+def _in_one_line(given: object) -> str:
+    if isinstance(given, pd.DataFrame):
+        return "one with the columns " + shorten(", ".join(map(str, given.columns)))
+    return shorten(" ".join(repr(given).split()))
 
 
 def _is_whole(value: object) -> bool:
@@ -320,9 +326,15 @@ def _strengths_of_timeline(
 
 def _strengths_of_frame(in_force: pd.Series[Any]) -> tuple[list[str], np.ndarray]:
     """Return the names of scenarios, and their strengths of shape (n_names, n_events)."""
-    values = [json.loads(value) if isinstance(value, str) else value for value in in_force]
-    names = list(dict.fromkeys(name for value in values for name in value))
-    strengths = np.array([value.get(name, 0.0) for name in names for value in values], float)
+    try:
+        values = [json.loads(value) if isinstance(value, str) else value for value in in_force]
+        names = list(dict.fromkeys(name for value in values for name in value))
+        strengths = np.array([value.get(name, 0.0) for name in names for value in values], float)
+    except (AttributeError, TypeError, ValueError):
+        raise RequestError(
+            "the column in_force must hold objects such as {'strike': 1.0}, or {} where no scenario is, "
+            "also as JSON strings"
+        ) from None
     return names, strengths.reshape(len(names), len(values))
 
 
@@ -405,8 +417,11 @@ def _numbers(alarms: Iterable[Any], truth: object) -> np.ndarray:
             return np.sort(np.array(found, np.int64))
         instants = [parse_instant(instant) for instant in pd.Series(found)]  # which makes datetimes of times
     except (TypeError, ValueError, OverflowError):
-        raise RequestError(f"alarms must be event numbers, or times, not {shorten(repr(alarms))}") from None
+        raise RequestError(f"alarms must be event numbers, or times, not {_in_one_line(alarms)}") from None
     timeline = _timeline(truth)
     if timeline is None:
         raise RequestError("alarms can be times if the truth is a server or a timeline: give event numbers")
-    return np.sort(np.array([timeline.count(instant) - 1 for instant in instants], np.int64))
+    numbers = np.sort(np.array([timeline.count(instant) - 1 for instant in instants], np.int64))
+    if len(numbers) and numbers[0] < timeline.entries[0].first:
+        raise RequestError(f"an alarm at {rfc3339(min(instants))} is before the first event of the stream")
+    return numbers

@@ -56,7 +56,7 @@ def test_start_before_now() -> None:
     assert timedelta(minutes=10) <= ago < timedelta(minutes=11)
 
 
-@pytest.mark.parametrize("start", [-1, 1.5, True, "", " ", [1], "-soon"])
+@pytest.mark.parametrize("start", [-1, 1.5, True, "", " ", [1], "-soon", pd.NaT])
 def test_impossible_start_is_refused(start: Any) -> None:
     """The sentence says what is possible."""
     with pytest.raises(RequestError) as caught:

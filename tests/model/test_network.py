@@ -61,6 +61,9 @@ def test_other_files_get_a_sentence(model: Model, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
     refused("no model file at")
+    path.mkdir()
+    refused(r"is a folder: name the model file in it$")
+    path.rmdir()
     path.write_bytes(good[: len(good) // 2])
     refused("is not a model file or is damaged")
     path.write_bytes(b"hello")

@@ -476,6 +476,7 @@ def test_workers_share_faults(tmp_path: Path) -> None:
     [
         (None, "faults {path} cannot be read: No such file or directory"),
         ("{", "faults {path} cannot be used: it is not JSON: "),
+        ("\udcff", "faults {path} cannot be used: it is not UTF-8 text, so it is not JSON"),
         (
             '{"dorp": true, "share": 1}',
             "faults {path} cannot be used: a fault has no \"dorp\": did you mean 'drop'?",
@@ -489,7 +490,7 @@ def test_a_file_that_holds_no_faults_is_refused(
     """With exit code 2 and one sentence."""
     path = tmp_path / "faults.json"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, errors="surrogateescape")
     assert main(["serve", "--port", "0", "--faults", str(path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("logistream: " + sentence.format(path=path))

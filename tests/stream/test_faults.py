@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.clocks import NOW, Clock
-from logistream.errors import DataError, RequestError
+from logistream.errors import DataError, RequestError, shorten
 from logistream.model.model import Model
 from logistream.stream.faults import Fault, json_schema, read_faults
 from logistream.stream.stream import Stream
@@ -128,12 +128,20 @@ def test_the_schema_names_the_columns_of_a_model(model: Model) -> None:
             "events of the fault late must be one number, or a list of two, not [1, 2, 3]",
         ),
         (
+            {"late": {"events": 10**400}, "share": 1},
+            f"events of the fault late must be a whole number from 1 to 100,000, not {shorten(str(10**400))}",
+        ),
+        (
+            {"late": {"seconds": 1e-9}, "share": 1},
+            "seconds of the fault late must be a number from 0.000001 to 3,600, not 1e-09",
+        ),
+        (
             {"late": {"seconds": 0}, "share": 1},
-            "seconds of the fault late must be a number greater than 0 and at most 3,600, not 0",
+            "seconds of the fault late must be a number from 0.000001 to 3,600, not 0",
         ),
         (
             {"duplicate": {"seconds": [0, 4000]}, "share": 1},
-            "seconds of the fault duplicate must be a number at least 0 and at most 3,600, not 4000",
+            "seconds of the fault duplicate must be a number from 0 to 3,600, not 4000",
         ),
         (
             {"duplicate": {"copies": 11}, "share": 1},

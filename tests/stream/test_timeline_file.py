@@ -374,7 +374,7 @@ def test_where_no_file_can_be(tmp_path: Path) -> None:
     """A folder that is missing, or a folder in the file's place."""
     with pytest.raises(StreamError, match=r"^timeline .*file cannot be made: there is no folder .*none$"):
         opened(tmp_path / "none" / "file")
-    with pytest.raises(StreamError, match=r"^timeline .* cannot be opened: unable to open database file$"):
+    with pytest.raises(StreamError, match=r"^timeline .* cannot be opened: it is a folder$"):
         opened(tmp_path)
 
 

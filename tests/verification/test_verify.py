@@ -364,3 +364,22 @@ def test_parquet_parts_may_have_other_columns(stream: Stream, tmp_path: Path) ->
     frame.iloc[50:][["event_number", "Sales"]].to_parquet(tmp_path / "b.parquet")
     pq.write_table(pa.table(numbered_batch(stream, 100, 150)), tmp_path / "c.parquet")
     assert found(verify(tmp_path, stream)) == {}
+
+
+def test_a_column_that_is_there_twice_is_refused(stream: Stream) -> None:
+    """It is not known which of them is meant."""
+    frame = numbered_frame(stream, 0, ROWS)
+    twice = pd.concat([frame, frame[["Sales"]]], axis=1)
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([0]), pa.array([1]), pa.array([2])], ["event_number", "Sales", "Sales"]
+    )
+    for sink in (twice, batch, iter([twice])):
+        with pytest.raises(DataError, match=r"^the sink has 2 columns 'Sales': keep the one that is meant$"):
+            verify(sink, stream)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(stream: Stream, tmp_path: Path) -> None:
+    """As editors and tools of Windows write it."""
+    path = tmp_path / "sink.ndjson"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines(stream)) + b"\n")
+    assert verify(path, stream).ok

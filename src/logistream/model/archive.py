@@ -76,6 +76,8 @@ def read_archive(source: Path) -> tuple[Any, dict[str, np.ndarray]]:
         raise ModelError(
             f"no model file at {source}: check the path, or leave it out for the shipped model"
         ) from None
+    except IsADirectoryError:
+        raise ModelError(f"{source} is a folder: name the model file in it") from None
     except _UNREADABLE as exc:
         raise ModelError(
             f"{source} is not a model file or is damaged: make it again with Model.save"

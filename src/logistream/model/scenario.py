@@ -562,7 +562,12 @@ def either(names: Iterable[str], last: str = "or") -> str:
 
 def is_number(value: Any) -> bool:  # noqa: ANN401 - as users write it
     """Return whether a value is a finite number."""
-    return isinstance(value, Real) and value is not True and value is not False and math.isfinite(value)
+    if not isinstance(value, Real) or value is True or value is False:
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def whole(value: float) -> float | int:

@@ -271,9 +271,9 @@ def _read_events(what: str, given: Any, least: int) -> float:  # noqa: ANN401 - 
 def _read_seconds(what: str, given: Any, least: int) -> float:  # noqa: ANN401 - as users write it
     lowest = _LEAST_SECONDS if least else 0.0
     if not is_number(given) or not lowest <= given <= _MOST_SECONDS:
-        words = "greater than 0" if least else "at least 0"
         raise RequestError(
-            f"{what} must be a number {words} and at most {_MOST_SECONDS:,}, not {shown(given)}"
+            f"{what} must be a number from {f'{lowest:f}' if least else 0} to {_MOST_SECONDS:,}, "
+            f"not {shown(given)}"
         )
     return float(given)
 

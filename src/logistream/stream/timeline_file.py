@@ -180,6 +180,8 @@ class FileTimeline(Timeline):
             raise StreamError(f"timeline {path} cannot be opened: {error.strerror}") from error
         if not stat.S_ISREG(self._file.st_mode) and not stat.S_ISDIR(self._file.st_mode):
             raise DataError(f"{path} is not a file on a disk, so it is not a timeline file: {_OTHER}")
+        if stat.S_ISDIR(self._file.st_mode):
+            raise StreamError(f"timeline {path} cannot be opened: it is a folder")
         with self._translated_errors("opened"):
             self._database = sqlite3.connect(
                 f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False

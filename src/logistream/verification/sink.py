@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from operator import itemgetter
@@ -23,7 +25,7 @@ from logistream.errors import DataError, RequestError
 from logistream.schema import EVENT_NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from numpy.typing import NDArray
 
@@ -125,14 +127,22 @@ class StoredRows:
 
     def _kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the columns that matter, without dictionaries."""
-        names = [name for name in dict.fromkeys(batch.schema.names) if name in self._wanted]
+        names = self._named(batch.schema.names)
         columns = [_plain(batch.column(batch.schema.get_field_index(name))) for name in names]
         return pa.RecordBatch.from_arrays(columns, names=names)
+
+    def _named(self, names: Iterable[Hashable]) -> list[str]:
+        """Return the columns that matter; `DataError` if there are two of a name."""
+        found = [name for name in names if isinstance(name, str) and name in self._wanted]
+        for name, times in Counter(found).items():
+            if times > 1:
+                raise DataError(f"the sink has {times} columns {name!r}: keep the one that is meant")
+        return found
 
     def _frame(self, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
         if EVENT_NUMBER.name in frame.index.names and EVENT_NUMBER.name not in frame.columns:
             frame = frame.reset_index()
-        frame = frame[[name for name in frame.columns if name in self._wanted]]
+        frame = frame[self._named(frame.columns)]
         for start in range(0, max(len(frame), 1), _ROWS):
             part = frame.iloc[start : start + _ROWS]
             columns = [_array(part[name]) for name in part.columns]
@@ -189,7 +199,9 @@ class StoredRows:
             try:
                 with path.open("rb") as file:
                     start = file.read(4)
-                    file.seek(0)
+                    begin = len(BOM_UTF8) if start.startswith(BOM_UTF8) else 0
+                    file.seek(begin)
+                    start = start[begin:]
                     if start == b"PAR1":
                         pieces = self._parquet(file, path)
                     elif not start or start.lstrip()[:1] in (b"{", b""):
