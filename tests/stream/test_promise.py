@@ -62,6 +62,17 @@ def test_a_change_comes_after_what_another_process_may_have_delivered(opened: Op
     assert ahead.clock_behind == 0
 
 
+def test_how_far_the_clocks_are_apart_is_true_after_one_was_set_back(opened: Open) -> None:
+    """The sentence compares with the clock, not with the time that the stream had reached before."""
+    slow, fast = Clock(), Clock()
+    fast.now += 10 * SECOND
+    behind = opened(slow)
+    opened(fast)
+    slow.now -= 60 * SECOND
+    with pytest.raises(StreamError, match="has a clock 70 s ahead of this one"):
+        behind.change(slow.now, rate=5)
+
+
 def test_a_change_that_would_take_effect_much_later_is_refused(opened: Open) -> None:
     """The sentence says why and until when; nothing is changed, until the clock is right."""
     slow, fast = Clock(), Clock()

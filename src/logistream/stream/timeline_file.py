@@ -333,8 +333,9 @@ class FileTimeline(Timeline):
     def _require_recent(self, promised: int, now: int) -> None:
         """Raise if a change would take effect too late, because it must come after what was promised."""
         if promised > now + LEAD_MICROS + _LATEST_EFFECT:
+            ahead = promised - LEAD_MICROS - self._clock()  # `now` stands still if the clock was set back
             raise StreamError(
-                f"a server that shares timeline {self.path} has a clock {(promised - now) / 1e6:,.0f} s "
+                f"a server that shares timeline {self.path} has a clock {ahead / 1e6:,.0f} s "
                 f"ahead of this one and may have delivered the events until {rfc3339(promised)}, which "
                 f"must not change: set the clocks, and try again after that time"
             )
