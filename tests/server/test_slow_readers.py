@@ -67,6 +67,7 @@ def test_a_reader_that_is_behind_gets_the_close_frame(model: Model, monkeypatch:
             assert reader.close_code == 1001
 
 
+@pytest.mark.timeout(400)
 def test_a_stopped_reader_disturbs_no_other_and_catches_up(capsys: pytest.CaptureFixture[str]) -> None:
     """Ten readers at 5,000 events a second do not notice the one that stops, which then gets all it missed.
 
@@ -107,6 +108,7 @@ def _cost_of_a_stopped_reader(capsys: pytest.CaptureFixture[str]) -> float:
     return max(late / (STOPPED / 2), grown / 20)  # behind the stopped reader they would be late by all of it
 
 
+@pytest.mark.timeout(400)
 def test_readers_of_the_past_do_not_delay_a_live_one(capsys: pytest.CaptureFixture[str]) -> None:
     """Eighty read as fast as they can at eighty places of an hour; a live reader is never far behind."""
     at_best(lambda: _lateness_beside_readers_of_the_past(capsys), below=1)
