@@ -288,3 +288,15 @@ def test_the_events_of_a_stream_are_damaged_as_its_faults_say(model: Model) -> N
         columns.drop_columns([FAULT, "Sales"]).to_pylist()
         == batch.select([name for name in model.event_schema.names if name != "Sales"]).to_pylist()
     )
+
+
+def test_a_key_too_many_is_one_that_no_column_has() -> None:
+    """Two equal keys would be a changed value to most readers of JSON."""
+    schema = Schema((Column("unexpected", "integer"), Column("n", "integer")))
+    batch = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], schema=schema.arrow)
+    damage = {0: (Corruption("extra", "", 7.0),)}
+    encoder = Encoder(schema)
+    written = corrupt_strings(encoder.join(batch), encoder, damage)
+    pairs = json.loads(bytes(written.data), object_pairs_hook=list)
+    assert pairs == [("unexpected", 1), ("n", 2), ("unexpected_", 7)]
+    assert described(batch, schema, damage) == {0: {"extra": {"unexpected_": 7}}}

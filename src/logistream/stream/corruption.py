@@ -39,7 +39,7 @@ __all__ = [
 
 
 UNEXPECTED = "unexpected"
-"""The key of a value that no event has."""
+"""The key of a value that no event has; with underscores at its end if a column has this name."""
 
 FAULT = "fault"
 """The Arrow column with what is corrupted in each row, a JSON object; null in a row that arrived whole."""
@@ -123,7 +123,8 @@ def _corrupted(
         if corruption.kind == "cut":
             cut = corruption.value
         elif corruption.kind == "extra":
-            written.append(f"{corruption.value:.0f}" if csv else f'"{UNEXPECTED}":{corruption.value:.0f}')
+            key = "" if csv else f'"{free_name(UNEXPECTED, names)}":'
+            written.append(f"{key}{corruption.value:.0f}")
         elif corruption.column in names:
             place = names.index(corruption.column)
             written[place] = _damaged(encoder, fields[place], place, corruption)
@@ -250,7 +251,7 @@ def _effects(
         for corruption in damage:
             kind, name = corruption.kind, corruption.column
             if kind == "extra":
-                description["extra"] = {UNEXPECTED: int(corruption.value)}
+                description["extra"] = {free_name(UNEXPECTED, schema.names): int(corruption.value)}
             elif kind == "cut":
                 description["cut"], unread = _cut_short(written[row].decode(), encoder, damage)
                 lost |= unread
