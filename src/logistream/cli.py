@@ -40,6 +40,7 @@ __all__ = ["main"]
 logger = logging.getLogger("logistream")
 
 _FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
+_RATE = 2.0  # events per second of a new stream
 
 T = TypeVar("T")
 
@@ -165,7 +166,7 @@ def _add_serve(commands: Commands) -> None:
         metavar="PATH",
         help="listen on this Unix socket, which only its owner may use, in place of host and port",
     )
-    parser.add_argument("--rate", type=_number, default=2.0, help="events per second (default: 2)")
+    parser.add_argument("--rate", type=_number, help="events per second at first (default: 2)")
     parser.add_argument("--seed", type=_whole, default=0, help="which of the model's streams (default: 0)")
     parser.add_argument("--model", metavar="FILE", help="a fitted model (default: the shipped one)")
     parser.add_argument(
@@ -365,7 +366,7 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
 
     json_logs = options.log_format == "json"
     settings = {
-        "rate": options.rate,
+        "rate": _RATE if options.rate is None else options.rate,
         "seed": options.seed,
         "host": options.host,
         "port": options.port,
@@ -395,6 +396,7 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
         change["scenario"] = _read_json("scenario", options.scenario, read_scenarios)
     if options.faults is not None:
         change["faults"] = _read_json("faults", options.faults, read_faults)
+    continues = options.timeline is not None and Path(options.timeline).exists()
     terminated = threading.Event()
     ends = [signal.SIGTERM]
     # A terminal that is closed; nohup has it ignored.
@@ -407,6 +409,8 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
                 for name, value in change.items():
                     setattr(server, name, value)
                 _announce(server, 1, json_logs)
+                if continues:
+                    _name_ignored(options, server)
                 while not terminated.wait(0.5):  # short waits: on Windows Ctrl-C does not end a wait
                     if not server.running:
                         raise StreamError("the server has stopped unexpectedly: see the log above")
@@ -415,6 +419,8 @@ def _serve_until_ended(options: argparse.Namespace) -> int:
             with workers as server:
                 workers.change(**change)
                 _announce(server, options.workers, json_logs)
+                if continues:
+                    _name_ignored(options, server)
                 workers.watch(terminated)
     finally:
         for each, handler in before.items():
@@ -433,6 +439,21 @@ def _read_json(what: str, path: str, read: Callable[[Any], T]) -> T:
     except (ValueError, RecursionError) as error:
         why = error if isinstance(error, RequestError) else f"it is not JSON: {error}"
         raise RequestError(f"{what} {path} cannot be used: {why}") from None
+
+
+def _name_ignored(options: argparse.Namespace, server: StreamServer) -> None:
+    """Warn of options that are for a new timeline, if the one that was there says otherwise."""
+    rate = f"{server.state['rate']:g}"
+    ignored = [f"--{name}" for name in ("history", "start") if getattr(options, name) is not None]
+    if options.rate is not None and f"{options.rate:g}" != rate:
+        ignored.insert(0, "--rate")
+    if ignored:
+        logger.warning(
+            "%s had no effect: timeline %s goes on as it was, at %s events/s",
+            " and ".join(ignored),
+            options.timeline,
+            rate,
+        )
 
 
 def _announce(server: StreamServer, workers: int, json_logs: bool) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from helpers import http
 from helpers.processes import ServerProcess
+from helpers.waiting import until
 from logistream.errors import RequestError
 from logistream.server.server import StreamServer
 
@@ -78,6 +79,24 @@ def test_what_is_not_allowed_is_one_sentence(
     """With exit code 2."""
     code, errors = run(*options, **environment)
     assert (code, errors.partition(";")[0].strip()) == (2, f"logistream: {sentence}")
+
+
+def test_options_for_a_new_timeline_are_named_if_it_is_not_new(tmp_path: Path) -> None:
+    """The timeline goes on as it was, and the log says which options had no effect."""
+    timeline = ("--timeline", str(tmp_path / "timeline"))
+    with ServerProcess(*timeline, "--rate", "5", "--history", "1min") as server:
+        assert server.get("/stream")["rate"] == 5
+    assert "had no effect" not in server.log
+    with ServerProcess(*timeline, "--rate", "7", "--history", "1min") as server:
+        until(lambda: "had no effect" in server.log, within=60)
+        assert server.get("/stream")["rate"] == 5
+    sentence = (
+        f"--rate and --history had no effect: timeline {timeline[1]} goes on as it was, at 5 events/s\n"
+    )
+    assert sentence in server.log
+    with ServerProcess(*timeline, "--rate", "5") as server:
+        assert server.get("/stream")["rate"] == 5
+    assert "had no effect" not in server.log
 
 
 def test_behind_a_proxy(model: Model) -> None:
