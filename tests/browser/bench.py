@@ -214,8 +214,8 @@ class Bench(Lab):
     def reload(self, selector: str, shown: Callable[[], bool]) -> None:
         """Load the page again, and wait until a widget is shown there.
 
-        On a very busy machine JupyterLab now and then restores no widget. Then there is no element of it in
-        the page, and one loads the page again.
+        Once, on a very busy machine, a page held no element of our widget after it was loaded again, and the
+        cause was not found. Then it is loaded once more; a widget that is there must be shown.
         """
         for _ in range(3):
             self.browser.refresh()

@@ -266,7 +266,7 @@ def _start(start: Start) -> str:
             start = datetime.now(UTC) - timedelta(microseconds=parse_duration(start.strip()[1:]))
     elif isinstance(start, str) and start.strip():
         return start.strip()
-    if isinstance(start, datetime) and start == start:
+    if isinstance(start, datetime) and start == start:  # NaT is not equal to itself
         instant = start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
         return instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     try:
