@@ -189,14 +189,13 @@ def main() -> None:
         if not options.tables or path.parent.name in options.tables
     ]
     if options.splits:
-        print(f"{'':12}" + "".join(f"{head:>16}" for head in LOST), flush=True)
+        print(f"{'':12}" + "".join(f"{head:>18}" for head in LOST), flush=True)
         for folder in folders:
             figures = np.array([lost(folder, seed) for seed in range(options.splits)])
-            error = (
-                figures.std(axis=0, ddof=1) / np.sqrt(len(figures)) if len(figures) > 1 else figures[0] * 0
-            )
+            scatter = figures.std(axis=0, ddof=1) if len(figures) > 1 else np.full(len(LOST), np.nan)
+            error = scatter / np.sqrt(len(figures))
             parts = [f"{mean:+.4f} +-{e:.4f}" for mean, e in zip(figures.mean(axis=0), error, strict=True)]
-            print(f"{folder.name:12}" + "".join(f"{part:>16}" for part in parts), flush=True)
+            print(f"{folder.name:12}" + "".join(f"{part:>18}" for part in parts), flush=True)
         return
     name, classifier = judge()
     print(f"C2ST by {name}")
