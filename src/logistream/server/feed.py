@@ -3,7 +3,7 @@
 A part is an aligned run of slots, encoded for one selection; without faults of the wire each slot has the
 event with its number. Parts of the past are long. Parts of the
 present are short, because a change of the rate alters times that are still to come; then they are made again.
-Parts are made ahead of their time on threads of their own, so that sending never waits for the generator.
+Parts are made ahead of their time on a thread of their own, so that sending never waits for the generator.
 What is kept is bounded by its size in memory, for all selections together.
 """
 
@@ -57,7 +57,6 @@ _FAST = 8192  # events per second from which short parts are not worth it
 _KEPT_BYTES = 1 << 22
 _KEPT_AT_LEAST = 4  # parts
 _UNFETCHED = 2  # parts of the past that readers wait for, made and not fetched yet
-_MOST_MAKERS = 2  # threads: more would only take the interpreter from each other
 _FETCHED_WITHIN = 1.0  # seconds; after that, the reader of a part is taken to need it no more
 _KEPT_STARTS = 8  # spans of which it is known where their parts begin
 _KEPT_MESSAGES = 4  # of each feed, for readers that are at the same place
@@ -150,17 +149,7 @@ class _Drawn(NamedTuple):
 
 
 class Feed:
-    """The events of a stream for one selection; `part` and `wire` are for the thread of the event loop.
-
-    Attributes
-    ----------
-    selection : Selection
-        What is sent, and how it is written.
-    schema : Schema
-        The columns.
-    header : bytes
-        What stands before the first event.
-    """
+    """The events of a stream for one selection; `part` and `wire` are for the thread of the event loop."""
 
     def __init__(self, feeds: Feeds, stream: Stream, selection: Selection) -> None:
         self._feeds, self._stream = feeds, stream
@@ -169,13 +158,17 @@ class Feed:
         self._event_schema = selection.schema(stream.model)
         self._place_field = pa.field(self.schema.names[0], pa.string(), nullable=False)
         self._row_bytes = 8 * len(self.schema)
-        self.header = CsvEncoder(self.schema).header if selection.format == "csv" else b""
-        self._encoders: list[Encoder] = []  # those that no thread uses; each has tables of its own
+        self._encoder = _encoder(self.schema, selection)
         self._source = f"/logistream/{quote(stream.model.name, safe='')}"
         self._density = 1.0  # deliveries of a slot, where faults of the wire were last
         self._drawn: _Drawn | None = None
         self._starts: dict[tuple[int, int], list[Place]] = {}  # of the parts of a span, if there are several
         self._messages: OrderedDict[tuple[Place, Place, int | None], bytes | memoryview] = OrderedDict()
+
+    @property
+    def header(self) -> bytes:
+        """What stands before the first event."""
+        return self._encoder.header if isinstance(self._encoder, CsvEncoder) else b""
 
     def span(self, number: int, now: int) -> tuple[int, int]:
         """Return first and stop of the part that holds an event, if `now` is the next event to happen.
@@ -347,11 +340,9 @@ class Feed:
                 if corruptions is not None:
                     columns = in_schema(columns, self.arrow_schema(faulty=True))
             return columns, None, batch.num_rows * self._row_bytes
-        encoder = self._encoders.pop() if self._encoders else _encoder(self.schema, self.selection)
-        strings = encoder.join(batch, self._attributes(batch, numbers))
+        strings = self._encoder.join(batch, self._attributes(batch, numbers))
         if corruptions:
-            strings = corrupt_strings(strings, encoder, corruptions, placed=self.selection.placed)
-        self._encoders.append(encoder)
+            strings = corrupt_strings(strings, self._encoder, corruptions, placed=self.selection.placed)
         if self.selection.format == "json":
             data, ends = frame_strings(strings)
             return data, ends, data.nbytes
@@ -459,7 +450,7 @@ class _Job:
 
 
 class Feeds:
-    """All feeds of a stream, the parts that are kept, and the threads that make them.
+    """All feeds of a stream, the parts that are kept, and the thread that makes them.
 
     Parameters
     ----------
@@ -478,25 +469,26 @@ class Feeds:
         self._kept: OrderedDict[_Key, Part | Exception] = OrderedDict()
         self._bytes = 0
         self._jobs: dict[_Key, _Job] = {}  # what is to be made
-        self._making: dict[_Key, _Job] = {}
+        self._making: tuple[_Key, _Job] | None = None
         self._order = itertools.count()
         # Parts that their readers have not fetched yet, and until when they are kept for them.
         self._unfetched: dict[_Key, float] = {}
-        self._makers: list[threading.Thread] = []
+        self._maker: threading.Thread | None = None
         self._closed = False
 
     def close(self) -> None:
-        """End the threads."""
+        """End the thread."""
         with self._lock:
-            makers, self._makers, self._closed = self._makers, [], True
+            maker, self._maker, self._closed = self._maker, None, True
             self._lock.notify_all()
-        for maker in makers:
+        if maker is not None:
             maker.join()
 
     @property
     def working(self) -> bool:
-        """Whether the threads run, as far as they have been needed yet."""
-        return not self._closed and all(maker.is_alive() for maker in self._makers)
+        """Whether the thread runs, or has not been needed yet."""
+        maker = self._maker
+        return not self._closed and (maker is None or maker.is_alive())
 
     def open(self, selection: Selection) -> Feed:
         """Return the feed of a selection, the same for all who use it; each must `release` it."""
@@ -559,24 +551,20 @@ class Feeds:
             if part is not None:
                 self._forget(key)
             self._request(feed, key, urgency)
-            if (
-                len(self._makers) < min(_MOST_MAKERS, len(self._making) + len(self._jobs))
-                and not self._closed
-            ):
+            if self._maker is None and not self._closed:
                 # Not a pool: Python ends those before a program has closed its connections.
-                maker = threading.Thread(target=self._run, name="logistream-maker", daemon=True)
-                self._makers.append(maker)
-                maker.start()
+                self._maker = threading.Thread(target=self._run, name="logistream-maker", daemon=True)
+                self._maker.start()
         return None
 
     def _run(self) -> None:
-        """Make parts, one after the other."""
+        """Make parts, one after the other: more threads would only take the interpreter from each other."""
         while (job := self._next_job()) is not None:
             self._make(*job)
 
     def _request(self, feed: Feed, key: _Key, urgency: int) -> None:
         """Have a part made, unless it is requested already and at least as urgently."""
-        job = self._making.get(key) or self._jobs.get(key)
+        job = self._making[1] if self._making is not None and self._making[0] == key else self._jobs.get(key)
         if job is None:
             self._jobs[key] = _Job(feed, urgency, next(self._order))
         elif urgency < job.urgency:
@@ -591,14 +579,14 @@ class Feeds:
             while not self._closed:
                 key = self._most_urgent()
                 if key is not None:
-                    job = self._making[key] = self._jobs.pop(key)
-                    return key, job
+                    self._making = key, self._jobs.pop(key)
+                    return self._making
                 self._lock.wait(self._until_unfetched() if self._jobs else None)
             return None
 
-    def _until_unfetched(self) -> float | None:
-        """Return the seconds until a part that nobody fetches holds back no others; None if there is none."""
-        return max(0.0, min(self._unfetched.values()) - time.monotonic()) if self._unfetched else None
+    def _until_unfetched(self) -> float:
+        """Return the seconds until parts that nobody fetches hold back no others."""
+        return max(0.0, min(self._unfetched.values()) - time.monotonic())
 
     def _most_urgent(self) -> _Key | None:
         """Return what to make next; None if nothing is requested, or enough is made that nobody has fetched.
@@ -614,8 +602,7 @@ class Feeds:
         now = time.monotonic()
         for key in [key for key, until in self._unfetched.items() if until <= now]:
             del self._unfetched[key]
-        made_now = sum(job.urgency == _PAST for job in self._making.values())
-        if len(self._unfetched) + made_now >= _UNFETCHED:
+        if len(self._unfetched) >= _UNFETCHED:
             return None
         if job.urgency == _LATER or job.waits >= _MOST_WAITS:
             return first
@@ -646,8 +633,7 @@ class Feeds:
             logger.exception("events %d to %d cannot be encoded", key[1], key[2])
             made = error
         with self._lock:
-            del self._making[key]
-            self._lock.notify_all()
+            self._making = None
             if made is not None and key[0] in self._feeds:
                 if job.urgency == _PAST:
                     self._unfetched[key] = time.monotonic() + _FETCHED_WITHIN

@@ -39,6 +39,7 @@ _LAG = 1_000_000
 
 _TURN = 0.005  # seconds of a round for readers of the past, so that live readers need not wait
 _RECENT = 10.0  # seconds; a live reader that has fallen further behind is served as one of the past
+_WRITES = 4  # of the most bytes, for a reader of the past in its turn
 _AHEAD = 2  # parts made ahead for a reader that catches up
 _ALLOWANCE = 0.1  # seconds' worth of events that a reader may take at once, beyond its speed limit
 
@@ -148,6 +149,8 @@ class Cursor:
         Seconds for which events of the present are gathered before they are sent.
     sent : float
         When it last got all that had happened, on the loop's clock, if `gather` is not 0.
+    ahead : tuple of int and Place, or None
+        Entries of the timeline, and the place, when the parts from there on were last requested ahead.
     """
 
     feed: Feed
@@ -162,6 +165,7 @@ class Cursor:
     gather: float = 0.0
     sent: float = -math.inf
     number: int = field(init=False)
+    ahead: tuple[int, Place] | None = None
 
     def rest(self, time: float) -> float:
         """Return the seconds until it may get the next message of the present; not above 0 for now."""
@@ -313,11 +317,12 @@ class Pump:
             else:
                 past.append(cursor)
         past.sort(key=lambda cursor: cursor.allowance.counted)
+        loop = asyncio.get_running_loop()
         for cursor in past:
-            if asyncio.get_running_loop().time() > began + _TURN:
-                return True
             more = True
-            for _ in range(WRITE_BYTES // cursor.sink.room):  # while its part is there
+            for _ in range(_WRITES * WRITE_BYTES // cursor.sink.room):  # while its part is there
+                if loop.time() > began + _TURN:
+                    return True
                 more = self._serve(cursor, now, began)
                 if not more:
                     break
@@ -388,7 +393,10 @@ class Pump:
         stop = cursor.feed.cut(part, cursor.place, Place(limit), cursor.sink.room)
         if stop <= cursor.place:
             return None
-        self._prefetch(cursor, part.end, now)
+        ahead = part.entries, part.end
+        if cursor.live or cursor.ahead != ahead:  # once for each part of the past
+            self._prefetch(cursor, part.end, now)
+            cursor.ahead = ahead
         return part, stop, part.row(stop) - part.row(cursor.place)
 
     def _prefetch(self, cursor: Cursor, place: Place, now: int) -> None:

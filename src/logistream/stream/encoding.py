@@ -387,7 +387,8 @@ def _strings(pieces: Pieces) -> list[pa.Array | pa.Scalar]:
 
 def _without_nan(values: pa.Array, column: Column) -> pa.Array:
     """Make NaN missing, refuse infinities."""
-    values = values.cast(pa.float64())
+    if not pa.types.is_float64(values.type):
+        values = values.cast(pa.float64())
     floats = values.to_numpy(zero_copy_only=False)  # missing values are NaN here
     if np.isfinite(floats).all():
         return values
