@@ -29,11 +29,12 @@ _DAY = 1440  # minutes
 _ENOUGH = 256  # rows for which a table is made
 _WIDEST = 16_384  # strings of a table that is made for numbers
 _FARTHEST = 1 << 62  # numbers from which on the end of a range may be no int64
-_JOINED = 4096  # strings, at most, of a table made of two
+_JOINED = 8192  # strings, at most, of a table made of two
 _KEPT = 64  # tables made of two
 _LARGEST = (
     1e15  # decimals of fifteen digits differ as floats, so that the shortest one that reads back is known
 )
+_UNCHECKED = pc.TakeOptions(boundscheck=False)
 _NEXT = {2: 4, 4: 8, 8: 0}  # decimals to try, and those to try then
 
 
@@ -53,7 +54,7 @@ class Coded(NamedTuple):
 
     def strings(self) -> pa.Array:
         """Return the strings, one for each row."""
-        return self.table.take(pa.array(self.codes))
+        return pc.call_function("array_take", [self.table, pa.array(self.codes)], _UNCHECKED)
 
 
 def concat(pieces: Iterable[pa.Array | pa.Scalar]) -> pa.Array:
@@ -169,23 +170,25 @@ class Decimals:
         values : ndarray of float64, shape (n,)
             Finite.
         """
-        if len(values) < _ENOUGH or not self._digits:
+        if len(values) < _ENOUGH:
             return None
         size = np.abs(values)
-        if size.max() >= _LARGEST / 10**self._digits:
-            return None
-        scaled = np.rint(values * 10**self._digits)
-        while not np.array_equal(scaled / 10**self._digits, values):
-            self._digits = _NEXT[self._digits]
-            if not self._digits or size.max() >= _LARGEST / 10**self._digits:
+        largest = size.max()
+        while True:
+            if not self._digits or largest >= _LARGEST / 10**self._digits:
                 return None
-            scaled = np.rint(values * 10**self._digits)
-        negative = np.signbit(values)
-        if (negative & (values == 0)).any() or (self._digits > 4 and ((size < 1e-4) & (size > 0)).any()):
-            return None  # -0.0, and those that are written with an exponent
-        units = np.abs(scaled).astype(np.int64)
+            scaled = np.rint(size * 10**self._digits)
+            if (scaled / 10**self._digits == size).all():
+                break
+            self._digits = _NEXT[self._digits]
+        if not size.all() and np.signbit(values[size == 0]).any():
+            return None  # -0.0
+        if self._digits > 4 and ((size < 1e-4) & (size > 0)).any():
+            return None  # written with an exponent
+        units = scaled.astype(np.int64)
         whole = units // 10**self._digits
         fraction = units - whole * 10**self._digits
+        negative = values < 0
         coded = self._whole.coded(np.where(negative, ~whole, whole))
         return None if coded is None else [coded, *_fractions(fraction, self._digits)]
 

@@ -219,7 +219,7 @@ class _Writer:
         self.column = column
         self._key, self._notation = key, notation
         self._key_scalar = pa.scalar(key)
-        self._dictionary: tuple[pa.Array, pa.Array] | None = None  # that of the last batch, and as written
+        self._dictionary: tuple[object, pa.Array, pa.Array] | None = None  # of the last batch, and as written
         self._few = True
         self._decimals = Decimals(key)
         self._whole = Lookup(lambda numbers: concat([self._key_scalar, pa.array(numbers).cast(pa.string())]))
@@ -264,11 +264,16 @@ class _Writer:
         if not pa.types.is_dictionary(values.type):
             return [self._key_scalar, quote(values.cast(pa.string()))]
         dictionary, codes = values.dictionary, values.indices
-        if self._dictionary is None or not _same(self._dictionary[0], dictionary):
+        memory = _memory(dictionary)
+        if self._dictionary is None or memory is None or self._dictionary[0] != memory:
             if len(dictionary) > len(codes):  # far longer than the batch
                 return [self._key_scalar, quote(dictionary.take(codes).cast(pa.string()))]
             written = concat([self._key_scalar, quote(dictionary.cast(pa.string()))])
-            self._dictionary = dictionary, written
+            self._dictionary = (
+                memory,
+                written,
+                dictionary,
+            )  # which must live as long as its memory is compared
         return [Coded(self._dictionary[1], codes.to_numpy())]
 
     def _integer(self, values: pa.Array) -> Pieces:
@@ -368,17 +373,12 @@ def cloud_event_attributes(
     )
 
 
-def _same(one: pa.Array, other: pa.Array) -> bool:
-    """Return whether two arrays of strings, both alive, share their memory."""
-    return (
-        len(one) == len(other)
-        and one.offset == other.offset
-        and one.type == other.type
-        and one.buffers()[2] is not None
-        and other.buffers()[2] is not None
-        and one.buffers()[1].address == other.buffers()[1].address
-        and one.buffers()[2].address == other.buffers()[2].address
-    )
+def _memory(strings: pa.Array) -> tuple[object, ...] | None:
+    """Return what is equal for two arrays, both alive, only if they share their memory; None if unknown."""
+    validity, *buffers = strings.buffers()
+    if validity is not None or any(buffer is None for buffer in buffers):
+        return None
+    return strings.type, len(strings), strings.offset, *(buffer.address for buffer in buffers)
 
 
 def _strings(pieces: Pieces) -> list[pa.Array | pa.Scalar]:
