@@ -27,14 +27,12 @@ __all__ = ["MINUTE", "Coded", "DateParts", "Decimals", "Joiner", "Lookup", "conc
 MINUTE = 60_000_000  # microseconds
 _DAY = 1440  # minutes
 _ENOUGH = 256  # rows for which a table is made
-_WIDEST = 16_384  # strings of a table that is made for numbers
+_WIDEST = 16_384  # strings of a table that is made for numbers, or with a scalar
 _FARTHEST = 1 << 62  # numbers from which on the end of a range may be no int64
-_JOINED = 8192  # strings, at most, of a table made of two
+_JOINED, _JOINED_BYTES = 8192, 1 << 20  # strings, and their size, at most, of a table made of two
 _KEPT = 64  # tables made of two
-_LARGEST = (
-    1e15  # decimals of fifteen digits differ as floats, so that the shortest one that reads back is known
-)
-_UNCHECKED = pc.TakeOptions(boundscheck=False)
+_LARGEST = 1e15  # decimals of fifteen digits differ as floats: the shortest that reads back is this one
+_OPTIONS = pc.TakeOptions()
 _NEXT = {2: 4, 4: 8, 8: 0}  # decimals to try, and those to try then
 
 
@@ -54,7 +52,7 @@ class Coded(NamedTuple):
 
     def strings(self) -> pa.Array:
         """Return the strings, one for each row."""
-        return pc.call_function("array_take", [self.table, pa.array(self.codes)], _UNCHECKED)
+        return pc.call_function("array_take", [self.table, pa.array(self.codes)], _OPTIONS)
 
 
 def concat(pieces: Iterable[pa.Array | pa.Scalar]) -> pa.Array:
@@ -70,40 +68,43 @@ class Joiner:
     """
 
     def __init__(self) -> None:
-        self._tables: dict[tuple[int, int], tuple[pa.Array, pa.Array | pa.Scalar, pa.Array]] = {}
+        self._tables: dict[tuple[int, int], tuple[pa.Array, pa.Array | pa.Scalar, pa.Array | None]] = {}
 
     def join(self, pieces: Iterable[Coded | pa.Array | pa.Scalar]) -> pa.Array:
         """Return the concatenation of all pieces, of which one at least is no scalar."""
         joined: list[Coded | pa.Array | pa.Scalar] = []
         for piece in pieces:
             last = joined[-1] if joined else None
-            if isinstance(last, Coded) and len(last.codes) >= _ENOUGH:
-                if isinstance(piece, pa.Scalar):
-                    joined[-1] = Coded(self._table(last.table, piece), last.codes)
-                    continue
-                if isinstance(piece, Coded) and len(last.table) * len(piece.table) <= _JOINED:
-                    codes = last.codes.astype(np.int32) * len(piece.table) + piece.codes
-                    joined[-1] = Coded(self._table(last.table, piece.table), codes)
+            if isinstance(last, Coded) and not isinstance(piece, pa.Array) and len(last.codes) >= _ENOUGH:
+                table = self._table(last.table, piece.table if isinstance(piece, Coded) else piece)
+                if table is not None:
+                    codes = last.codes
+                    if isinstance(piece, Coded):
+                        codes = codes.astype(np.int32) * len(piece.table) + piece.codes
+                    joined[-1] = Coded(table, codes)
                     continue
             joined.append(piece)
         return concat(piece.strings() if isinstance(piece, Coded) else piece for piece in joined)
 
-    def _table(self, one: pa.Array, other: pa.Array | pa.Scalar) -> pa.Array:
-        """Return each string of one table with each of the other, or with a scalar."""
+    def _table(self, one: pa.Array, other: pa.Array | pa.Scalar) -> pa.Array | None:
+        """Return each string of a table with each of another one or a scalar; None if they are many."""
         key = id(one), id(other)
         if key not in self._tables:
             if len(self._tables) >= _KEPT:
                 self._tables.clear()
-            first, second = one, other
-            if isinstance(other, pa.Array):
-                first = one.take(pa.array(np.repeat(np.arange(len(one)), len(other))))
-                second = other.take(pa.array(np.tile(np.arange(len(other)), len(one))))
-            self._tables[key] = (
-                one,
-                other,
-                concat([first, second]),
-            )  # both live on, so that no other has their id
+            # Both are kept, so that nothing else gets their identity.
+            self._tables[key] = one, other, _combinations(one, other)
         return self._tables[key][2]
+
+
+def _combinations(one: pa.Array, other: pa.Array | pa.Scalar) -> pa.Array | None:
+    if isinstance(other, pa.Scalar):
+        return concat([one, other]) if len(one) <= _WIDEST else None
+    size = len(one) * len(other)
+    if size > _JOINED or one.nbytes * len(other) + other.nbytes * len(one) > _JOINED_BYTES:
+        return None
+    first, second = np.repeat(np.arange(len(one)), len(other)), np.tile(np.arange(len(other)), len(one))
+    return concat([one.take(pa.array(first)), other.take(pa.array(second))])
 
 
 class Lookup:
