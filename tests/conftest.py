@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
     from xdist.remote import Producer
 
+# A shell starts the background jobs of a script with SIGINT ignored, and nohup a program with SIGHUP. Every
+# process that a test starts would inherit that, and could not be ended by these signals.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # A shell starts the background jobs of a script with SIGINT ignored, and every process that a test starts
-    # would inherit that: none of them could be interrupted.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # A busy machine is not a failure, and the same examples in each run make a failure one that can be repeated.

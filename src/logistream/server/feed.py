@@ -28,7 +28,7 @@ from logistream.schema import EVENT_NUMBER, EVENT_TIME
 from logistream.server.frames import BINARY, LARGEST_HEADER, ROOM, TEXT, frame, frame_in_place, frame_strings
 from logistream.stream.corruption import corrupt_columns, corrupt_strings, faulty_schema
 from logistream.stream.deliveries import written_places
-from logistream.stream.encoding import CsvEncoder, Encoder, cloud_event_attributes
+from logistream.stream.encoding import CsvEncoder, Encoder, Tables, cloud_event_attributes
 from logistream.stream.query import Place
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Feed:
         self._event_schema = selection.schema(stream.model)
         self._place_field = pa.field(self.schema.names[0], pa.string(), nullable=False)
         self._row_bytes = 8 * len(self.schema)
-        self._encoder = _encoder(self.schema, selection)
+        self._encoder = _encoder(self.schema, selection, feeds.tables)
         self._source = f"/logistream/{quote(stream.model.name, safe='')}"
         self._density = 1.0  # deliveries of a slot, where faults of the wire were last
         self._drawn: _Drawn | None = None
@@ -470,6 +470,7 @@ class Feeds:
         self._bytes = 0
         self._jobs: dict[_Key, _Job] = {}  # what is to be made
         self._making: tuple[_Key, _Job] | None = None
+        self.tables = Tables()  # for the thread that makes parts
         self._order = itertools.count()
         # Parts that their readers have not fetched yet, and until when they are kept for them.
         self._unfetched: dict[_Key, float] = {}
@@ -662,14 +663,15 @@ class Feeds:
         self._bytes -= part.size if isinstance(part, Part) else 0
 
 
-def _encoder(schema: Schema, selection: Selection) -> Encoder:
+def _encoder(schema: Schema, selection: Selection, tables: Tables) -> Encoder:
     """Return what writes events in a format: objects with room for a frame header, or lines."""
     if selection.format == "csv":
-        return CsvEncoder(schema)
+        return CsvEncoder(schema, tables=tables)
     enveloped = selection.envelope is not None  # what stands before them is not the same for all
     if selection.format == "json":
-        return Encoder(schema, before="" if enveloped else ROOM, after="}" if enveloped else "")
-    return Encoder(schema, after="}\n" if enveloped else "\n")
+        before, after = ("" if enveloped else ROOM), ("}" if enveloped else "")
+        return Encoder(schema, before=before, after=after, tables=tables)
+    return Encoder(schema, after="}\n" if enveloped else "\n", tables=tables)
 
 
 def _arrow_message(part: Part, first: int, last: int, stop: Place, missed: int | None) -> memoryview:

@@ -30,7 +30,7 @@ _ENOUGH = 256  # rows for which a table is made
 _WIDEST = 16_384  # strings of a table that is made for numbers, or with a scalar
 _FARTHEST = 1 << 62  # numbers from which on the end of a range may be no int64
 _JOINED, _JOINED_BYTES = 8192, 1 << 20  # strings, and their size, at most, of a table made of two
-_KEPT = 64  # tables made of two
+_KEPT = 128  # tables made of two, or that two are too large for it
 _LARGEST = 1e15  # decimals of fifteen digits differ as floats: the shortest that reads back is this one
 _OPTIONS = pc.TakeOptions()
 _NEXT = {2: 4, 4: 8, 8: 0}  # decimals to try, and those to try then
@@ -208,17 +208,25 @@ def _fractions(fraction: NDArray[np.int64], digits: int) -> list[Coded]:
     return [Coded(_ends_and_middles(), high + 10_000 * (low > 0)), Coded(_ends(4, ""), low)]
 
 
-# When it is first needed: `pa.array` imports pandas, which a reader of a stream can do without.
+# When they are first needed: `pa.array` imports pandas, which a reader of a stream can do without.
+
+
+def _digits(count: int) -> pa.Array:
+    """Return all numbers of so many digits, with leading zeros."""
+    return pc.utf8_lpad(pa.array(np.arange(10**count)).cast(pa.string()), width=count, padding="0")
+
+
 @functools.cache
 def _ends(digits: int, before: str) -> pa.Array:
-    ends = [f"{before}{number:0{digits}d}".rstrip("0") for number in range(10**digits)]
-    return pa.array([".0" if end == "." else end for end in ends])
+    """Return how a fraction ends, without zeros at its end."""
+    ends = concat([pa.scalar(before), pc.utf8_rtrim(_digits(digits), characters="0")])
+    return pc.if_else(pc.equal(ends, "."), ".0", ends)
 
 
 @functools.cache
 def _ends_and_middles() -> pa.Array:
     """Return how a fraction of eight digits begins, if zeros follow and if others do."""
-    return pa.concat_arrays([_ends(4, "."), pa.array([f".{number:04d}" for number in range(10_000)])])
+    return pa.concat_arrays([_ends(4, "."), concat([pa.scalar("."), _digits(4)])])
 
 
 class DateParts:
@@ -287,9 +295,11 @@ def time_of_day(within: NDArray[np.int64], mark: str) -> list[Coded]:
 
 @functools.cache
 def _cents() -> pa.Array:
-    return pa.array([f"{part // 100:02d}.{part % 100:02d}" for part in range(6000)])
+    seconds, parts = _digits(2).slice(0, 60), _digits(2)
+    first, second = np.repeat(np.arange(60), 100), np.tile(np.arange(100), 60)
+    return concat([seconds.take(pa.array(first)), pa.scalar("."), parts.take(pa.array(second))])
 
 
 @functools.cache
 def _last_digits(after: str) -> pa.Array:
-    return pa.array([f"{part:04d}{after}" for part in range(10_000)])
+    return concat([_digits(4), pa.scalar(after)])

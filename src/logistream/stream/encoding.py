@@ -46,6 +46,7 @@ __all__ = [
     "CsvEncoder",
     "Encoder",
     "Strings",
+    "Tables",
     "cloud_event_attributes",
     "decode",
     "from_events",
@@ -59,6 +60,7 @@ ROWS_AT_ONCE = 16_384
 _STANDARD = frozenset("YymdHMS")
 """Directives of date patterns that Arrow reads, and quicker than `logistream.tables.dates`."""
 _FEW = 0.25  # distinct numbers per row: then each is written once
+_DICTIONARIES = 4  # of a column that are kept: each scenario may have its own
 _ENOUGH = 256  # rows that show whether a column has few numbers
 
 
@@ -109,6 +111,8 @@ class Encoder:
         The keys, in order.
     before, after : str
         Put before and after each object.
+    tables : Tables, optional
+        What it shares with other encoders of the same thread.
 
     Attributes
     ----------
@@ -118,21 +122,25 @@ class Encoder:
         What stands after the last value of each row.
     """
 
-    def __init__(self, schema: Schema, before: str = "", after: str = "") -> None:
+    def __init__(
+        self, schema: Schema, before: str = "", after: str = "", *, tables: Tables | None = None
+    ) -> None:
         keys = [f"{json.dumps(column.name, ensure_ascii=False)}:" for column in schema]
-        self._set(schema, _JSON, keys, f"{before}{{", f"}}{after}")
+        self._set(schema, _JSON, keys, f"{before}{{", f"}}{after}", tables or Tables())
 
-    def _set(self, schema: Schema, notation: _Notation, keys: list[str], before: str, after: str) -> None:
+    def _set(
+        self, schema: Schema, notation: _Notation, keys: list[str], before: str, after: str, tables: Tables
+    ) -> None:
         """Set how rows are written: with a key before each value, between `before` and `after`."""
         self.schema = schema
         self._notation = notation
         self.keys, self.after = keys, after.encode()
         self._before = before
-        self._after = pa.scalar(after)
+        self._after = tables.scalar(after)
         self._empty = before + after
         starts = [f"{',' if position else before}{key}" for position, key in enumerate(keys)]
-        self._writers = [_Writer(*each, notation) for each in zip(schema, starts, strict=True)]
-        self._joiner = Joiner()
+        self._writers = [tables.writer(*each, notation) for each in zip(schema, starts, strict=True)]
+        self._joiner = tables.joiner
 
     def join(self, batch: pa.RecordBatch, lead: pa.Array | None = None) -> Strings:
         """Write each row as one object.
@@ -209,6 +217,26 @@ class Encoder:
         return self._joiner.join([*([] if lead is None else [lead]), *pieces, self._after])
 
 
+class Tables:
+    """The tables of strings that encoders share; those of one thread may, and then take little memory."""
+
+    def __init__(self) -> None:
+        self.joiner = Joiner()
+        self._writers: dict[tuple[Column, str, _Notation], _Writer] = {}
+        self._scalars: dict[str, pa.Scalar] = {}
+
+    def writer(self, column: Column, key: str, notation: _Notation) -> _Writer:
+        """Return what writes a column behind a key."""
+        writer = self._writers.get((column, key, notation))
+        if writer is None:
+            writer = self._writers[column, key, notation] = _Writer(column, key, notation)
+        return writer
+
+    def scalar(self, string: str) -> pa.Scalar:
+        """Return a string as a scalar, always the same one."""
+        return self._scalars.setdefault(string, pa.scalar(string))
+
+
 class _Writer:
     """Writes the values of a column, each with its key.
 
@@ -218,11 +246,11 @@ class _Writer:
     def __init__(self, column: Column, key: str, notation: _Notation) -> None:
         self.column = column
         self._key, self._notation = key, notation
-        self._key_scalar = pa.scalar(key)
-        self._dictionary: tuple[object, pa.Array, pa.Array] | None = None  # of the last batch, and as written
+        self._key_scalar = start = pa.scalar(key)
+        self._dictionaries: dict[tuple[object, ...], tuple[pa.Array, pa.Array]] = {}  # as written, and itself
         self._few = True
         self._decimals = Decimals(key)
-        self._whole = Lookup(lambda numbers: concat([self._key_scalar, pa.array(numbers).cast(pa.string())]))
+        self._whole = Lookup(lambda numbers: concat([start, pa.array(numbers).cast(pa.string())]))
         self._minutes = Lookup(lambda minutes: _write_minutes(minutes, key + notation.mark))
         self._dates = DateParts(column.text_format or "", notation.mark, key)
         self._truth = pa.array([key + notation.false, key + notation.true])
@@ -265,16 +293,17 @@ class _Writer:
             return [self._key_scalar, quote(values.cast(pa.string()))]
         dictionary, codes = values.dictionary, values.indices
         memory = _memory(dictionary)
-        if self._dictionary is None or memory is None or self._dictionary[0] != memory:
+        known = self._dictionaries.get(memory) if memory is not None else None
+        if known is None:
             if len(dictionary) > len(codes):  # far longer than the batch
                 return [self._key_scalar, quote(dictionary.take(codes).cast(pa.string()))]
-            written = concat([self._key_scalar, quote(dictionary.cast(pa.string()))])
-            self._dictionary = (
-                memory,
-                written,
-                dictionary,
-            )  # which must live as long as its memory is compared
-        return [Coded(self._dictionary[1], codes.to_numpy())]
+            # The dictionary must live as long as its memory is compared.
+            known = concat([self._key_scalar, quote(dictionary.cast(pa.string()))]), dictionary
+            if memory is not None:
+                if len(self._dictionaries) >= _DICTIONARIES:
+                    del self._dictionaries[next(iter(self._dictionaries))]
+                self._dictionaries[memory] = known
+        return [Coded(known[0], codes.to_numpy())]
 
     def _integer(self, values: pa.Array) -> Pieces:
         coded = self._whole.coded(values.to_numpy(), _FEW * len(values))
@@ -322,6 +351,8 @@ class CsvEncoder(Encoder):
     ----------
     schema : Schema
         The columns, in order.
+    tables : Tables, optional
+        What it shares with other encoders of the same thread.
 
     Examples
     --------
@@ -333,9 +364,9 @@ class CsvEncoder(Encoder):
     [b'Lyon,12.0\n']
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, tables: Tables | None = None) -> None:
         notation = _CSV if len(schema) > 1 else _CSV_OF_ONE
-        self._set(schema, notation, [""] * len(schema), "", "\n")
+        self._set(schema, notation, [""] * len(schema), "", "\n", tables or Tables())
 
     @property
     def header(self) -> bytes:
