@@ -105,7 +105,7 @@ def throughput(seconds: float, rounds: int) -> None:
                 figures.setdefault(name, []).append(measure())
     median = {name: statistics.median(found) for name, found in figures.items()}
     for clients, wanted in (
-        (1, "10 × reference, more than broadcast"),
+        (1, "20 × reference, 3 × broadcast"),
         (100, "4 × reference, more than broadcast"),
     ):
         row(
