@@ -20,6 +20,7 @@ __all__ = [
     "CALENDAR",
     "DAY",
     "HOUR",
+    "MINUTE",
     "TIME_OF_DAY",
     "ahead_of_utc",
     "from_local",
@@ -32,7 +33,8 @@ __all__ = [
 ]
 
 
-HOUR = 3_600_000_000
+MINUTE = 60_000_000
+HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 """Microseconds."""
 

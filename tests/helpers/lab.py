@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
-from selenium.common.exceptions import (
-    ElementClickInterceptedException,
-    ElementNotInteractableException,
-    JavascriptException,
-    MoveTargetOutOfBoundsException,
-    NoSuchElementException,
-    StaleElementReferenceException,
-    WebDriverException,
-)
+from selenium.common import exceptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
@@ -38,19 +30,19 @@ __all__ = ["CHROMIUM", "DRIVER", "Lab", "chromium", "jupyterlab", "until"]
 
 
 _PASSING = (
-    ElementClickInterceptedException,
-    ElementNotInteractableException,
-    JavascriptException,
-    MoveTargetOutOfBoundsException,
-    NoSuchElementException,
-    StaleElementReferenceException,
+    exceptions.ElementClickInterceptedException,
+    exceptions.ElementNotInteractableException,
+    exceptions.JavascriptException,
+    exceptions.MoveTargetOutOfBoundsException,
+    exceptions.NoSuchElementException,
+    exceptions.StaleElementReferenceException,
 )
 """What is raised while a page is loaded, moves an element or replaces it."""
 
 
 def until(condition: Callable[[], bool], *, within: float = 90.0) -> None:
     """Wait for a state of a page; an element that the page has just replaced is not there yet."""
-    passing: WebDriverException | None = None
+    passing: exceptions.WebDriverException | None = None
 
     def now() -> bool:
         nonlocal passing

@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from logistream.tables.dates import EPOCHS, write_dates
+from logistream.times import DAY, MINUTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-__all__ = ["MINUTE", "Coded", "DateParts", "Decimals", "Joiner", "Lookup", "concat", "time_of_day"]
+__all__ = ["Coded", "DateParts", "Decimals", "Joiner", "Lookup", "concat", "time_of_day"]
 
 
-MINUTE = 60_000_000  # microseconds
-_DAY = 1440  # minutes
+_DAY = DAY // MINUTE  # minutes
 _ENOUGH = 256  # rows for which a table is made
 _WIDEST = 16_384  # strings of a table that is made for numbers, or with a scalar
 _FARTHEST = 1 << 62  # numbers from which on the end of a range may be no int64

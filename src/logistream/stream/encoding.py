@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from logistream.errors import DataError, RequestError, shorten
 from logistream.schema import EVENT_TIME
 from logistream.stream.coded import (
-    MINUTE,
     Coded,
     DateParts,
     Decimals,
@@ -30,6 +29,7 @@ from logistream.stream.coded import (
     time_of_day,
 )
 from logistream.tables.dates import parse_dates, write_dates
+from logistream.times import MINUTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -261,9 +261,7 @@ class _Writer:
         if column.kind == "number":
             values = _without_nan(values, column)
         elif pa.types.is_dictionary(values.type) and values.dictionary.null_count:
-            values = (
-                values.dictionary_decode()
-            )  # a missing value in the dictionary is not counted in the array
+            values = values.dictionary_decode()  # missing values of the dictionary itself are not counted
         if not values.null_count:
             return self._written(values)
         if not column.nullable:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from logistream.tables.dates import parse_dates, write_dates
+from logistream.times import MINUTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["MISSING", "instants", "unequal"]
 
 
-_MINUTE = 60_000_000
 _LAST_BITS = 1e-15  # of a float64, relative
 _MILLISECONDS = r"\.\d{3}(\D|$)"
 _UNITS = {"s": 1_000_000, "ms": 1000, "us": 1}  # microseconds
@@ -203,7 +203,7 @@ def _unequal_timestamps(values: pa.Array, truth: pa.Array, column: Column) -> ND
 
 def _as_written(micros: NDArray[np.int64], pattern: str) -> NDArray[np.int64]:
     """Return what is left of instants in a pattern: whole minutes, say."""
-    step = 1 if re.search("%[Sfs]", pattern) else _MINUTE
+    step = 1 if re.search("%[Sfs]", pattern) else MINUTE
     distinct, places = np.unique(micros // step, return_inverse=True)
     strings = write_dates((distinct * step).view("datetime64[us]"), pattern)
     return parse_dates(strings, pattern).astype("datetime64[us]").astype(np.int64)[places.reshape(-1)]
