@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import re
 import subprocess
 import sys
@@ -484,3 +485,21 @@ def test_rows_that_are_lines_have_as_many_fields_as_a_reader_of_csv_finds(text: 
         assert quick[1] == (records[0] if records else [])
         assert sorted(quick[0].elements()) == sorted(map(len, records[1:]))
     assert quick is not None or "\r" in text or '"' in text
+
+
+def test_lines_hold_every_digit(tmp_path: Path) -> None:
+    """Floats of any size come back with every bit, gaps as null, and times to the microsecond."""
+    values = [-15.176137600643957, 7.117277635001963e-13, 9.460189604000654e16, float("nan"), 0.1 + 0.2]
+    when = pd.Timestamp("2026-03-01T09:05:00.123456", tz="UTC")
+    frame = pd.DataFrame({"b": ["ä\u2028"] * 5, "a": values, "when": [when] * 5, "n": range(5)})
+    for part in (frame, frame[["a"]], frame.drop(columns="a"), frame.iloc[:0]):
+        write_table(part, tmp_path / "out.ndjson")
+        lines = (tmp_path / "out.ndjson").read_text("utf-8").split("\n")[:-1]
+        rows = [json.loads(line) for line in lines]
+        assert [list(row) for row in rows] == [list(part.columns)] * len(part)
+        if "a" in part:
+            assert [repr(row["a"]) for row in rows] == [
+                repr(None if math.isnan(value) else value) for value in part["a"]
+            ]
+        if "when" in part:
+            assert all(pd.Timestamp(row["when"]) == when for row in rows)

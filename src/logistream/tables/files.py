@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import os
 import re
 import tempfile
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api.types import is_float_dtype
 from pyarrow import feather
 
 from logistream.errors import DataError, RequestError
@@ -44,6 +46,7 @@ _SEPARATORS = ("\t", ";", "|", ",")  # of two that fit alike the first
 _ONE_COLUMN = "\x1f"  # the separator where there is none: it stands in no text
 _MOST_ALIKE = 0.8  # of the rows, below lines that hold a title
 _SNIFFED = 1 << 18  # characters of a file from which its separator is found
+_LINES = 65_536  # rows that are written at once
 _PROBED = 1000  # rows from which the first is known to hold names or values
 _MOST_LEFT_OUT = 0.5  # of the rows, for being longer than the header
 _PACKED: Mapping[bytes, Callable[[bytes], bytes]] = {
@@ -495,10 +498,33 @@ def write_table(
             if target.suffix == ".csv":
                 frame.to_csv(scratch, index=False)
             else:
-                frame.to_json(scratch, orient="records", lines=True, date_format="iso", force_ascii=False)
+                _write_lines(frame, scratch)
     except OSError as exc:
         raise DataError(f"cannot write to {target.parent}: {exc.strerror or exc}") from exc
     return target
+
+
+def _write_lines(frame: pd.DataFrame, path: Path) -> None:
+    """Write rows as JSON objects, one a line; floats with all digits, of which pandas writes ten decimals."""
+    floats = [str(name) for name, dtype in frame.dtypes.items() if is_float_dtype(dtype)]
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for start in range(0, len(frame), _LINES):
+            part = frame.iloc[start : start + _LINES]
+            rows = part.drop(columns=floats).to_json(
+                orient="records", lines=True, date_format="iso", date_unit="us", force_ascii=False
+            )
+            exact = {
+                name: [value if math.isfinite(value) else None for value in part[name].astype(float).tolist()]
+                for name in floats
+            }
+            others = (
+                [json.loads(row) for row in rows.strip("\n").split("\n")]
+                if rows.strip()
+                else [{}] * len(part)
+            )
+            for number, other in enumerate(others):
+                row = {name: exact[name][number] if name in exact else other[name] for name in frame.columns}
+                file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def _written_dates(values: pd.Series[Any], pattern: str, *, numbers: bool) -> pd.Series[Any]:
