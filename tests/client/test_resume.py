@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -98,9 +99,11 @@ def test_counters() -> None:
 )
 def test_start(start: Any, first: int) -> None:
     """Reading starts at a number, at either end, or after a time."""
-    with NumberedServer(20) as server:
-        threading.Timer(0.05, server.happen, [2]).start()
-        assert numbers(asyncio.run(take(server.url, 2, start=start))) == [first, first + 1]
+    with NumberedServer(20) as server, ThreadPoolExecutor() as other:
+        taken = other.submit(lambda: asyncio.run(take(server.url, 2, start=start)))
+        until(lambda: server.reading)
+        server.happen(2)
+        assert numbers(taken.result()) == [first, first + 1]
 
 
 def test_start_in_the_address() -> None:

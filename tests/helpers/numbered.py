@@ -190,6 +190,11 @@ class NumberedServer:
             self.count += count
             self._happened.notify_all()
 
+    @property
+    def reading(self) -> bool:
+        """Whether a handshake with a start has been accepted."""
+        return bool(self._asked)
+
     def cut(self) -> None:
         """Cut all connections, as when the process is killed: without a close frame."""
         for connection in self._connections:
@@ -260,7 +265,7 @@ class NumberedServer:
                 self.handle(connection)
             return
         most = self.most.pop(0) if self.most else None
-        asked = self._asked.pop(connection)
+        asked = self._asked[connection]
         cursor, sent, missed = max(0, asked.start - self.back), 0, 0
         with contextlib.suppress(ConnectionClosed, OSError):
             while sent != most:

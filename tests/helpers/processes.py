@@ -162,7 +162,7 @@ class ServerProcess:
 def give_readers_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a server of this process wait, when it stops, until its readers have read all and closed, too."""
     monkeypatch.setattr(server_module, "_CLOSE_WITHIN", 60.0)
-    monkeypatch.setattr(protocol_module, "_ECHO_WITHIN", 60.0)
+    monkeypatch.setattr(protocol_module, "LINGER", 60.0)
 
 
 def run_python(program: str, *, within: float = 100) -> subprocess.CompletedProcess[str]:

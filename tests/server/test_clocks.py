@@ -82,6 +82,7 @@ def test_a_change_at_a_server_whose_clock_is_behind(clock: WrongClock, file: str
             assert changed["from_event_number"] >= len(before)
             until(lambda: fast.get("/stream")["rate"] == 50)
             assert events(fast)[: len(before)] == before
+            until(lambda: happened(fast) >= changed["from_event_number"])
             assert events(fast, changed["from_event_number"])[: len(before)] == before
             until(lambda: happened(slow) > len(before))
             assert events(slow)[: len(before)] == before

@@ -167,9 +167,9 @@ def status(pid: int) -> bytes:
 
 
 def is_there(pid: int) -> bool:
-    """Tell whether a process still runs."""
+    """Tell whether a process still runs, or a thread of it, which keeps its sockets open."""
     try:
-        return b"State:\tZ" not in status(pid)
+        return b"State:\tZ" not in status(pid) or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except OSError:
         return False
 
@@ -274,7 +274,7 @@ def with_mark(mark: str) -> list[int]:
 MOMENTS: dict[str, Callable[[int, Path], bool]] = {
     "a worker is there": lambda pid, _: len(workers_of(pid)) > 0,
     "both are there": lambda pid, _: len(workers_of(pid)) > 1,
-    "the folder is there": lambda _, folder: any(folder.iterdir()),
+    "the folder is there": lambda _, folder: any(folder.glob("logistream-*")),  # Python tries the other one
     "the timeline is there": lambda _, folder: any(folder.glob("*/timeline")),
     "the timeline is used": lambda _, folder: any(folder.glob("*/timeline-promised")),
 }

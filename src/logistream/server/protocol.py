@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fastapi import WebSocket
     from uvicorn._types import ASGISendEvent
-    from websockets.frames import Frame
+    from websockets.frames import Close, Frame
     from websockets.http11 import Request
 
     from logistream.server.connections import ConnectionLimit
@@ -76,7 +76,6 @@ sent among the events: the system of a reader takes half a megabyte that the rea
 
 _READ = b"read"  # how these pings begin
 _ANSWERED_WITHIN = 0.5  # seconds; who takes longer for the first one may not answer pings at all
-_ECHO_WITHIN = 1.0  # seconds for a reader to close, too, when the server stops
 _PING = 0x89
 _UNLIMITED = 0x7FFFFFFF
 
@@ -259,6 +258,25 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             if waiting:
                 self._go_on()
 
+    def handle_close(self, event: Frame) -> None:
+        """Answer a close frame; the reader still receives what was sent before."""
+        if self.close_sent or self.transport.is_closing():
+            super().handle_close(event)
+        else:
+            self._end_with(self.conn.close_rcvd)
+
+    def handle_parser_exception(self) -> None:
+        """Close because of what the peer has sent; it still receives what was sent before."""
+        if self.close_timer is None:  # else this is more of the same
+            self._end_with(self.conn.close_sent)
+
+    def _end_with(self, close: Close | None) -> None:
+        assert close is not None  # noqa: S101 - a frame has just come, or was prepared
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+        self._write_the_end()
+        self.close_sent = True
+        self._close()
+
     def _ask_what_is_read(self) -> None:
         """Send a ping that the peer answers when it has read everything until here."""
         if not self._asked:
@@ -340,12 +358,9 @@ class FrameProtocol(WebSocketsSansIOProtocol):
                 self.conn.send_close(CloseCode.GOING_AWAY, "the server stops")
                 self._write_the_end()
                 self.close_sent = True
-                if self._answers and self._read < self._asked:
-                    # An answer to a ping at a closed connection would reset it, and the reader would lose
-                    # what it has not read yet, the close frame too.
-                    self.close_timer = self.loop.call_later(_ECHO_WITHIN, self.transport.close)
-                    return
-            self.transport.close()
+                self._close()
+            else:
+                self.transport.close()
             return
         super().shutdown()
 
@@ -353,6 +368,19 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         """Have the system take all that is left: it still sends that when this process has ended."""
         set_unsent_limit(self.transport, _UNLIMITED)
         self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def _close(self) -> None:
+        """Close after the close frame; if the reader still has pings to answer, let it close first.
+
+        An answer at a closed connection would reset it, and the reader would lose what it has not read yet,
+        the close frame too.
+        """
+        if self._read < self._asked:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self.close_timer = self.loop.call_later(LINGER, self.transport.close)
+        else:
+            self.transport.close()
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a message of the application."""
