@@ -71,6 +71,7 @@ def test_every_reader_gets_what_happens(server: ls.StreamServer, crowd: ExitStac
     assert late[0] > read[1][-1]
 
 
+@pytest.mark.slow
 def test_lines_are_those_that_tail_prints(server: ls.StreamServer) -> None:
     """With the columns, the beginning and the condition that were asked for."""
     options = ("--start", "0", "--columns", "Market,Sales", "--where", "Market:Europe")
@@ -81,6 +82,7 @@ def test_lines_are_those_that_tail_prints(server: ls.StreamServer) -> None:
     assert sent == subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_a_bridge_outlives_its_server(tmp_path: Path, crowd: ExitStack) -> None:
     """Those who are connected lose nothing while the server is killed and started again."""
     timeline = str(tmp_path / "orders.timeline")
@@ -95,6 +97,7 @@ def test_a_bridge_outlives_its_server(tmp_path: Path, crowd: ExitStack) -> None:
         assert before == list(range(before[0], before[0] + 2020))
 
 
+@pytest.mark.slow
 def test_a_bridge_waits_for_its_server(crowd: ExitStack) -> None:
     """It may be started before the server."""
     free = free_port()

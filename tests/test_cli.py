@@ -53,6 +53,7 @@ def addresses(process: subprocess.Popen[str]) -> dict[str, str]:
     return dict(line.split() for line in lines[1:4])
 
 
+@pytest.mark.slow
 def test_serve_prints_addresses_that_answer(serving: subprocess.Popen[str]) -> None:
     """What is printed can be used at once."""
     printed = addresses(serving)
@@ -63,6 +64,7 @@ def test_serve_prints_addresses_that_answer(serving: subprocess.Popen[str]) -> N
         reader.recv(timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=["Ctrl-C", "SIGTERM"]
@@ -76,6 +78,7 @@ def test_serve_ends_quietly(serving: subprocess.Popen[str], sent: signal.Signals
     assert (out, err, serving.returncode) == ("", "", code)
 
 
+@pytest.mark.slow
 def test_a_port_in_use_gets_a_sentence_with_two_ways_out() -> None:
     """The sentence names the port, goes to stderr, and the exit code is 1."""
     with socket.create_server(("127.0.0.1", 0)) as other:

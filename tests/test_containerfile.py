@@ -61,6 +61,7 @@ def test_what_is_copied_suffices(tmp_path: Path) -> None:
     assert "logistream/dataco.model" in listed
 
 
+@pytest.mark.slow
 def test_it_runs_on_a_read_only_disk() -> None:
     """As nobody, without HOME and TMPDIR, in a folder that cannot be written: it serves and ends in order."""
     isolated = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, "sh"]

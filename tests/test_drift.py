@@ -240,6 +240,7 @@ def test_alarms_can_be_times(stream: Stream) -> None:
         assert evaluate_detector(form, stream.timeline, max_delay=100, stop=stop).figures == expected
 
 
+@pytest.mark.slow
 def test_the_truth_of_a_live_server(model: Model) -> None:
     """The server, its truth, and what `GET /truth` answers, page by page and in each format, agree."""
     with StreamServer(model, rate=500, port=0, history="1s") as server:

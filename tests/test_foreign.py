@@ -98,6 +98,7 @@ def test_our_client_reads_it(aviary: StreamServer, birds: pd.DataFrame) -> None:
     assert list(asyncio.run(first())) == [*birds.columns, "event_time"]
 
 
+@pytest.mark.slow
 def test_a_frame_learns_the_columns_from_the_server(aviary: StreamServer, model_of_birds: Model) -> None:
     """A frame that follows has the dtypes of the table; numbers of missing values and times stay right."""
     frame = ls.RollingFrame()
@@ -140,6 +141,7 @@ def test_tail_prints_it(aviary: StreamServer, capsys: pytest.CaptureFixture[str]
     assert all("Körpermasse (g)" in json.loads(line) for line in lines)
 
 
+@pytest.mark.slow
 def test_the_widgets_suit_it(aviary: StreamServer) -> None:
     """The panel steers it; the dashboard takes the first yes/no and groups by any category."""
     frame = ls.RollingFrame()

@@ -41,6 +41,7 @@ def broker() -> Iterator[str]:
         process.stderr.read()
 
 
+@pytest.mark.slow
 def test_the_recipe_goes_on_after_the_newest_message(broker: str, tmp_path: Path) -> None:
     """Run twice, it leaves each event once in the topic, in order, under its number."""
     command = [sys.executable, "-m", "logistream", "tail"]

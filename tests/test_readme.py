@@ -204,6 +204,7 @@ def test_the_first_block_prints_what_is_shown_below_it(tmp_path: Path) -> None:
     assert len(printed.splitlines()) == len(shown.splitlines())
 
 
+@pytest.mark.slow
 def test_a_table_of_your_own_is_fitted_and_served(tmp_path: Path) -> None:
     """The block runs on a table of that name, and the server streams that table."""
     rng = np.random.default_rng(0)

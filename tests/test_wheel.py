@@ -64,6 +64,7 @@ def test_the_wheel_carries_everything(wheel: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_installed_package_brings_its_data(wheel: Path, tmp_path: Path) -> None:
     """Unpacked far from any checkout, it draws orders from the model and loads the orders inside it."""
     with zipfile.ZipFile(wheel) as archive:

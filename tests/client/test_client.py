@@ -198,6 +198,7 @@ def test_reconnects_when_the_server_dies_and_returns() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_server_that_accepts_and_closes_is_not_hammered() -> None:
     """Only a received message resets the delay: accept-and-close is dialled less and less often."""
     waits: list[float] = []

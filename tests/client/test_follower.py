@@ -194,6 +194,7 @@ def test_stop_does_not_wait_for_a_pause_between_attempts() -> None:
     assert not follower.running
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     most=st.lists(st.integers(0, 4), max_size=8),
@@ -345,6 +346,7 @@ def kill_and_restart(stack: ExitStack, frame: RollingFrame, count: int, start: A
     return follower
 
 
+@pytest.mark.slow
 def test_killed_server_costs_nothing() -> None:
     """A server killed three times while it sends leaves every event in the frame once."""
     count = 1500

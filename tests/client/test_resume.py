@@ -246,6 +246,7 @@ def test_server_that_sends_something_else_is_explained(sent: str, sentence: str)
     assert str(caught.value) == f"{server.url} does not send events: {sentence}"
 
 
+@pytest.mark.slow
 def test_server_that_comes_back_on_another_port_behind_a_proxy() -> None:
     """Killed and started again elsewhere, three times: the client behind a proxy gets each event once."""
     count = 600

@@ -49,6 +49,7 @@ def seconds_to_stop(follower: Follower) -> float:
     return took
 
 
+@pytest.mark.slow
 def test_silent_server_is_given_up_and_dialled_again() -> None:
     """A server that does not answer pings is reported and left; when it is back, nothing is missing."""
     frame = RollingFrame(window=None)
@@ -68,6 +69,7 @@ def test_silent_server_is_given_up_and_dialled_again() -> None:
     assert frame.df["n"].tolist() == list(range(600))
 
 
+@pytest.mark.slow
 def test_client_says_that_the_server_is_silent() -> None:
     """The same for `connect`."""
 
@@ -98,6 +100,7 @@ def test_client_says_that_the_server_is_silent() -> None:
         asyncio.run(run(server.pid, f"ws://127.0.0.1:{port}/ws"))
 
 
+@pytest.mark.slow
 def test_idle_server_that_answers_is_kept() -> None:
     """Nothing happens for many times the silence allowed, but pings are answered."""
     outcomes: list[object] = []

@@ -10,6 +10,8 @@ import pytest
 from helpers.compared import SCHEMA
 from logistream.evaluation.report import Report
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_report_is_a_table_in_text_and_in_a_notebook(made: Report) -> None:
     """Every measure has a line with its figures; the notebook's table names what it shows."""

@@ -107,6 +107,7 @@ def test_no_function_discloses_a_single_row() -> None:
             assert rows.min() >= 5
 
 
+@pytest.mark.slow
 def test_columns_with_missing_values_are_predicted_too(sums: pd.DataFrame) -> None:
     """Rows without a value are not learned from; those with one are predicted as before."""
     gaps = np.random.default_rng(2).random(400) < 0.2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from logistream.fitting.classes import find_classes
 from logistream.fitting.coding import Coded
@@ -39,6 +40,7 @@ def kept(frame: pd.DataFrame) -> list[float]:
     return [float((step <= 1).mean()) for step in steps]
 
 
+@pytest.mark.slow
 def test_codes_that_depend_on_each_other_stay_together() -> None:
     """Of 300 rare codes, nine of ten are of the right chapter; of independent columns two would be."""
     frame = diagnoses()
@@ -49,6 +51,7 @@ def test_codes_that_depend_on_each_other_stay_together() -> None:
         assert made > real - 0.1
 
 
+@pytest.mark.slow
 def test_rare_pairs_are_not_copied() -> None:
     """Pairs of codes of a single row come back about as often as pairs of rows that were not fitted."""
     frame, held = diagnoses(), diagnoses(1)

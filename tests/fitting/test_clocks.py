@@ -36,6 +36,7 @@ def shown(instants: np.ndarray, zone: str) -> dict[str, np.ndarray]:
     return {part: getattr(local, part).to_numpy().astype(np.int64) for part in PARTS}
 
 
+@pytest.mark.slow
 @given(st.sampled_from(ZONES), st.sets(st.sampled_from(PARTS), min_size=1), st.integers(0, 50))
 @settings(max_examples=60, deadline=None)
 def test_every_part_is_right_on_the_clock_found(zone: str, parts: set[str], seed: int) -> None:

@@ -207,6 +207,7 @@ def test_a_column_named_like_a_helper_is_not_mixed_up_with_it() -> None:
     assert set((made["kept"] / made["paid"]).round(6)) <= {0.25, 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # it takes a second
 def test_ten_thousand_categories_are_learned(tmp_path: Path) -> None:
     """Identifiers of nearly every row: in time, and small as a file."""

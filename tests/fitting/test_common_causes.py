@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from logistream.fitting.coding import code_multiples, over_all_rows
 from logistream.fitting.common_causes import common_causes
@@ -19,6 +20,7 @@ def dense(rows: int, columns: int, causes: int) -> pd.DataFrame:
     return pd.DataFrame(values.round(3), columns=[f"c{i}" for i in range(columns)])
 
 
+@pytest.mark.slow
 def test_correlations_of_a_dense_table_are_kept() -> None:
     """Of 36 columns that four causes move, correlations are within .03 on average."""
     frame = dense(600, 36, 4)

@@ -81,6 +81,7 @@ def test_conditions_hold_on_columns_with_exceptions(pair: tuple[pd.DataFrame, Mo
     assert 0.01 < BREAKS["total"](made.dropna(subset=["a", "b"])).mean() < 0.06
 
 
+@pytest.mark.slow
 def test_hundreds_of_exceptions_that_depend_on_a_column_are_fitted() -> None:
     """They are as common as they were, and larger where they were larger."""
     rng = np.random.default_rng(0)

@@ -106,6 +106,7 @@ def test_independent_columns_stay_independent() -> None:
     assert len(found) <= 1
 
 
+@pytest.mark.slow
 def test_noise_beside_a_dependence_is_left_out() -> None:
     """Of the hundreds of nodes of a deep tree hardly one takes noise for structure."""
     false = 0

@@ -234,6 +234,7 @@ READ = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gaps", [0.0, 0.02, 0.2])
 def test_rules_hold_in_synthetic_rows_wherever_nothing_is_missing(gaps: float) -> None:
     """Of every kind, with gaps that have nothing to do with the rules; the gaps come as often as they did."""

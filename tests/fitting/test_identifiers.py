@@ -62,6 +62,7 @@ def model(frame: pd.DataFrame) -> Model:
 NAMING = ["order", "plate", "hash", "serial", "note", "counter", "account"]
 
 
+@pytest.mark.slow
 def test_no_value_of_a_row_comes_back_and_none_comes_twice(model: Model, frame: pd.DataFrame) -> None:
     """In a hundred times as many rows as were fitted: strings and whole numbers that name the rows."""
     made = model.sample(100 * N, seed=1)
@@ -164,6 +165,7 @@ def test_no_column_gives_a_string_of_few_rows(strings: list[str]) -> None:
     assert not rare & set(made.tolist())
 
 
+@pytest.mark.slow
 @given(st.lists(words, min_size=100, max_size=250, unique=True), st.integers(0, 2**64 - 1))
 @settings(max_examples=60, deadline=None)
 def test_unique_strings_stay_unique_without_end(strings: list[str], seed: int) -> None:

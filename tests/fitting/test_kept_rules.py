@@ -55,6 +55,7 @@ def test_the_rules_of_orders_are_kept(orders: pd.DataFrame, fitted: Model) -> No
     assert breaches(orders, fitted) == {}
 
 
+@pytest.mark.slow
 def test_the_judge_finds_what_is_broken() -> None:
     """Of a model of torn rows, the rules of all kinds that the rows kept before are reported."""
     frames = [TABLES[name]().head(2000) for name in ("ruled", "orders", "articles", "ascending", "places")]

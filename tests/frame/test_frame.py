@@ -49,6 +49,7 @@ def plain(df: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.data())
 def test_frame_keeps_exactly_the_newest_rows(data: Any) -> None:

@@ -177,7 +177,11 @@ class Lab:
     def __init__(self, browser: webdriver.Chrome, url: str) -> None:
         self.browser = browser
         browser.get(url)
-        until(self._idle, within=240)
+        try:
+            until(self._idle, within=120)
+        except AssertionError:  # JupyterLab may wait for the first answer of a kernel for ever
+            browser.get(url)
+            until(self._idle, within=120)
 
     def _idle(self) -> bool:
         return bool(self.browser.execute_script(_IDLE))

@@ -153,6 +153,7 @@ def test_the_picture_shows_what_was_found(small: Model) -> None:
     assert sum("stroke-dasharray" in box.attrib for box in root.iter(f"{SVG}rect")) == 2  # and the legend's
 
 
+@pytest.mark.slow
 def test_orders_are_described(model: Model) -> None:
     """The shipped model knows the rules of DataCo, and none of its helpers shows."""
     text = re.sub(r" \(holds in [\d,]+( of [\d,]+)? rows\)", "", str(model.describe()))

@@ -402,6 +402,7 @@ TOGETHER: list[tuple[list[dict[str, Any]], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("effects", "message"), TOGETHER, ids=[message for _, message in TOGETHER])
 def test_effects_that_exclude_each_other_are_refused(
     model: Model, effects: list[dict[str, Any]], message: str

@@ -22,6 +22,7 @@ from logistream.model.sampling import BLOCK, SEGMENT, Sampler, compute
 from logistream.schema import Column, Schema
 
 
+@pytest.mark.slow
 @given(
     cuts=st.lists(st.integers(0, 3 * BLOCK), min_size=2, max_size=6).map(sorted),
     seed=st.integers(0, 2**64 - 1),
@@ -41,6 +42,7 @@ def digest(model: Model) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_other_process_gives_the_same_events(model: Model) -> None:
     """Nothing depends on hash seeds, caches or what ran before."""
     code = "import logistream, test_sampling as t; print(t.digest(logistream.load_model()))"

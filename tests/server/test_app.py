@@ -85,6 +85,7 @@ def test_events_come_at_their_time(server: StreamServer) -> None:
     assert gaps == {5000}
 
 
+@pytest.mark.slow
 def test_two_events_a_second_by_default(model: Model) -> None:
     """The default rate is 2 a second, exactly, from the start."""
     with StreamServer(model, port=0) as server:

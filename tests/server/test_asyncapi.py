@@ -353,6 +353,7 @@ def test_the_handshake_is_as_documented(served: dict[str, Any]) -> None:
         assert all(name in response.headers for name in answers[status]["headers"])
 
 
+@pytest.mark.slow
 def test_a_gap_is_as_documented() -> None:
     """A reader that has fallen behind gets a message with the number of events it has skipped."""
     with StreamServer(MODEL, rate=20_000, port=0) as server:

@@ -223,6 +223,7 @@ def _status(server: ServerProcess) -> str | None:
     return str(json.loads(body)["status"]) if status == 200 else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
 def test_little_is_on_its_way_to_a_slow_reader(model: Model, form: str) -> None:
     """A reader of the past that reads little gets the answer to its ping within 96 KiB."""
@@ -239,6 +240,7 @@ def test_little_is_on_its_way_to_a_slow_reader(model: Model, form: str) -> None:
         assert size < 96 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
 def test_the_system_of_a_slow_reader_is_not_filled(model: Model, form: str) -> None:
     """With buffers of the usual size a reader of the past gets its pong within 96 KiB too.

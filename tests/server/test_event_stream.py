@@ -48,6 +48,7 @@ def read(
     return found
 
 
+@pytest.mark.slow
 def test_the_events_are_those_of_a_range(server: StreamServer) -> None:
     """From the past into the present, each once, with its number as its id."""
     newest = server.state["next_event_number"]
@@ -70,6 +71,7 @@ def test_it_goes_on_after_the_last_id(server: StreamServer) -> None:
     assert (after.status_code, after.content) == (204, b"")
 
 
+@pytest.mark.slow
 def test_a_browser_gives_up_at_every_kind_of_end(server: StreamServer) -> None:
     """Also if the last event does not match the conditions, if none does, or if the end is a time."""
     every = http.get(f"{server.url}/events?stop=50&columns=event_time,Market").json()

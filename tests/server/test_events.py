@@ -65,6 +65,7 @@ def read(server: StreamServer, query: str, count: int) -> list[dict[str, Any]]:
     return events[:count]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "ndjson", "arrow"])
 def test_from_the_past_into_the_present_without_a_seam(server: StreamServer, form: str) -> None:
     """First what was missed, then live: every number once, in order, and past the newest at the start."""
@@ -420,6 +421,7 @@ def test_a_reading_ends_where_it_should(server: StreamServer, form: str) -> None
     assert b"start must not be after stop: 9 is after 8" in caught.value.response.body
 
 
+@pytest.mark.slow
 def test_the_past_at_a_multiple_of_its_tempo(server: StreamServer) -> None:
     """With speed=10, events that took 10 s come in one, each at its time and none before."""
     began = time.monotonic()

@@ -304,6 +304,7 @@ def test_server_sent_events_resume_after_a_place(server: StreamServer) -> None:
         assert over.status_code == 204
 
 
+@pytest.mark.slow
 def test_etags_tell_faulty_and_clean_ranges_apart(tmp_path: Path) -> None:
     """Both are kept for ever with a timeline file; a caller that has one of them is told so."""
     with StreamServer(rate=500, port=0, timeline=tmp_path / "timeline") as server:
@@ -329,6 +330,7 @@ def test_etags_tell_faulty_and_clean_ranges_apart(tmp_path: Path) -> None:
 # Clients and instruments
 
 
+@pytest.mark.slow
 def test_a_client_gets_deliveries_and_an_instrument_what_happened(server: StreamServer) -> None:
     """`connect` with what is late, repeated and corrupted, or without; frames and ranges always without."""
     server.faults = FAULTS

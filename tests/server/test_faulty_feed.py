@@ -133,6 +133,7 @@ QUERIES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)  # threads make the parts
 @given(
     QUERIES,

@@ -115,6 +115,7 @@ QUERIES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)  # threads make the parts
 @given(
     QUERIES,

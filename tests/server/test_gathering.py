@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pytest
+
 from helpers.waiting import at_best, until
 from helpers.websocket import connect
 from logistream.server.server import StreamServer
@@ -17,6 +19,7 @@ WAIT = 60.0
 """Seconds that a busy machine may take."""
 
 
+@pytest.mark.slow
 def test_gathered_events_come_in_few_messages(model: Model) -> None:
     """At 2,000 events a second ten messages a second hold all events in order, a busy machine fewer."""
     query = "start=0&format=ndjson&columns=Sales&numbered=true&gather=0.1"
@@ -34,6 +37,7 @@ def test_gathered_events_come_in_few_messages(model: Model) -> None:
     assert len(sizes) < len(numbers) / 50
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_one_message_follows_at_once(model: Model) -> None:
     """A reader that gathers is not behind at a rate at which its messages are as long as they may be."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import CloseCode
@@ -102,6 +103,7 @@ def judged(sent: list[dict[str, object]]) -> set[int | None] | None:
     return None
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(sent=st.lists(frames, min_size=1, max_size=8))
 def test_random_frames(server: ServerProcess, sent: list[dict[str, object]]) -> None:

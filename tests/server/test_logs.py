@@ -49,6 +49,7 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], IO[str], str
             process.kill()
 
 
+@pytest.mark.slow
 def test_every_line_is_an_object(tmp_path: Path) -> None:
     """Addresses, requests and warnings; nothing is written to stdout, and no token anywhere."""
     timeline = tmp_path / "timeline"
@@ -80,6 +81,7 @@ def test_workers_log_as_json_too() -> None:
         process.wait(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [

@@ -158,6 +158,7 @@ def test_the_measured_rate_is_the_requested_one(model: Model) -> None:
         until(lambda: math.isnan(scrape(server)["logistream_rate_measured"]))
 
 
+@pytest.mark.slow
 def test_a_reader_that_takes_nothing_shows(model: Model) -> None:
     """The measured rate falls below the requested one, and the lag grows past a second."""
     with (

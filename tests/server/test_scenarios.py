@@ -83,6 +83,7 @@ def test_the_known_scenarios_over_http(server: StreamServer) -> None:
         assert patch(server, {"scenario": each["scenario"]})["scenarios"] == [each["scenario"]]
 
 
+@pytest.mark.slow
 def test_a_model_knows_the_named_scenarios_that_fit_it() -> None:
     """Of orders without Western Europe and category 17 neither the strike nor the price shock."""
     away = {"Order Region": "Western Europe", "Product Category Id": 17}

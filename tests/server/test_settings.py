@@ -36,6 +36,7 @@ def run(*options: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_options_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each option has a variable; what is given on the command line comes first."""
     secret = tmp_path / "token"
@@ -58,6 +59,7 @@ def test_options_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "environment", "sentence"),
     [
@@ -81,6 +83,7 @@ def test_what_is_not_allowed_is_one_sentence(
     assert (code, errors.partition(";")[0].strip()) == (2, f"logistream: {sentence}")
 
 
+@pytest.mark.slow
 def test_options_for_a_new_timeline_are_named_if_it_is_not_new(tmp_path: Path) -> None:
     """The timeline goes on as it was, and the log says which options had no effect."""
     timeline = ("--timeline", str(tmp_path / "timeline"))
@@ -99,6 +102,7 @@ def test_options_for_a_new_timeline_are_named_if_it_is_not_new(tmp_path: Path) -
     assert "had no effect" not in server.log
 
 
+@pytest.mark.slow
 def test_behind_a_proxy(model: Model) -> None:
     """A proxy that takes the prefix away and ends TLS: all addresses are those that the caller sees."""
     headers = {"Host": "example.org", "X-Forwarded-Proto": "https"}

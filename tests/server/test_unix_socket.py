@@ -107,6 +107,7 @@ def test_a_file_of_another_is_left_alone(model: Model, path: Path) -> None:
         Workers(2, unix_socket=path)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(path: Path) -> None:
     """SIGTERM removes the file; after a kill, the next server replaces it."""
     command = [sys.executable, "-m", "logistream", "serve", "--unix-socket", str(path)]
@@ -126,6 +127,7 @@ def test_from_the_command_line(path: Path) -> None:
         assert path.exists() == (end == signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_reader_that_does_not_read_is_bounded(model: Model, path: Path) -> None:
     """It is a cursor, as over TCP: another one gets its events meanwhile, and the server ends at once."""
     with (

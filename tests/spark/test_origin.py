@@ -305,6 +305,7 @@ def test_an_impossible_option_of_a_server_is_refused(
     assert sentence in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream query sees no new events; what needs an answer gives up after a while, with the reason."""
     monkeypatch.setattr(server_origin, "_PATIENCE", 0.2)

@@ -82,6 +82,7 @@ def test_bursts_are_bursts() -> None:
     assert counts[: len(counts) // 6].sum() > counts.sum() / 2
 
 
+@pytest.mark.slow
 def test_bursts_have_the_documented_spread() -> None:
     """Pairs of events within a burst differ as sums of four uniforms do."""
     places = line(Arrivals("bursts", 5), 50)

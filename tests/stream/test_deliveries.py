@@ -357,6 +357,7 @@ def digest(stream: Stream, stop: int) -> str:
     return hashlib.sha256(repr((listed(found), batch.to_pylist())).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_another_process_delivers_the_same(tmp_path: Path) -> None:
     """From the timeline file alone, whatever the process hashes strings with."""
     clock = Clock()

@@ -51,6 +51,7 @@ def event_batch(rows: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=EVENT.arrow)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_decode_undoes_encode(data: Any) -> None:
     """Any batch of any schema comes back unchanged, types, signs and missing values included."""

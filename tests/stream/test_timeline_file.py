@@ -399,6 +399,7 @@ def add_row(path: Path, value: Any) -> None:
         database.commit()
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_never_makes_another_timeline(path: Path) -> None:
     """In whichever byte: the file is refused in a sentence, or is the same timeline as before."""
     data, entries = filled(path)
@@ -523,6 +524,7 @@ def test_a_file_deleted_in_use_takes_no_changes(path: Path) -> None:
 # Several processes
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_make_one_file(path: Path, start: Callable[[str], Worker]) -> None:
     """Of four that open the same names at the same time, one makes each file, and all read it."""
     workers = [
@@ -550,6 +552,7 @@ for number in range(10):
     assert len(list(path.parent.iterdir())) == 20  # and a promise for each
 
 
+@pytest.mark.slow
 def test_changes_of_many_processes_make_one_timeline(path: Path, start: Callable[[str], Worker]) -> None:
     """Four write, one looks: all agree, and no later entry contradicts what a look made known."""
     reader = opened(path, rate=20_000)
@@ -698,6 +701,7 @@ report([timeline.change(wall_clock(), rate=99).to_json()] if change(2**62, 99) e
     assert opened(path).last == Entry.from_json(entry)
 
 
+@pytest.mark.slow
 @posix
 def test_a_folder_without_room_gets_no_file(path: Path, start: Callable[[str], Worker]) -> None:
     """A file that cannot be written whole is not there at all."""

@@ -299,6 +299,7 @@ cells = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1,
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     strings=st.lists(cells.map("x".__add__), min_size=2, max_size=8),
@@ -467,6 +468,7 @@ def test_the_raw_orders_as_any_other_table(sample_path: Path) -> None:
     assert (got[dates[1]].dt.strftime("%-m/%-d/%Y %-H:%M") == raw[dates[1]]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.sample
 def test_orders_are_found_in_any_form(sample_path: Path, orders: pd.DataFrame, tmp_path: Path) -> None:
     """Packed, separated by semicolons, in UTF-16, the raw table is cleaned all the same."""

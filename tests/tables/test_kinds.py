@@ -194,6 +194,7 @@ def test_columns_are_chosen_by_name() -> None:
         assert str(caught.value).startswith(sentence)
 
 
+@pytest.mark.slow
 def test_a_schema_says_what_columns_are() -> None:
     """A second file of a known table is read as the first; what does not fit is read by what it holds."""
     schema = Schema(

@@ -141,6 +141,7 @@ def test_each_planted_fault_is_found(stream: Stream) -> None:
     assert ">&emsp;Sales</td><td>1</td>" in result._repr_html_()
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(data=st.data())
 def test_random_edits_are_found(stream: Stream, data: st.DataObject) -> None:

@@ -139,6 +139,7 @@ def test_a_sink_may_end_with_any_delivery(model: Model) -> None:
     assert result.stop == result.start + 1
 
 
+@pytest.mark.slow
 def test_what_the_pipeline_adds_is_its_own(
     faulty: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +186,7 @@ def test_what_the_pipeline_adds_is_its_own(
     assert by_wire(result) == by_wire(clean) | {"reordered": result.reordered and result.reordered.wire}
 
 
+@pytest.mark.slow
 def test_a_pipeline_may_remove_copies_and_sort(faulty: Stream) -> None:
     """Without doubles, in the order of events: the wire dropped some events, and delivered some late."""
     rows = []
@@ -235,6 +237,7 @@ def test_before_the_first_fault_nothing_changes(faulty: Stream) -> None:
     assert sum(by_wire(result).values()) == 0
 
 
+@pytest.mark.slow
 def test_a_faulty_server_is_a_source(model: Model, tmp_path: Path) -> None:
     """What its readers get over HTTP is the wire's; what they lose of it is their own."""
     faults: list[dict[str, Any]] = [

@@ -65,6 +65,7 @@ def test_the_timeline_is_that_of_the_server(control: Control, server: StreamServ
     assert timeline.entries == server.timeline.entries
 
 
+@pytest.mark.slow
 def test_a_change_and_back_is_seen_after_a_break(model: Model, tmp_path: Path) -> None:
     """Another server of the timeline made both while this one was away."""
     path, port = tmp_path / "orders.timeline", free_port()
@@ -263,6 +264,7 @@ def test_the_past_is_counted_event_by_event(old: StreamServer) -> None:
     assert events == hits > 0
 
 
+@pytest.mark.slow
 def test_a_long_past_is_a_sample_that_stands_for_all(model: Model) -> None:
     """Of too many events each cell is represented by some, with the weight that makes up for the rest."""
     with StreamServer(model, rate=2000, port=0, history="5min") as server:

@@ -114,6 +114,7 @@ def test_a_page_that_misses_a_message_can_have_everything_again(page: Page) -> N
     assert {"layout", "labels", "state", "cells", "rows"} <= whole[1].keys()
 
 
+@pytest.mark.slow
 def test_the_message_stream_is_small(page: Page, server: StreamServer) -> None:
     """At a thousand events a second less than 20 kB a second leave the kernel, headers aside."""
     server.rate = 1000
@@ -229,6 +230,7 @@ def test_the_past_is_asked_of_the_server(model: Model) -> None:
         bench.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [50, 5000])
 def test_an_image_shows_the_past_that_is_looked_at(model: Model, rate: float) -> None:
     """Its lines fill the axis with the rate of the stream, also where only a sample is counted."""
@@ -492,6 +494,7 @@ def test_a_view_that_closes_before_it_opens_stays_closed(bench: Workbench) -> No
     until(lambda: not threads("logistream widget"))
 
 
+@pytest.mark.slow
 def test_a_dashboard_does_not_keep_its_frame_alive(server: StreamServer) -> None:
     """A frame that nobody holds any more is not fed for the sake of a chart."""
     frame = RollingFrame()
@@ -554,6 +557,7 @@ def test_an_empty_frame_has_a_picture_too() -> None:
     board.close()
 
 
+@pytest.mark.slow
 def test_long_axes_draw_without_a_warning(server: StreamServer) -> None:
     """Any span has a picture; warnings are errors here."""
     for span in (1, 30, 300, 3600):
@@ -570,6 +574,7 @@ def test_closing_ends_the_thread_and_may_be_repeated(bench: Workbench) -> None:
     until(lambda: not threads("logistream widget"))
 
 
+@pytest.mark.slow
 def test_a_widget_left_open_ends_with_its_program() -> None:
     """A program that never closes its widgets ends without a word on stderr."""
     program = (

@@ -273,7 +273,8 @@ class LiveQuery(EventsQuery):
     lag: Lag = Field(
         "wait",
         description="what a reader gets that has fallen more than a second behind: all that it has missed "
-        "(wait), or a message with the number of events that it has missed, and the newest (skip)",
+        "(wait), or a message with the number of events that it has missed, and the newest (skip); this "
+        "number counts all events, also those that `where` leaves out",
     )
 
     gather: float = Field(

@@ -189,9 +189,8 @@ def first_entry(
         For a value that is not allowed.
     """
     if not 0 <= history <= now:
-        raise RequestError(
-            f"history must be from 0 to the {now // DAY:,} days since 1970, not {history / 1e6:,g} seconds"
-        )
+        given = f"{history / DAY:,.6g} days" if history > DAY else f"{history / 1e6:,g} seconds"
+        raise RequestError(f"history must be from 0 to the {now // DAY:,} days since 1970, not {given}")
     begin = now - history if start is None else start
     if not 0 <= begin <= now:
         raise RequestError(f"start must be a time from 1970 until now, not {_named(begin)}")
