@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -160,6 +161,12 @@ def _entropy(codes: np.ndarray) -> float:
     return float(np.log(len(codes)) - (counts * np.log(counts)).sum() / len(codes))
 
 
+@lru_cache(maxsize=2)  # it is needed for each pair of factors
+def _shuffle(size: int) -> np.ndarray:
+    """Return an order of so many rows that has nothing to do with their values."""
+    return permutation(size, 1)
+
+
 def _drawn_codes(factors: Sequence[Factor]) -> dict[str, np.ndarray]:
     """Return the codes of 16,384 rows by factor, int64; always the same ones."""
     codes: dict[str, np.ndarray] = {}
@@ -221,7 +228,7 @@ class Pairs:
             return True
         # Where most pairs are rare chance leaves out nearly all: there, far fewer must occur than by chance.
         size = len(q)
-        shuffled = one[permutation(len(one), 1)]
+        shuffled = one[_shuffle(len(one))]
         return len(np.unique(one * size + other)) <= _FEWER * len(np.unique(shuffled * size + other))
 
 
@@ -292,7 +299,7 @@ def _information(source: np.ndarray, target: np.ndarray) -> float:
     if _entropy(target) <= 0:
         return 0.0
     size = int(target.max()) + 1
-    shuffled = source[permutation(len(source), 1)]
+    shuffled = source[_shuffle(len(source))]
     both, by_chance = (_entropy(part * size + target) for part in (source, shuffled))
     most = by_chance - _entropy(source)
     return float(np.clip((by_chance - both) / most, 0, 1)) if most > 1e-9 else 0.0
@@ -446,12 +453,15 @@ def _weights(
             if factor.name in flags:  # how much of the column that is, if few values are missing
                 share *= _entropy(pairs.codes[factor.name]) / math.log(2)
             weights[ends] = max(share, weights.get(ends, 0.0))
+    grouped: dict[str, np.ndarray] = {}
     for one, two in combinations(factors, 2):
         ends = home[one.name], home[two.name]
         if ends[0] == ends[1] or not hidden[one.name] & hidden[two.name] or {one.name, two.name} & flags:
             continue
-        codes = [_grouped(factor, pairs.codes[factor.name]) for factor in (one, two)]
-        share = _information(codes[0], codes[1])
+        for factor in (one, two):
+            if factor.name not in grouped:
+                grouped[factor.name] = _grouped(factor, pairs.codes[factor.name])
+        share = _information(grouped[one.name], grouped[two.name])
         if share >= SLIGHT:
             weights[ends] = max(share, weights.get(ends, 0.0))
     return weights
