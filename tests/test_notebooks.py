@@ -71,6 +71,7 @@ def run(path: Path, target: Path, parameters: dict[str, Any], *, folder: Path | 
             cwd=str(folder or target.parent),
             progress_bar=False,
             start_timeout=240,
+            iopub_timeout=240,
             config=Config({"AsyncKernelManager": options}),
             store_widget_state=False,
         )

@@ -7,8 +7,11 @@ import pytest
 from logistream.progress import progress_shown
 
 
-def test_the_last_step_is_always_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_step_is_always_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Outside a terminal a short computation prints one line, when it is done."""
+    monkeypatch.setattr("logistream.progress._SECONDS_BETWEEN_LINES", 1000.0)
     with progress_shown("learning", 3) as advance:
         for _ in range(3):
             advance()

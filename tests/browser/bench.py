@@ -80,9 +80,11 @@ class Bench(Lab):
         return self.browser.find_element(By.CSS_SELECTOR, selector)
 
     def click(self, selector: str) -> bool:
-        """Click the first match; true, so that one can wait for one that the page is replacing."""
-        self.find(selector).click()
-        return True
+        """Click the first match; false if it is disabled, as all are while the kernel is silent."""
+        found = self.find(selector)
+        if enabled := found.is_enabled():
+            found.click()
+        return enabled
 
     def click_group(self, name: str) -> bool:
         """Click the group whose row holds a text; true, as `click`."""
@@ -176,7 +178,7 @@ class Bench(Lab):
 
     def type_rate(self, text: str) -> None:
         """Type a rate and press Enter."""
-        self.find(".ls-rate").click()
+        until(lambda: self.click(".ls-rate"))
         self.find(".ls-rate").send_keys(text, Keys.ENTER)
 
     def press(self, selector: str, key: str, times: int) -> None:

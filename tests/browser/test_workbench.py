@@ -63,10 +63,10 @@ def test_what_a_person_does_holds_to_the_digit(desk: Desk) -> None:
         bench.type_rate("100")
         until(lambda: "100 asked" in bench.shown(".ls-tile-hint"))
 
-        bench.find(".ls-pause").click()
+        until(lambda: bench.click(".ls-pause"))
         until(lambda: bench.ask("w.server.paused") == "True")
         until(lambda: bench.text(".ls-state-word") == "paused")
-        bench.find(".ls-pause").click()
+        until(lambda: bench.click(".ls-pause"))
         until(lambda: bench.ask("w.server.paused") == "False")
         until(lambda: [mark["kind"] for mark in bench.look("session.marks")][-2:] == ["pause", "resume"])
 
@@ -225,7 +225,7 @@ def test_what_is_shown_stays_true_when_the_stream_changes(desk: Desk) -> None:
         assert bench.find(".ls-rate").get_attribute("aria-invalid") is None
         for selector in (".ls-slider-box", ".ls-rate-box"):
             assert "0.001 to 1,000,000" in (bench.find(selector).get_attribute("title") or "")
-        bench.find(".ls-pause").click()
+        until(lambda: bench.click(".ls-pause"))
         until(lambda: bench.tile("Sales") == ("0", "USD per minute, paused"))
         until(lambda: bench.shown(".ls-alert") == "")
         assert bench.complaints() == []

@@ -177,6 +177,7 @@ class NumberedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._server.socket.close()  # first: who is cut would connect again at once
         self.cut()  # before a handler ends, which would close its connection politely
         with self._happened:
             self._ended = True

@@ -19,7 +19,9 @@ from helpers.processes import ServerProcess, resident
 from helpers.recording import SMALL, Recorder, numbers_in
 from helpers.waiting import at_best, until
 from helpers.wire import CLOSE, CONT, PING, PONG, TEXT, Peer, frame
+from logistream.server.connections import pending_bytes
 from logistream.server.limits import Limits
+from logistream.server.protocol import FrameProtocol
 from logistream.server.server import StreamServer
 
 if TYPE_CHECKING:
@@ -283,6 +285,29 @@ def test_a_slow_reader_gets_the_close_frame(model: Model, sent: bytes, code: int
         peer.send(sent)
         until(lambda: server.connected_clients == 0)
         assert peer.closed_with() == code
+
+
+def test_a_reader_may_break_as_the_server_stops(
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that is reset between its close frame and its end is no error."""
+    with (
+        StreamServer(model, rate=5000, port=0, history="1min") as server,
+        Peer(server.port, "?start=0") as peer,
+    ):
+        _read(peer, 1)
+        write = FrameProtocol._write_the_end
+
+        def write_and_break(connection: FrameProtocol) -> None:
+            write(connection)
+            peer.reset()
+
+        monkeypatch.setattr(FrameProtocol, "_write_the_end", write_and_break)
+        assert server._server is not None
+        [connection] = server._server.server_state.connections
+        assert isinstance(connection, FrameProtocol)
+        until(lambda: not connection.takes_frames and not pending_bytes(connection.transport))
+    assert caplog.records == []
 
 
 def _read(peer: Peer, least: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,13 +27,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if pyfuncitem.get_closest_marker("spark") is None:
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
-    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
     for _ in range(4):
         try:
             pyfuncitem.obj(**arguments)
         except Exception as error:
             if TOO_BUSY not in str(error):
                 raise
+            for left in arguments["tmp_path"].iterdir() if "tmp_path" in arguments else ():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()  # or a query would be continued
         else:
             return True
     pyfuncitem.obj(**arguments)

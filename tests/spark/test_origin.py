@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import logistream as ls
+from helpers.clocks import Clock
 from helpers.sockets import free_port
 from helpers.waiting import until
 from logistream.errors import LogistreamError, ModelError, RequestError, StreamError
@@ -136,17 +137,23 @@ def test_a_scenario_is_the_same_wherever_a_task_begins(model: Model, tmp_path: P
     """Its strength depends on when it took effect, which may be entries before those of a task."""
     path = tmp_path / "orders.timeline"
     header: dict[str, str | int] = {"model": model.checksum, "seed": 3}
+    clock = Clock()
+    clock.now = wall_clock()
     file = open_timeline_file(
-        path, header=header, first_entry=lambda now: first_entry(now, rate=100, history=60_000_000)
+        path,
+        header=header,
+        first_entry=lambda now: first_entry(now, rate=100, history=60_000_000),
+        clock=clock,
     )
     ramp = ls.Scenario(
         [{"weight": 5, "where": {"Market": "Europe"}}],
         {"shape": "ramp", "position": 5_000, "width": 10_000},
     )
     with closing(file):
-        file.change(wall_clock(), rate=20_000, scenarios=(ramp,))
+        file.change(clock.now, rate=20_000, scenarios=(ramp,))
+        clock.now += 50_000
         drop = read_faults({"drop": True, "share": 0.5})  # of the wire: rows are what happened
-        last = file.change(wall_clock(), rate=30_000, faults=drop)
+        last = file.change(clock.now, rate=30_000, faults=drop)
         until(lambda: wall_clock() > last.since + 400_000)
     origin = GeneratorOrigin.of({"timeline": str(path), "columns": "all"})
     _, stop = origin.finished()
@@ -323,7 +330,7 @@ def test_a_server_that_is_away(model: Model, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_another_stream_is_refused(model: Model) -> None:
     """Also if it has not come as far as the one before, so that the answer is `not yet`."""
-    with ls.StreamServer(model, rate=100, port=0, history="1min") as server:
+    with ls.StreamServer(model, rate=100, port=free_port(), history="1min") as server:
         origin = ServerOrigin.of({"url": server.url})
         offset = origin.begin()
         assert offset["next"] > 5000
@@ -344,7 +351,7 @@ def test_another_stream_is_refused(model: Model) -> None:
 def test_a_server_that_comes_back_is_read_on(model: Model, tmp_path: Path) -> None:
     """A task that has met a server that is away continues as soon as it is there again."""
     timeline = tmp_path / "orders.timeline"
-    with ls.StreamServer(model, rate=100, port=0, history="1min", timeline=timeline) as server:
+    with ls.StreamServer(model, rate=100, port=free_port(), history="1min", timeline=timeline) as server:
         origin = ServerOrigin.of({"url": server.url})
         offset, port = origin.begin(), server.port
     events = origin.read(Span(0, 10, {"stream": offset["stream"]}), patient=True)

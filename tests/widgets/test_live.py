@@ -266,7 +266,12 @@ def test_in_a_kernel_a_cell_that_runs_again_replaces_its_plot() -> None:
     with kernel_options() as options:
         config = Config({"AsyncKernelManager": options})
         client = nbclient.NotebookClient(
-            notebook, config=config, timeout=240, startup_timeout=240, store_widget_state=False
+            notebook,
+            config=config,
+            timeout=240,
+            startup_timeout=240,
+            iopub_timeout=240,
+            store_widget_state=False,
         )
         with client.setup_kernel():
             for index in (0, 1, 2):

@@ -475,6 +475,7 @@ class Feeds:
         # Parts that their readers have not fetched yet, and until when they are kept for them.
         self._unfetched: dict[_Key, float] = {}
         self._maker: threading.Thread | None = None
+        self._freed = False  # whether a feed has been closed since memory was given back
         self._closed = False
 
     def close(self) -> None:
@@ -510,6 +511,8 @@ class Feeds:
                 self._forget(key)
             for key in [key for key in self._jobs if key[0] == feed.selection]:
                 del self._jobs[key]
+            self._freed = True
+            self._lock.notify_all()
 
     def leave(self, feed: Feed, number: int) -> None:
         """Note that a reader does not wait any more for the part that holds an event."""
@@ -582,6 +585,9 @@ class Feeds:
                 if key is not None:
                     self._making = key, self._jobs.pop(key)
                     return self._making
+                if self._freed:
+                    self._freed = False
+                    pa.default_memory_pool().release_unused()  # which Arrow keeps otherwise
                 self._lock.wait(self._until_unfetched() if self._jobs else None)
             return None
 

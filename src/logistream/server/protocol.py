@@ -377,7 +377,8 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         """
         if self._read < self._asked:
             if self.transport.can_write_eof():
-                self.transport.write_eof()
+                with contextlib.suppress(OSError):  # the reader has reset the connection
+                    self.transport.write_eof()
             self.close_timer = self.loop.call_later(LINGER, self.transport.close)
         else:
             self.transport.close()

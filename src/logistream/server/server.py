@@ -591,7 +591,8 @@ class _Uvicorn(uvicorn.Server):
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
             self._limit.out_of_descriptors()
-        else:
+        elif not (isinstance(error, OSError) and error.errno == errno.ENOTCONN):
+            # That one says that a reader was gone when its connection was half closed.
             loop.default_exception_handler(context)
 
     def _drop_connections(self) -> None:
