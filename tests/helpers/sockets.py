@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import threading
@@ -43,10 +44,12 @@ def answering(answer: bytes) -> Iterator[str]:
 def free_port() -> int:
     """Return a port on which nothing listens, to be taken soon, perhaps several times.
 
-    The system gives none of these to a program that requests any port, so that no other test takes it first.
+    The system gives none of these to a program that requests any port, and each worker of pytest-xdist has
+    its own, so that no other test takes it first.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        port = 10_000 + secrets.randbelow(20_000)
+        port = 10_000 + 5_000 * worker + secrets.randbelow(5_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

@@ -307,6 +307,7 @@ def test_a_reader_may_break_as_the_server_stops(
         [connection] = server._server.server_state.connections
         assert isinstance(connection, FrameProtocol)
         until(lambda: not connection.takes_frames and not pending_bytes(connection.transport))
+        server.stop()
     assert caplog.records == []
 
 

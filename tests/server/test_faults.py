@@ -353,7 +353,7 @@ def test_a_client_gets_deliveries_and_an_instrument_what_happened(server: Stream
     assert made == whole
     assert events.unreadable == len(sent) - len(whole) > 0
     assert events.next_place == following(place_of(sent[-1]))
-    frame = ls.RollingFrame(rows=1000)
+    frame = ls.RollingFrame()
     with frame.follow(server, start=first):
         assert frame.wait(400, WAIT)
     assert frame.df["Sales"].head(400).tolist() == [event["Sales"] for event in clean]

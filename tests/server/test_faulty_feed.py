@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import logistream.server.ranges as ranges_module
 from helpers.clocks import NOW, SECOND, Clock
 from helpers.waiting import until
 from helpers.wire import read_by_websockets
@@ -119,6 +120,34 @@ def body(pump: Pump, wanted: Selection, start: Place, stop: int) -> bytes:
         return b"".join(found)
 
     return asyncio.run(read())
+
+
+@pytest.mark.parametrize("query", [[], [("where", "Market:Europe"), ("faults", "false")]])
+def test_a_slow_caller_gets_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch, query: list[tuple[str, str]]
+) -> None:
+    """An Arrow body is the same if the parts are made again, shorter ones, while it is taken."""
+    wanted = selection(("format", "arrow"), *query)
+    monkeypatch.setattr(ranges_module, "_HELD", 0.0)
+
+    async def read(pump: Pump, wait: float) -> bytes:
+        running = asyncio.create_task(pump.run())
+        await asyncio.sleep(0)  # it has begun
+        feed, found = pump.feeds.open(selection_for(wanted)), b""
+        async for piece in pieces(pump, feed, "arrow", Place(0), EVENTS):
+            found += piece
+            if wait:
+                await asyncio.sleep(wait)
+        pump.feeds.release(feed)
+        running.cancel()
+        return found
+
+    bodies = []
+    for wait in (0.0, 0.01):
+        pump = Pump(STREAM, Gauges(), catch_up=1e9, catch_up_total=1e9)
+        bodies.append(asyncio.run(read(pump, wait)))
+        pump.close()
+    assert bodies[0] == bodies[1]
 
 
 QUERIES = st.fixed_dictionaries(

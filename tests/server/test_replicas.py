@@ -303,8 +303,9 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, moment: str) -> Non
         for pid in with_mark(mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    log_text = (tmp_path / "log").read_text()  # Python's own, of a process that did not get its orders
-    assert not log_text or "EOFError: Ran out of input" in log_text
+    # Of a process that did not get its orders, Python's own; the last one may miss what another has removed.
+    log_text = (tmp_path / "log").read_text()
+    assert "Traceback" not in log_text or "EOFError: Ran out of input" in log_text
 
 
 def test_workers_without_a_place_for_their_files() -> None:

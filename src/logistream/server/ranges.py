@@ -228,7 +228,8 @@ async def _arrow(parts: _Parts) -> AsyncIterator[bytes]:
             del part  # not held while the batch is sent
             at_boundary = not parts.place.index and parts.place.slot % most == 0
             if rows and (rows == most or at_boundary or parts.over):
-                writer.write_batch(batch[0] if len(batch) == 1 else pa.concat_batches(batch))
+                # A copy, even of one piece: how a slice of a part is padded depends on where it lies in it.
+                writer.write_batch(pa.concat_batches(batch))
                 batch, rows = [], 0
                 yield sink.getvalue()
                 sink.seek(0)

@@ -56,8 +56,8 @@ async def watch_timeline(stream: Stream, health: Health) -> None:
 
 def _clock_trouble(stream: Stream) -> tuple[str, str]:
     """Return what is wrong with the clock: a word for it, and a sentence; both empty if nothing is."""
-    behind = stream.clock_behind
-    if stream.waiting_for_clock:
+    behind, waiting = stream.clock_state()
+    if waiting:
         return "set back", (
             f"waiting for the clock: it is {behind:,.1f} s behind the time that this stream has reached, and "
             f"no event happens until it gets there"

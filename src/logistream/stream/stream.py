@@ -141,12 +141,18 @@ class Stream:
         The first is so if the clock was set back, and no event happens then; the second if the clocks of
         servers that share a timeline differ.
         """
-        return max(0, self._latest - self._clock(), self.timeline.clock_behind) / 1e6
+        return self.clock_state()[0]
 
     @property
     def waiting_for_clock(self) -> bool:
         """Whether no event can happen because the clock is behind the time that this stream has reached."""
-        return self._latest - self._clock() > _CLOCK_SLACK
+        return self.clock_state()[1]
+
+    def clock_state(self) -> tuple[float, bool]:
+        """Return `clock_behind` and `waiting_for_clock` by one reading of the clock, which may be set."""
+        latest, reached = self._latest, self.timeline.reached  # before the clock is read
+        clock = self._clock()
+        return max(0, latest - clock, reached - clock) / 1e6, latest - clock > _CLOCK_SLACK
 
     @property
     def status(self) -> Literal["running", "paused", "waiting for the clock"]:

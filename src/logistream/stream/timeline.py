@@ -270,8 +270,10 @@ class Timeline:
     latest = 0
     """Microseconds since 1970: the latest time that was read, or that the processes before have reached."""
 
-    clock_behind = 0
-    """Microseconds by which the clock is behind what was promised with the clocks of other processes."""
+    @property
+    def reached(self) -> int:
+        """Microseconds since 1970: the latest time that the clock of any process has shown; 0 in memory."""
+        return 0
 
     def __init__(self, entries: Iterable[Entry], arrivals: Arrivals = EVEN) -> None:
         self._entries: tuple[Entry, ...] = ()

@@ -216,6 +216,11 @@ class FileTimeline(Timeline):
         """Return the time up to which any process may have delivered events; 0 for none."""
         return self._promise.read()
 
+    @property
+    def reached(self) -> int:
+        """Microseconds since 1970: the latest time that the clock of any process has shown."""
+        return self._known - LEAD_MICROS
+
     def begin(self) -> None:
         """Continue where the processes before have stopped, also if the clock is behind them.
 
@@ -325,7 +330,6 @@ class FileTimeline(Timeline):
     def _promise_until(self, until: int) -> None:
         """Promise the events up to a time; to be called under a lock that excludes other writers."""
         promised = self.promised()
-        self.clock_behind = max(0, promised - LEAD_MICROS - self._clock())
         if until > promised:
             self._promise.write(until)
         self._known = max(until, promised)
