@@ -114,10 +114,10 @@ def test_a_frame_learns_the_columns_from_the_server(aviary: StreamServer, model_
 def test_what_is_streamed_is_what_the_model_makes(aviary: StreamServer, model_of_birds: Model) -> None:
     """Event n of the stream is row n of the model, whatever its columns."""
     frame = ls.RollingFrame()
-    with frame.follow(aviary.url):
+    with frame.follow(aviary.url, numbered=True):
         assert frame.wait(events=50, timeout=60)
     df = frame.df
-    start = round((df["event_time"].iloc[0] - pd.Timestamp(aviary.state["started"])).total_seconds() * 200)
+    start = int(df["event_number"].iloc[0])
     rows = model_of_birds.events(start, start + len(df), seed=aviary.state["seed"]).to_pandas()
     for name in ("class", "bill", "seen", "breeding", "flipper length"):
         assert rows[name].astype("object").where(rows[name].notna(), None).tolist() == (

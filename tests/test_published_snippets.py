@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helpers.kernels import kernel_options
 from logistream.dataco import EVENT
 from logistream.errors import PortInUseError
 from logistream.server.server import StreamServer
@@ -93,21 +94,26 @@ def test_the_python_snippet_works_in_a_script(published: StreamServer) -> None: 
 def test_the_python_snippet_works_in_a_cell(published: StreamServer) -> None:  # noqa: ARG001
     """A kernel whose loop is running, once nest_asyncio2 is applied, runs the snippet as it stands."""
     manager = pytest.importorskip("jupyter_client.manager")
-    kernel, client = manager.start_new_kernel(kernel_name="python3")
-    try:
-        client.execute("import nest_asyncio2; nest_asyncio2.apply()", reply=True, timeout=60)
-        request = client.execute(PYTHON)
-        printed = ""
-        while printed.count("\n") < 5:
-            message = client.get_iopub_msg(timeout=60)
-            if message["parent_header"].get("msg_id") == request:
-                assert message["msg_type"] != "error", message["content"]
-                printed += message["content"].get("text", "")
-        for line in printed.splitlines()[:5]:
-            assert line.partition(" ")[0] in {"0", "1"}
-    finally:
-        client.stop_channels()
-        kernel.shutdown_kernel(now=True)
+    with kernel_options() as options:
+        kernel = manager.KernelManager(kernel_name="python3", **options)
+        kernel.start_kernel()
+        client = kernel.blocking_client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=240)
+            client.execute("import nest_asyncio2; nest_asyncio2.apply()", reply=True, timeout=240)
+            request = client.execute(PYTHON)
+            printed = ""
+            while printed.count("\n") < 5:
+                message = client.get_iopub_msg(timeout=60)
+                if message["parent_header"].get("msg_id") == request:
+                    assert message["msg_type"] != "error", message["content"]
+                    printed += message["content"].get("text", "")
+            for line in printed.splitlines()[:5]:
+                assert line.partition(" ")[0] in {"0", "1"}
+        finally:
+            client.stop_channels()
+            kernel.shutdown_kernel(now=True)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -11,14 +11,15 @@ import sys
 import time
 
 from helpers.recording import SMALL, Recorder
-from helpers.wire import TEXT, Peer
+from helpers.waiting import until
+from helpers.wire import Peer
 
 if __name__ == "__main__":
     port, seconds = int(sys.argv[1]), float(sys.argv[2])
-    with Peer(port, SMALL) as peer:
-        peer.until(TEXT)
+    # The recorder reads from the start: what a peer has read ahead, perhaps half a frame, it would not get.
+    with Peer(port, SMALL) as peer, Recorder([peer]) as recorder:
+        until(lambda: recorder.received > 0)
         print("reading", flush=True)
-        with Recorder([peer]) as recorder:
-            time.sleep(seconds)
-            seen = recorder.seen()
+        time.sleep(seconds)
+        seen = recorder.seen()
     print(json.dumps({"events": seen.stop - seen.first, "silence": seen.silence}))

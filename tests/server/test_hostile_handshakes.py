@@ -33,7 +33,8 @@ def answer_to(server: ServerProcess, data: bytes, *, half_closed: bool = False) 
     with socket.create_connection(("127.0.0.1", server.port), 60) as raw:
         raw.sendall(data)
         if half_closed:
-            raw.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it may have reset the connection already
+                raw.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):  # it has not read everything
             while data := raw.recv(65_536):
                 answer += data
@@ -120,8 +121,11 @@ def test_handshakes_that_never_end(server: ServerProcess) -> None:
             return time.monotonic() - began
 
         at_best(taken, below=1)
-        slow[0].sendall(data[60:])  # and whoever ends it in the end is let in
-        assert slow[0].recv(12) == b"HTTP/1.1 101"
+        # And whoever ends it is let in; those above may have been given up meanwhile.
+        last = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 60))
+        for byte in data:
+            last.sendall(bytes((byte,)))
+        assert last.recv(12) == b"HTTP/1.1 101"
 
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET /ws HTTP/1.1\r\nHost: localhost\r\n"])
